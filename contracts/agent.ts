@@ -1,0 +1,186 @@
+/**
+ * What host agents and the controller say to each other: JSON texts over one WebSocket, opened by the agent at
+ * `GET /agent` with `Authorization: Bearer <token>`. The agent owns the copy; the controller decides how.
+ * `agent/` sends AgentMessage and obeys AgentCommand; `controller/io/agents.ts` is the other end.
+ */
+import { z } from 'zod';
+import { macSchema, nameSchema, techniqueSchema } from './common.ts';
+
+export const AGENT_PROTOCOL = 'fairway-agent/1';
+
+const finite = z.number().nonnegative();
+
+/** How to start a guest, enough to start an identical machine at the destination (`-incoming defer`). */
+export const guestSpecSchema = z.object({
+  name: nameSchema,
+  mac: macSchema,
+  memoryMiB: z.number().int().min(16).max(16_777_216),
+  vcpus: z.number().int().min(1).max(1024).default(1),
+  machine: z.string().default('pc'),
+  /** tcg, kvm, or emulated (no QEMU process). */
+  accel: z.enum(['tcg', 'kvm', 'emulated']).default('tcg'),
+  kernel: z.string().optional(),
+  initrd: z.string().optional(),
+  append: z.string().optional(),
+  ip: z.string().optional(),
+  /** Emulated guests only: how they dirty memory. */
+  dirtyPagesPerS: finite.optional(),
+  workingSetMiB: finite.optional(),
+});
+export type GuestSpec = z.infer<typeof guestSpecSchema>;
+
+export const guestInfoSchema = z.object({
+  spec: guestSpecSchema,
+  state: z.enum(['running', 'paused', 'incoming', 'stopped']),
+  /** Name of the switch port the guest's network card is attached to. */
+  portName: z.string(),
+});
+export type GuestInfo = z.infer<typeof guestInfoSchema>;
+
+/** Transport 5-tuple of a migration stream, as sent by the source host. Ports may be 0 for "any". */
+export const streamSchema = z.object({
+  sourceIp: z.string(),
+  destinationIp: z.string(),
+  sourcePort: z.number().int().min(0).max(65535),
+  destinationPort: z.number().int().min(0).max(65535),
+});
+export type Stream = z.infer<typeof streamSchema>;
+
+export const copyProgressSchema = z.object({
+  phase: z.enum(['setup', 'pre-copy', 'post-copy', 'switchover', 'completed', 'failed', 'cancelled']),
+  elapsedMs: finite,
+  transferredBytes: finite,
+  remainingBytes: finite,
+  totalBytes: finite,
+  passes: z.number().int().nonnegative(),
+  rateBps: finite,
+  dirtyBytesPerS: finite,
+  /** As the hypervisor says; what a client sees is longer. */
+  downtimeMs: finite.optional(),
+});
+export type CopyProgress = z.infer<typeof copyProgressSchema>;
+
+const hello = z.object({
+  type: z.literal('hello'),
+  protocol: z.literal(AGENT_PROTOCOL),
+  /** Host name; unique among agents. An agent speaks only for this host. */
+  host: nameSchema,
+  /** Address that migration streams come from and go to; absent on a host that only has a switch. */
+  migrationIp: z.string().optional(),
+  /** Datapath the guests are attached to, and the port of it that carries `migrationIp`. */
+  dpid: z.string().optional(),
+  migrationPort: z.string().optional(),
+  driver: z.enum(['qmp', 'emulated', 'none']),
+  techniques: z.array(techniqueSchema),
+  guests: z.array(guestInfoSchema),
+  /** Migrations this agent is a part of, so that a restarted controller can go on with them. */
+  migrations: z.array(
+    z.object({
+      migration: z.string(),
+      guest: z.string(),
+      role: z.enum(['source', 'destination']),
+      progress: copyProgressSchema.optional(),
+    }),
+  ),
+});
+
+export const agentMessageSchema = z.discriminatedUnion('type', [
+  hello,
+  z.object({ type: z.literal('guests'), guests: z.array(guestInfoSchema) }),
+  z.object({
+    type: z.literal('load'),
+    cpuShare: z.number().min(0).max(1),
+    memoryUsedBytes: finite,
+    memoryTotalBytes: finite,
+  }),
+  z.object({ type: z.literal('dirtyRate'), guest: z.string(), dirtyBytesPerS: finite }),
+  /** Source: periodic while copying, only when something changed. */
+  z.object({ type: z.literal('progress'), migration: z.string(), progress: copyProgressSchema }),
+  /**
+   * stream: the copy's connection is known (sent by the source); preSwitchover: the source guest is stopped and waits
+   * for `continueSwitchover`; postcopyStarted; resumed: the guest runs at the destination (sent by the destination);
+   * completed, failed, cancelled: the copy ended (sent by the source).
+   */
+  z.object({
+    type: z.literal('event'),
+    migration: z.string(),
+    event: z.enum(['stream', 'preSwitchover', 'postcopyStarted', 'resumed', 'completed', 'failed', 'cancelled']),
+    stream: streamSchema.optional(),
+    progress: copyProgressSchema.optional(),
+    reason: z.string().optional(),
+  }),
+  z.object({
+    type: z.literal('result'),
+    id: z.number().int(),
+    ok: z.boolean(),
+    error: z.string().optional(),
+    code: z.string().optional(),
+    value: z.unknown().optional(),
+  }),
+]);
+export type AgentMessage = z.infer<typeof agentMessageSchema>;
+export type AgentHello = Extract<AgentMessage, { type: 'hello' }>;
+
+const migration = z.string().regex(/^[A-Za-z0-9_-]{1,40}$/);
+
+export const agentCommandSchema = z.discriminatedUnion('do', [
+  /** Destination: start the machine waiting for a stream. Result value: { address: string, port: number, portName: string }. */
+  z.object({
+    do: z.literal('prepare'),
+    migration,
+    guest: guestSpecSchema,
+    technique: techniqueSchema,
+    postcopyBandwidthBps: finite.optional(),
+  }),
+  /** Source: begin the copy. */
+  z.object({
+    do: z.literal('start'),
+    migration,
+    guest: nameSchema,
+    technique: techniqueSchema,
+    address: z.string(),
+    port: z.number().int().min(1).max(65535),
+    /** Payload rate QEMU may send at, bit/s (bytes of the stream, without packet headers). */
+    bandwidthBps: finite,
+    downtimeLimitMs: z.number().int().positive(),
+    hybridPasses: z.number().int().positive(),
+    /** Ask for a stop before switch-over; the source then waits for `continueSwitchover`. */
+    pauseBeforeSwitchover: z.boolean(),
+  }),
+  /** Source: change pace while running. */
+  z.object({ do: z.literal('setBandwidth'), migration, bandwidthBps: finite, switchoverBps: finite.optional() }),
+  z.object({ do: z.literal('switchToPostcopy'), migration }),
+  z.object({ do: z.literal('continueSwitchover'), migration }),
+  /** Source: stop the copy, the guest goes on here. Refused in post-copy. */
+  z.object({ do: z.literal('cancel'), migration }),
+  /** Source after success: remove the stopped machine. Destination: forget the migration, the guest is an ordinary one. */
+  z.object({ do: z.literal('finish'), migration }),
+  /** Destination after failure or cancellation: remove the machine that never ran. */
+  z.object({ do: z.literal('abandon'), migration }),
+  /** Measure; result value: { dirtyBytesPerS: number }. */
+  z.object({ do: z.literal('measureDirtyRate'), guest: nameSchema, seconds: z.number().min(0.2).max(60) }),
+  /**
+   * Hosts whose switch is a userspace datapath: map DSCP to the traffic class of a queue on a switch port (queue n is
+   * class 1:n+1, set up through OVSDB). An empty list removes ours. Result value: { applied: boolean, detail: string };
+   * applied is false where set_queue works by itself and nothing is needed.
+   */
+  z.object({
+    do: z.literal('queueFilters'),
+    portName: z.string(),
+    filters: z.array(z.object({ dscp: z.number().int().min(1).max(63), queue: z.number().int().min(1).max(1000) })),
+  }),
+]);
+export type AgentCommand = z.infer<typeof agentCommandSchema>;
+export type AgentCommandOf<D extends AgentCommand['do']> = Extract<AgentCommand, { do: D }>;
+
+/** Controller → agent: a command with the id its `result` will carry, or a welcome after hello. */
+export const controllerMessageSchema = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('welcome'),
+    protocol: z.literal(AGENT_PROTOCOL),
+    progressPeriodMs: z.number().int().positive(),
+  }),
+  z.object({ type: z.literal('command'), id: z.number().int(), command: agentCommandSchema }),
+  z.object({ type: z.literal('refused'), reason: z.string() }),
+]);
+export type ControllerMessage = z.infer<typeof controllerMessageSchema>;

@@ -1,0 +1,73 @@
+/** Configuration files of `fairway controller` and `fairway agent` (YAML or JSON). `docs/configuration.md` explains each key. */
+import { z } from 'zod';
+import { guestSpecSchema } from './agent.ts';
+import { dpidSchema, nameSchema } from './common.ts';
+import { parseRateBps } from './units.ts';
+
+const rate = z.union([z.string(), z.number()]).transform((v, ctx) => {
+  const bps = parseRateBps(v);
+  if (bps === undefined) {
+    ctx.addIssue({ code: 'custom', message: 'must be a rate such as "200 Mbit/s"' });
+    return z.NEVER;
+  }
+  return bps;
+});
+const listen = z.strictObject({ host: z.string().default('127.0.0.1'), port: z.number().int().min(0).max(65535) });
+
+export const controllerConfigSchema = z.strictObject({
+  /** Where switches connect. */
+  openflow: listen.prefault({ port: 6653 }),
+  /** HTTP interface, feed and agents. */
+  http: listen.prefault({ port: 8653 }),
+  /** managed: paths computed here; normal: the switches' own learning forwards, Fairway only classifies and reserves. */
+  forwarding: z.enum(['managed', 'normal']).default('managed'),
+  /** File with the token agents, feed readers and the CLI present; made (mode 0600) when absent. Env FAIRWAY_TOKEN overrides. */
+  tokenFile: z.string().default('fairway.token'),
+  policy: z
+    .strictObject({
+      store: z.enum(['memory', 'file', 'redis']).default('file'),
+      file: z.string().default('policy.yaml'),
+      redisUrl: z.string().default('redis://127.0.0.1:6379'),
+      /** Prefix of the Redis keys: `<prefix>policy`, `<prefix>policy:status`. */
+      redisPrefix: z.string().default('fairway:'),
+    })
+    .prefault({}),
+  /** What switches cannot say themselves, by datapath id. */
+  switches: z
+    .record(
+      dpidSchema,
+      z.strictObject({
+        name: nameSchema.optional(),
+        /** OVSDB of the switch, for queues: `unix:/path` or `tcp:host:port`. */
+        ovsdb: z.string().optional(),
+        /** Capacity by port name, where the switch reports a wrong speed or none. */
+        ports: z.record(z.string(), z.strictObject({ capacity: rate })).default({}),
+      }),
+    )
+    .default({}),
+  /** Capacity of ports whose switch reports no speed and that are not named above. */
+  defaultCapacity: rate.prefault('1 Gbit/s'),
+  journal: z.string().default('fairway.journal'),
+});
+export type ControllerConfig = z.infer<typeof controllerConfigSchema>;
+
+export const agentConfigSchema = z.strictObject({
+  host: nameSchema,
+  /** ws://host:port of the controller. */
+  controller: z.string().regex(/^wss?:\/\//, 'must be a ws:// or wss:// address'),
+  tokenFile: z.string().default('fairway.token'),
+  driver: z.enum(['qmp', 'emulated', 'none']).default('qmp'),
+  migrationIp: z.string().optional(),
+  dpid: dpidSchema.optional(),
+  migrationPort: z.string().optional(),
+  /** Directory for sockets, guest definitions and state; created with mode 0700. */
+  runDir: z.string().default('/run/fairway-agent'),
+  qemu: z.string().default('qemu-system-x86_64'),
+  /** The local Open vSwitch that guests' network cards and queue filters belong to. */
+  ovs: z.strictObject({ db: z.string().default('unix:/run/openvswitch/db.sock'), bridge: z.string() }).optional(),
+  /** TCP ports offered to incoming migrations, [from, to]. */
+  incomingPorts: z.tuple([z.number().int(), z.number().int()]).default([49152, 49215]),
+  /** Guests to start with the agent. */
+  guests: z.array(guestSpecSchema).default([]),
+});
+export type AgentConfig = z.infer<typeof agentConfigSchema>;

@@ -1,0 +1,165 @@
+/**
+ * The telemetry feed: JSON texts over a WebSocket at `GET /feed?topics=a,b` (all topics when absent) with
+ * `Authorization: Bearer <token>` or `?token=`. First one `snapshot` per topic, then `change` envelopes; `seq` grows by
+ * one per envelope and topic-independent, so that a reader sees a gap. A reader too slow for the changes is sent fresh
+ * snapshots instead of what it missed (`resync: true`). `docs/feed.md` describes it for readers outside.
+ */
+import { z } from 'zod';
+import {
+  contentionSchema,
+  directionSchema,
+  enforcementSchema,
+  jobStateSchema,
+  prioritySchema,
+  reasonSchema,
+  strategySchema,
+  techniqueSchema,
+} from './common.ts';
+import { policySchema, policyStatusSchema } from './policy.ts';
+
+export const FEED_VERSION = 1;
+export const topicSchema = z.enum(['topology', 'rates', 'slices', 'migrations', 'decisions', 'policy']);
+export type Topic = z.infer<typeof topicSchema>;
+export const TOPICS: readonly Topic[] = topicSchema.options;
+
+const portRef = z.object({ dpid: z.string(), portNo: z.number() });
+
+/** `topology`: the whole network view; sent whole on every change (changes are rare). */
+export const topologyViewSchema = z.object({
+  switches: z.array(
+    z.object({
+      dpid: z.string(),
+      name: z.string(),
+      connected: z.boolean(),
+      ports: z.array(z.object({ portNo: z.number(), name: z.string(), isUp: z.boolean(), capacityBps: z.number() })),
+    }),
+  ),
+  links: z.array(z.object({ id: z.string(), from: portRef, to: portRef, capacityBps: z.number() })),
+  locations: z.array(
+    z.object({
+      mac: z.string(),
+      ip: z.string().nullable(),
+      name: z.string().nullable(),
+      kind: z.enum(['guest', 'host', 'unknown']),
+      at: portRef,
+    }),
+  ),
+  agents: z.array(
+    z.object({ host: z.string(), connected: z.boolean(), dpid: z.string().nullable(), driver: z.string() }),
+  ),
+});
+export type TopologyView = z.infer<typeof topologyViewSchema>;
+
+/** `rates`: one entry per directed link and per guest; workload excludes migration streams. */
+export const ratesViewSchema = z.object({
+  links: z.array(
+    z.object({
+      id: z.string(),
+      capacityBps: z.number(),
+      workloadBps: z.number(),
+      migrationBps: z.number(),
+      floorBps: z.number(),
+      ceilingBps: z.number(),
+    }),
+  ),
+  guests: z.array(z.object({ guest: z.string(), inBps: z.number(), outBps: z.number(), direction: directionSchema })),
+  hosts: z.array(z.object({ host: z.string(), inBps: z.number(), outBps: z.number(), direction: directionSchema })),
+});
+export type RatesView = z.infer<typeof ratesViewSchema>;
+
+/** `slices`: what is reserved now on each link. */
+export const slicesViewSchema = z.object({
+  links: z.array(
+    z.object({
+      id: z.string(),
+      capacityBps: z.number(),
+      workloadBps: z.number(),
+      enforcement: enforcementSchema,
+      slices: z.array(z.object({ migration: z.string(), priority: prioritySchema, rateBps: z.number() })),
+    }),
+  ),
+});
+export type SlicesView = z.infer<typeof slicesViewSchema>;
+
+/** One step of a migration's slice: when it changed, to what and why. */
+export const sliceStepSchema = z.object({ atMs: z.number(), rateBps: z.number(), reason: reasonSchema });
+
+export const migrationViewSchema = z.object({
+  id: z.string(),
+  guest: z.string(),
+  priority: prioritySchema,
+  group: z.string().nullable(),
+  from: z.string(),
+  to: z.string(),
+  state: jobStateSchema,
+  technique: techniqueSchema.nullable(),
+  strategy: strategySchema.nullable(),
+  contention: contentionSchema.nullable(),
+  enforcement: enforcementSchema.nullable(),
+  path: z.array(z.string()),
+  sliceBps: z.number(),
+  /** 0…1; an estimate while the copy runs. */
+  progressShare: z.number(),
+  transferredBytes: z.number(),
+  remainingBytes: z.number(),
+  passes: z.number(),
+  downtimeMs: z.number().nullable(),
+  requestedAtMs: z.number(),
+  startedAtMs: z.number().nullable(),
+  endedAtMs: z.number().nullable(),
+  /** From the start of the copy to its end, ms, as the controller saw it. */
+  totalMs: z.number().nullable(),
+  /** Why it waits, when queued; why it ended, when failed or cancelled. */
+  note: z.string().nullable(),
+  reasons: z.array(reasonSchema),
+  sliceSteps: z.array(sliceStepSchema),
+  transitions: z.array(z.object({ state: jobStateSchema, atMs: z.number() })),
+});
+export type MigrationView = z.infer<typeof migrationViewSchema>;
+
+/** `migrations`: snapshot is all of them; a change is one. */
+export const migrationsViewSchema = z.object({ migrations: z.array(migrationViewSchema) });
+
+/** `decisions`: every reason as it is made; the snapshot holds the last 200. */
+export const decisionSchema = z.object({
+  atMs: z.number(),
+  migration: z.string().nullable(),
+  kind: z.enum(['direction', 'technique', 'strategy', 'reservation', 'admission', 'reroute', 'finish', 'policy']),
+  reason: reasonSchema,
+});
+export type Decision = z.infer<typeof decisionSchema>;
+export const decisionsViewSchema = z.object({ decisions: z.array(decisionSchema) });
+
+export const policyViewSchema = z.object({ policy: policySchema, status: policyStatusSchema, store: z.string() });
+export type PolicyView = z.infer<typeof policyViewSchema>;
+
+/** What each topic carries; snapshot and change have the same shape (for migrations and decisions a change holds only the new ones). */
+export interface TopicData {
+  topology: TopologyView;
+  rates: RatesView;
+  slices: SlicesView;
+  migrations: z.infer<typeof migrationsViewSchema>;
+  decisions: z.infer<typeof decisionsViewSchema>;
+  policy: PolicyView;
+}
+
+const head = { v: z.literal(FEED_VERSION), seq: z.number().int(), atMs: z.number() };
+const body = <T extends Topic, S extends z.ZodType>(topic: T, data: S) =>
+  z.object({
+    ...head,
+    kind: z.enum(['snapshot', 'change']),
+    topic: z.literal(topic),
+    resync: z.boolean().optional(),
+    data,
+  });
+
+export const feedEnvelopeSchema = z.union([
+  z.object({ ...head, kind: z.literal('heartbeat') }),
+  body('topology', topologyViewSchema),
+  body('rates', ratesViewSchema),
+  body('slices', slicesViewSchema),
+  body('migrations', migrationsViewSchema),
+  body('decisions', decisionsViewSchema),
+  body('policy', policyViewSchema),
+]);
+export type FeedEnvelope = z.infer<typeof feedEnvelopeSchema>;

@@ -1,0 +1,48 @@
+/** What `fairway lab run … --json` and `fairway demo --json` print. Names and units are fixed; add fields, rename none. */
+import type { Priority, Strategy, Technique } from './common.ts';
+
+export interface LabRun {
+  /** unmanaged | low | medium | high, or what the scenario compares. */
+  mode: string;
+  technique: Technique;
+  strategy: Strategy;
+  reasons: string[];
+  totalMs: number;
+  /** As QEMU says. */
+  downtimeMs: number;
+  /** Longest time without an answer that the client saw, pinging every 10 ms. */
+  clientSilenceMs: number;
+  bytes: number;
+  passes: number;
+  workloadBeforeMbps: number;
+  /** In each second of the migration. */
+  workloadMbps: number[];
+  secondsBelowFloor: number;
+  guestAlive: boolean;
+}
+
+export interface LabResult<Run = LabRun> {
+  format: 'lab-result/1';
+  scenario: string;
+  capacityMbps: number;
+  floorMbps: number;
+  ceilingMbps: number;
+  runs: Run[];
+  /** Flows, meters, queues, tunnels, namespaces, processes of ours after the run; each as a text. */
+  leftovers: string[];
+}
+
+export interface DemoResult {
+  format: 'demo-result/1';
+  migrations: {
+    vm: string;
+    priority: Priority;
+    technique: Technique;
+    strategy: Strategy;
+    reasons: string[];
+    totalMs: number;
+    downtimeMs: number;
+    bytes: number;
+  }[];
+  links: { a: string; b: string; floorMbps: number; worstWorkloadMbps: number }[];
+}
