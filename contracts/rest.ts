@@ -14,7 +14,13 @@
  */
 import { z } from 'zod';
 import { nameSchema, prioritySchema, strategySchema, techniqueSchema } from './common.ts';
-import type { MigrationView, PolicyView, RatesView, SlicesView, TopologyView } from './feed.ts';
+import {
+  migrationViewSchema,
+  policyViewSchema,
+  ratesViewSchema,
+  slicesViewSchema,
+  topologyViewSchema,
+} from './feed.ts';
 
 export const migrateRequestSchema = z.strictObject({
   /** One or more guests, all to the same or each to its own destination. Several make a group. */
@@ -35,17 +41,19 @@ export const policyPatchSchema = z.record(
 );
 export type PolicyPatch = z.infer<typeof policyPatchSchema>;
 
-export interface MigrateAnswer {
-  migrations: { id: string; guest: string }[];
-  group: string | null;
-}
+export const migrateAnswerSchema = z.object({
+  migrations: z.array(z.object({ id: z.string(), guest: z.string() })),
+  group: z.string().nullable(),
+});
+export type MigrateAnswer = z.infer<typeof migrateAnswerSchema>;
 
-export interface StatusView {
-  version: string;
-  upSinceMs: number;
-  topology: TopologyView;
-  rates: RatesView;
-  slices: SlicesView;
-  migrations: MigrationView[];
-  policy: PolicyView;
-}
+export const statusViewSchema = z.object({
+  version: z.string(),
+  upSinceMs: z.number(),
+  topology: topologyViewSchema,
+  rates: ratesViewSchema,
+  slices: slicesViewSchema,
+  migrations: z.array(migrationViewSchema),
+  policy: policyViewSchema,
+});
+export type StatusView = z.infer<typeof statusViewSchema>;
