@@ -1,8 +1,6 @@
 /** The log every process writes: one JSON object a line, on standard error, with a level and a stable `event` name. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
-export interface Log {
-  (level: LogLevel, event: string, fields?: Record<string, unknown>): void;
-}
+export type Log = (level: LogLevel, event: string, fields?: Record<string, unknown>) => void;
 
 const ORDER: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 
