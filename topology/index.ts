@@ -1,0 +1,14 @@
+/** The network as an immutable graph (`topology.ts`) and the paths over it (`paths.ts`). */
+export { findPath, floodPorts, nextHops, type Path, type PathOptions } from './paths.ts';
+export {
+  isUsablePort,
+  type Link,
+  LOCAL_PORT,
+  type Location,
+  linkId,
+  type Port,
+  type PortRef,
+  parseLinkId,
+  type SwitchNode,
+  Topology,
+} from './topology.ts';

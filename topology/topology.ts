@@ -1,0 +1,267 @@
+/**
+ * The network as an immutable graph: switches with their ports, directed links, and where hosts and guests are attached.
+ * Every `with…`/`without…` returns a new Topology that shares what did not change, or `this` when nothing changed, so
+ * that a reader may keep a snapshot and compare snapshots by identity. Neighbour: `paths.ts` (shortest paths, next
+ * hops, flood trees over a snapshot). Pure; imports nothing of ours.
+ *
+ * Invariants kept here: both ends of every link are known ports that are up; nobody is located at a link's port.
+ */
+
+/** A port of a switch. `dpid` is 16 lower-case hexadecimal digits. */
+export interface PortRef {
+  dpid: string;
+  portNo: number;
+}
+
+/** OpenFlow's number of a switch's own port (OFPP_LOCAL, OpenFlow 1.3.5 §7.2.1). */
+export const LOCAL_PORT = 0xfffffffe;
+/** Greatest number of a port that stands for a cable (OFPP_MAX); above are reserved ones. */
+const MAX_PORT = 0xffffff00;
+
+/** A directed link is named by its egress port: `dpid:port`. So is any egress port, also one towards a host. */
+export function linkId(ref: PortRef): string {
+  return `${ref.dpid}:${ref.portNo}`;
+}
+
+/** The port that a link id names, or undefined when the text is not one. */
+export function parseLinkId(id: string): PortRef | undefined {
+  const m = /^([^:]+):([0-9]{1,10})$/.exec(id);
+  return m ? { dpid: m[1] as string, portNo: Number(m[2]) } : undefined;
+}
+
+export interface Port {
+  portNo: number;
+  name: string;
+  hwAddr: string;
+  isUp: boolean;
+  /** Each way, bit/s; 0 when unknown. */
+  capacityBps: number;
+}
+
+export interface SwitchNode {
+  dpid: string;
+  name: string;
+  ports: ReadonlyMap<number, Port>;
+}
+
+/** One direction of a cable between two switches. */
+export interface Link {
+  from: PortRef;
+  to: PortRef;
+}
+
+/** Where an Ethernet address is attached. */
+export interface Location {
+  mac: string;
+  ip: string | null;
+  name: string | null;
+  kind: 'guest' | 'host' | 'unknown';
+  at: PortRef;
+}
+
+const sameRef = (a: PortRef, b: PortRef) => a.dpid === b.dpid && a.portNo === b.portNo;
+const samePort = (a: Port, b: Port) =>
+  a.portNo === b.portNo &&
+  a.name === b.name &&
+  a.hwAddr === b.hwAddr &&
+  a.isUp === b.isUp &&
+  a.capacityBps === b.capacityBps;
+const sameLocation = (a: Location, b: Location) =>
+  a.mac === b.mac && a.ip === b.ip && a.name === b.name && a.kind === b.kind && sameRef(a.at, b.at);
+
+/** `map` with `key` set; always a new map. */
+function plus<K, V>(map: ReadonlyMap<K, V>, key: K, value: V): Map<K, V> {
+  return new Map(map).set(key, value);
+}
+
+/** `map` without the entries `drop` picks; the same map when it picks none. */
+function without<K, V>(map: ReadonlyMap<K, V>, drop: (value: V, key: K) => boolean): ReadonlyMap<K, V> {
+  let kept: Map<K, V> | undefined;
+  for (const [k, v] of map) {
+    if (drop(v, k)) {
+      kept ??= new Map(map);
+      kept.delete(k);
+    }
+  }
+  return kept ?? map;
+}
+
+export class Topology {
+  readonly switches: ReadonlyMap<string, SwitchNode>;
+  /** By `linkId(link.from)`. */
+  readonly links: ReadonlyMap<string, Link>;
+  /** By Ethernet address, lower case. */
+  readonly locations: ReadonlyMap<string, Location>;
+
+  // Indexes over an immutable snapshot, made when first asked for.
+  #linkPorts: ReadonlySet<string> | undefined;
+  #byName: ReadonlyMap<string, Location> | undefined;
+  #byIp: ReadonlyMap<string, Location> | undefined;
+
+  static readonly empty = new Topology(new Map(), new Map(), new Map());
+
+  private constructor(
+    switches: ReadonlyMap<string, SwitchNode>,
+    links: ReadonlyMap<string, Link>,
+    locations: ReadonlyMap<string, Location>,
+  ) {
+    this.switches = switches;
+    this.links = links;
+    this.locations = locations;
+  }
+
+  #with(change: {
+    switches?: ReadonlyMap<string, SwitchNode>;
+    links?: ReadonlyMap<string, Link>;
+    locations?: ReadonlyMap<string, Location>;
+  }): Topology {
+    const switches = change.switches ?? this.switches;
+    const links = change.links ?? this.links;
+    const locations = change.locations ?? this.locations;
+    if (switches === this.switches && links === this.links && locations === this.locations) return this;
+    return new Topology(switches, links, locations);
+  }
+
+  /** Adds or replaces a switch. Links at ports that it no longer has, or that are down, go; so do locations at ports that are gone. */
+  withSwitch(node: SwitchNode): Topology {
+    const old = this.switches.get(node.dpid);
+    if (
+      old !== undefined &&
+      old.name === node.name &&
+      old.ports.size === node.ports.size &&
+      [...node.ports].every(([no, p]) => {
+        const o = old.ports.get(no);
+        return o !== undefined && samePort(o, p);
+      })
+    ) {
+      return this;
+    }
+    const broken = (ref: PortRef) => ref.dpid === node.dpid && node.ports.get(ref.portNo)?.isUp !== true;
+    return this.#with({
+      switches: plus(this.switches, node.dpid, node),
+      links: without(this.links, (l) => broken(l.from) || broken(l.to)),
+      locations:
+        old === undefined
+          ? this.locations
+          : without(
+              this.locations,
+              (l) => l.at.dpid === node.dpid && old.ports.has(l.at.portNo) && !node.ports.has(l.at.portNo),
+            ),
+    });
+  }
+
+  /** Removes a switch, the links from and to it, and the locations at it. */
+  withoutSwitch(dpid: string): Topology {
+    return this.#with({
+      switches: without(this.switches, (_, d) => d === dpid),
+      links: without(this.links, (l) => l.from.dpid === dpid || l.to.dpid === dpid),
+      locations: without(this.locations, (l) => l.at.dpid === dpid),
+    });
+  }
+
+  /** Adds or replaces a port of a known switch; a port that is down loses its links. Unknown switch: nothing changes. */
+  withPort(dpid: string, port: Port): Topology {
+    const node = this.switches.get(dpid);
+    if (node === undefined) return this;
+    return this.withSwitch({ ...node, ports: plus(node.ports, port.portNo, port) });
+  }
+
+  /** Removes a port with its links and locations. */
+  withoutPort(ref: PortRef): Topology {
+    const node = this.switches.get(ref.dpid);
+    if (node === undefined) return this;
+    const ports = without(node.ports, (_, no) => no === ref.portNo);
+    return ports === node.ports ? this : this.withSwitch({ ...node, ports });
+  }
+
+  /**
+   * Adds a directed link (or moves it, when its egress port led elsewhere). What was located at either end was only
+   * passing through and is dropped. Ignored unless both ends are known ports that are up.
+   */
+  withLink(link: Link): Topology {
+    if (this.port(link.from)?.isUp !== true || this.port(link.to)?.isUp !== true) return this;
+    const id = linkId(link.from);
+    const old = this.links.get(id);
+    return this.#with({
+      links: old !== undefined && sameRef(old.to, link.to) ? this.links : plus(this.links, id, link),
+      locations: without(this.locations, (l) => sameRef(l.at, link.from) || sameRef(l.at, link.to)),
+    });
+  }
+
+  /** Removes one direction of a cable. */
+  withoutLink(id: string): Topology {
+    return this.#with({ links: without(this.links, (_, k) => k === id) });
+  }
+
+  /**
+   * Adds or moves a host or guest. Ignored at the port of a link, where its packets are only passing through. A switch
+   * that is not known yet is no obstacle: agents may report a guest before its switch connects.
+   */
+  withLocation(l: Location): Topology {
+    if (this.isLinkPort(l.at)) return this;
+    const old = this.locations.get(l.mac);
+    return old !== undefined && sameLocation(old, l) ? this : this.#with({ locations: plus(this.locations, l.mac, l) });
+  }
+
+  withoutLocation(mac: string): Topology {
+    return this.#with({ locations: without(this.locations, (_, m) => m === mac) });
+  }
+
+  /** Whether the port is either end of a known link. */
+  isLinkPort(ref: PortRef): boolean {
+    if (this.#linkPorts === undefined) {
+      const ports = new Set<string>();
+      for (const l of this.links.values()) ports.add(linkId(l.from)).add(linkId(l.to));
+      this.#linkPorts = ports;
+    }
+    return this.#linkPorts.has(linkId(ref));
+  }
+
+  port(ref: PortRef): Port | undefined {
+    return this.switches.get(ref.dpid)?.ports.get(ref.portNo);
+  }
+
+  /**
+   * Capacity of a directed link or egress port, bit/s: what the slower of its two ends can do, or the one end that
+   * is known; 0 when neither is.
+   */
+  capacityBps(id: string): number {
+    const ref = parseLinkId(id);
+    if (ref === undefined) return 0;
+    const near = this.port(ref)?.capacityBps ?? 0;
+    const link = this.links.get(id);
+    const far = link === undefined ? 0 : (this.port(link.to)?.capacityBps ?? 0);
+    return near > 0 && far > 0 ? Math.min(near, far) : Math.max(near, far);
+  }
+
+  /** The host or guest of that name. Where several addresses have it, the smallest address. */
+  locationByName(name: string): Location | undefined {
+    this.#byName ??= index(this.locations, (l) => l.name);
+    return this.#byName.get(name);
+  }
+
+  /** The host or guest with that IP address. Where several claim it, the smallest Ethernet address. */
+  locationByIp(ip: string): Location | undefined {
+    this.#byIp ??= index(this.locations, (l) => l.ip);
+    return this.#byIp.get(ip);
+  }
+}
+
+function index(
+  locations: ReadonlyMap<string, Location>,
+  key: (l: Location) => string | null,
+): ReadonlyMap<string, Location> {
+  const found = new Map<string, Location>();
+  for (const l of locations.values()) {
+    const k = key(l);
+    if (k === null) continue;
+    const other = found.get(k);
+    if (other === undefined || l.mac < other.mac) found.set(k, l);
+  }
+  return found;
+}
+
+/** Whether packets can be sent out of a port of that number: cables and LOCAL, not the other reserved numbers. */
+export function isUsablePort(portNo: number): boolean {
+  return portNo === LOCAL_PORT || (portNo > 0 && portNo <= MAX_PORT);
+}
