@@ -1,0 +1,577 @@
+/**
+ * The compiler: turns the declarations of one protocol version (schema.ts has their language, messages.ts and structs.ts
+ * the text) into one JavaScript source with an encoder, a decoder and a factory per class, and evaluates it once when the
+ * library is loaded. Specialised functions run several times faster than walking the declarations, because every
+ * property access and every offset in them is a constant. codec.ts puts the result behind the public functions.
+ *
+ * The source is made from declarations only, never from input.
+ */
+import { readMac, writeMac } from './address.ts';
+import { ofproto_v1_3 as ofp } from './constants.ts';
+import { OfEncodeError } from './errors.ts';
+import { decodeMatch, encodeMatch, OFPMatch } from './oxm.ts';
+import type { AnyFamily, AnyStruct, Custom, Field, Kind } from './schema.ts';
+import { describe, fail, type Reader, readString, type Writer, writeString } from './wire.ts';
+
+export type Encode = (o: object, w: Writer) => void;
+/** Reads what lies between `p` and `end`, and leaves `r.q` where it stopped. */
+export type Decode = (r: Reader, p: number, end: number) => object;
+export type Make = (input: object | undefined) => object;
+
+/** What the generated source gives back. */
+export interface Compiled {
+  readonly encode: ReadonlyMap<string, Encode>;
+  readonly decode: ReadonlyMap<string, Decode>;
+  readonly make: ReadonlyMap<string, Make>;
+  readonly structs: ReadonlyMap<string, AnyStruct>;
+}
+
+/** A field with its name, and the header fields of messages put in front. */
+interface Slot {
+  readonly name: string;
+  readonly kind: Kind;
+  readonly field: Field | undefined;
+}
+
+const HEADER_LEN: Kind = { t: 'len', json: undefined };
+const U8: Kind = { t: 'uint', size: 1 };
+const U32: Kind = { t: 'uint', size: 4 };
+
+function slotsOf(s: AnyStruct): Slot[] {
+  const slots: Slot[] = [];
+  const header = s.options.message;
+  if (header !== undefined) {
+    slots.push({ name: 'version', kind: U8, field: undefined });
+    slots.push({ name: '', kind: { t: 'const', size: 1, value: header.type, json: undefined }, field: undefined });
+    slots.push({ name: '', kind: HEADER_LEN, field: undefined });
+    slots.push({ name: 'xid', kind: U32, field: undefined });
+  }
+  for (const [name, field] of Object.entries(s.fields)) slots.push({ name, kind: field.kind, field });
+  return slots;
+}
+
+/** Bytes of a field of fixed size; undefined for others. */
+function sizeOf(kind: Kind): number | undefined {
+  switch (kind.t) {
+    case 'uint':
+    case 'const':
+    case 'str':
+    case 'pad':
+      return kind.size;
+    case 'u64':
+      return 8;
+    case 'mac':
+      return 6;
+    case 'len':
+    case 'lenOf':
+      return 2;
+    case 'uints':
+      return kind.count === undefined ? undefined : kind.count * kind.size;
+    case 'struct':
+      return fixedSize(kind.of);
+    default:
+      return undefined;
+  }
+}
+
+/** Bytes of a structure of fixed size; undefined for others. */
+export function fixedSize(s: AnyStruct): number | undefined {
+  if (s.options.custom !== undefined || s.options.padTo8 !== undefined) return undefined;
+  let total = 0;
+  for (const slot of slotsOf(s)) {
+    const n = sizeOf(slot.kind);
+    if (n === undefined) return undefined;
+    total += n;
+  }
+  return total;
+}
+
+/** Bytes every structure of the class has at least. */
+function minSize(s: AnyStruct): number {
+  if (s.options.custom !== undefined) return s.options.custom.min;
+  return slotsOf(s).reduce((n, slot) => n + (sizeOf(slot.kind) ?? (slot.kind.t === 'match' ? 4 : 0)), 0);
+}
+
+/** Offset of the field that tells the structure's own length. */
+export function lengthOffset(s: AnyStruct): number | undefined {
+  let at = 0;
+  for (const slot of slotsOf(s)) {
+    if (slot.kind.t === 'len') return at;
+    const n = sizeOf(slot.kind);
+    if (n === undefined) return undefined;
+    at += n;
+  }
+  return undefined;
+}
+
+/** Consecutive fields of fixed size, or one of variable size. */
+type Segment =
+  | { readonly fixed: true; readonly size: number; readonly slots: readonly { at: number; slot: Slot }[] }
+  | { readonly fixed: false; readonly slot: Slot };
+
+function segmentsOf(s: AnyStruct): Segment[] {
+  const out: Segment[] = [];
+  let run: { at: number; slot: Slot }[] = [];
+  let size = 0;
+  const flush = () => {
+    if (run.length > 0) out.push({ fixed: true, size, slots: run });
+    run = [];
+    size = 0;
+  };
+  for (const slot of slotsOf(s)) {
+    const n = sizeOf(slot.kind);
+    if (n === undefined) {
+      flush();
+      out.push({ fixed: false, slot });
+    } else {
+      run.push({ at: size, slot });
+      size += n;
+    }
+  }
+  flush();
+  return out;
+}
+
+const q = JSON.stringify;
+
+// ---- encoders ------------------------------------------------------------------------------------------------------
+
+function encoderSource(s: AnyStruct): string {
+  const c: string[] = [];
+  const cls = q(s.cls);
+  let lenAt = -1;
+  let offset = 0;
+  // lists whose length stands in an earlier field
+  const lengths = new Map<string, number>();
+  c.push(`function enc_${s.cls}(o, w) {`);
+  c.push('const s0 = w.p - w.start; let p, dv, v, i;');
+  let beforeVariable = true;
+  for (const seg of segmentsOf(s)) {
+    if (seg.fixed) {
+      c.push(`if (w.cap - w.p < ${seg.size}) w.grow(${seg.size}); p = w.p; dv = w.dv;`);
+      for (const { at, slot } of seg.slots) {
+        const { kind, name } = slot;
+        const to = `p + ${at}`;
+        const prop = `o.${name}`;
+        if (kind.t === 'uint') {
+          const test = kind.size === 4 ? '(v >>> 0)' : `(v & ${kind.size === 1 ? 255 : 65535})`;
+          c.push(`v = ${prop}; if (${test} !== v) rt.badUint(${cls}, ${q(name)}, v, ${kind.size * 8});`);
+          c.push(`dv.setUint${kind.size * 8}(${to}, v);`);
+        } else if (kind.t === 'u64') {
+          c.push(`v = ${prop}; if (typeof v !== 'bigint' || BigInt.asUintN(64, v) !== v) v = rt.u64(v, ${cls}, ${q(name)});`);
+          c.push(`dv.setBigUint64(${to}, v);`);
+        } else if (kind.t === 'mac') {
+          c.push(`v = ${prop}; if (typeof v !== 'string' || !rt.writeMac(w.b, ${to}, v)) rt.badMac(${cls}, ${q(name)}, v);`);
+        } else if (kind.t === 'str') {
+          c.push(`rt.writeString(w, ${to}, ${kind.size}, ${prop}, ${cls}, ${q(name)});`);
+        } else if (kind.t === 'pad') {
+          for (let i = 0; i < kind.size; ) {
+            const n = kind.size - i >= 4 ? 4 : kind.size - i >= 2 ? 2 : 1;
+            c.push(`dv.setUint${n * 8}(${to} + ${i}, 0);`);
+            i += n;
+          }
+        } else if (kind.t === 'const') {
+          c.push(`dv.setUint${kind.size * 8}(${to}, ${kind.value});`);
+        } else if (kind.t === 'len') {
+          if (!beforeVariable) throw new Error(`${s.cls}: length after a field of variable size`);
+          lenAt = offset + at;
+          if (fixedSize(s) !== undefined) c.push(`dv.setUint16(${to}, ${fixedSize(s)});`);
+        } else if (kind.t === 'lenOf') {
+          lengths.set(kind.list, offset + at);
+        } else if (kind.t === 'struct') {
+          c.push(`w.p = ${to}; rt.object(${prop}, ${cls}, ${q(name)}); enc_${kind.of.cls}(${prop}, w);`);
+        } else if (kind.t === 'uints') {
+          const n = kind.count as number;
+          c.push(`v = rt.list(${prop}, ${cls}, ${q(name)}); if (v.length !== ${n}) rt.badCount(${cls}, ${q(name)}, ${n});`);
+          c.push(`for (i = 0; i < ${n}; i++) rt.put${kind.size}(dv, ${to} + i * ${kind.size}, v[i], ${cls}, ${q(name)});`);
+        }
+      }
+      c.push(`w.p = p + ${seg.size};`);
+      offset += seg.size;
+    } else {
+      beforeVariable = false;
+      const { kind, name } = seg.slot;
+      const prop = `o.${name}`;
+      if (kind.t === 'match') {
+        c.push(`rt.encodeMatch(${prop}, w, ${cls}, ${q(name)});`);
+      } else if (kind.t === 'bytes') {
+        c.push(`v = ${prop}; if (!(v instanceof Uint8Array)) rt.badBytes(${cls}, ${q(name)}, v); w.bytes(v);`);
+      } else if (kind.t === 'struct') {
+        c.push(`rt.object(${prop}, ${cls}, ${q(name)}); enc_${kind.of.cls}(${prop}, w);`);
+      } else if (kind.t === 'list' || kind.t === 'family') {
+        const lenAt2 = lengths.get(name);
+        if (lenAt2 !== undefined) c.push('const l0 = w.p - w.start;');
+        c.push(`v = rt.list(${prop}, ${cls}, ${q(name)}); for (i = 0; i < v.length; i++) {`);
+        if (kind.t === 'list') {
+          c.push(`const e = v[i]; rt.element(e, ${q(kind.of.cls)}, ${cls}, ${q(name)}); enc_${kind.of.cls}(e, w); }`);
+        } else {
+          c.push(`encF_${kind.of.name}(v[i], w, ${cls}, ${q(name)}); }`);
+        }
+        if (lenAt2 !== undefined) c.push(`w.dv.setUint16(w.start + s0 + ${lenAt2}, w.p - w.start - l0);`);
+      } else if (kind.t === 'either') {
+        c.push(`v = rt.list(${prop}, ${cls}, ${q(name)}); for (i = 0; i < v.length; i++) {`);
+        c.push('const e = v[i]; switch (e == null ? undefined : e.cls) {');
+        for (const m of kind.of) c.push(`case ${q(m.cls)}: enc_${m.cls}(e, w); break;`);
+        c.push(`default: rt.badMember(e, 'identifier', ${cls}, ${q(name)}); } }`);
+      } else if (kind.t === 'uints') {
+        c.push(`v = rt.list(${prop}, ${cls}, ${q(name)}); i = v.length * ${kind.size}; if (w.cap - w.p < i) w.grow(i);`);
+        c.push(`p = w.p; dv = w.dv; for (i = 0; i < v.length; i++, p += ${kind.size})`);
+        c.push(`rt.put${kind.size}(dv, p, v[i], ${cls}, ${q(name)}); w.p = p;`);
+      } else if (kind.t === 'bitmap') {
+        c.push(`rt.encodeBitmap(${prop}, w, ${cls}, ${q(name)});`);
+      }
+    }
+  }
+  const isMessage = s.options.message !== undefined;
+  const pad = 'w.zeros((8 - ((w.p - w.start - s0) & 7)) & 7);';
+  if (s.options.padTo8 === 'inside') c.push(pad);
+  if (isMessage) c.push('if (w.p - w.start - s0 > 65535) rt.tooLong(' + cls + ');');
+  if (lenAt >= 0 && fixedSize(s) === undefined) {
+    c.push(`w.dv.setUint16(w.start + s0 + ${lenAt}, w.p - w.start - s0);`);
+  }
+  if (s.options.padTo8 === 'outside') c.push(pad);
+  c.push('}');
+  return c.join('\n');
+}
+
+function familyEncoderSource(f: AnyFamily): string {
+  const all = [...f.members, f.unknown];
+  const cases = all.map((m) => `case ${q(m.cls)}: return enc_${m.cls}(o, w);`);
+  return `function encF_${f.name}(o, w, cls, field) { switch (o == null ? undefined : o.cls) {
+${cases.join('\n')}
+default: rt.badMember(o, ${q(f.name)}, cls, field); } }`;
+}
+
+// ---- decoders ------------------------------------------------------------------------------------------------------
+
+function decoderSource(s: AnyStruct): string {
+  const c: string[] = [];
+  const [t, code] = s.options.err;
+  const short = (at: string) => `rt.fail(r, ${at}, ${q(`${s.cls} cut short`)}, ${t}, ${code})`;
+  const props: string[] = [`cls: ${q(s.cls)}`];
+  const bounds = new Map<string, string>();
+  c.push(`function dec_${s.cls}(r, p, end) {`);
+  c.push('const dv = r.dv;');
+  for (const seg of segmentsOf(s)) {
+    if (seg.fixed) {
+      c.push(`if (end - p < ${seg.size}) ${short('p')};`);
+      for (const { at, slot } of seg.slots) {
+        const { kind, name } = slot;
+        const from = `p + ${at}`;
+        let expr: string | undefined;
+        if (kind.t === 'uint') expr = `dv.getUint${kind.size * 8}(${from})`;
+        else if (kind.t === 'u64') expr = `dv.getBigUint64(${from})`;
+        else if (kind.t === 'mac') expr = `rt.readMac(r.b, ${from} - r.base)`;
+        else if (kind.t === 'str') expr = `rt.readString(r, ${from}, ${kind.size})`;
+        else if (kind.t === 'struct') expr = `dec_${kind.of.cls}(r, ${from}, end)`;
+        else if (kind.t === 'uints') {
+          const items = Array.from({ length: kind.count as number }, (_, i) => i * kind.size);
+          expr = `[${items.map((i) => `dv.getUint${kind.size * 8}(${from} + ${i})`).join(', ')}]`;
+        } else if (kind.t === 'lenOf') {
+          c.push(`const n_${kind.list} = dv.getUint16(${from});`);
+          bounds.set(kind.list, `n_${kind.list}`);
+        }
+        if (expr !== undefined) {
+          c.push(`const f_${name} = ${expr};`);
+          props.push(`${name}: f_${name}`);
+        }
+      }
+      c.push(`p += ${seg.size};`);
+    } else {
+      const { kind, name } = seg.slot;
+      let expr = '';
+      if (kind.t === 'match') expr = 'rt.decodeMatch(r, p, end)';
+      else if (kind.t === 'bytes') expr = 'rt.bytes(r, p, end)';
+      else if (kind.t === 'struct') expr = `dec_${kind.of.cls}(r, p, end)`;
+      else if (kind.t === 'uints') expr = `rt.uints${kind.size}(r, p, end, ${t}, ${code})`;
+      else if (kind.t === 'bitmap') expr = 'rt.decodeBitmap(r, p, end)';
+      else if (kind.t === 'either') expr = `decL_${kind.reads.cls}(r, p, end)`;
+      else if (kind.t === 'list' || kind.t === 'family') {
+        const bound = bounds.get(name);
+        let to = 'end';
+        if (bound !== undefined) {
+          c.push(`if (${bound} > end - p) ${short('p')};`);
+          to = `p + ${bound}`;
+        }
+        expr = kind.t === 'list' ? `decL_${kind.of.cls}(r, p, ${to})` : `decF_${kind.of.name}(r, p, ${to})`;
+      }
+      c.push(`const f_${name} = ${expr}; p = r.q;`);
+      props.push(`${name}: f_${name}`);
+    }
+  }
+  c.push(`r.q = p; return { ${props.join(', ')} }; }`);
+  return c.join('\n');
+}
+
+/** Reads structures of one class up to `end`. */
+function listDecoderSource(s: AnyStruct): string {
+  const [t, code] = s.options.err;
+  const bad = (what: string) => `rt.fail(r, p, ${q(`${s.cls} ${what}`)}, ${t}, ${code})`;
+  const size = fixedSize(s);
+  const lenAt = lengthOffset(s);
+  const head = `function decL_${s.cls}(r, p, end) { const out = []; `;
+  if (lenAt === undefined && s.options.custom !== undefined) {
+    return `${head}while (p < end) { out.push(dec_${s.cls}(r, p, end)); p = r.q; } r.q = end; return out; }`;
+  }
+  if (size !== undefined && lenAt === undefined) {
+    return `${head}while (p < end) { if (end - p < ${size}) ${bad('cut short')};
+out.push(dec_${s.cls}(r, p, p + ${size})); p += ${size}; } r.q = end; return out; }`;
+  }
+  if (lenAt === undefined) throw new Error(`${s.cls} cannot stand in a list`);
+  // A structure of fixed size that tells another length would lose bytes: that is an error, not an extension point.
+  const wrong = size === undefined ? `n < ${minSize(s)} || n > end - p` : `n !== ${size} || n > end - p`;
+  return `${head}while (p < end) { if (end - p < ${minSize(s)}) ${bad('cut short')};
+const n = r.dv.getUint16(p + ${lenAt}); if (${wrong}) ${bad('has a wrong length')};
+out.push(dec_${s.cls}(r, p, p + n)); p += n; } r.q = end; return out; }`;
+}
+
+/** TLV types a member answers to. */
+function typesOf(m: AnyStruct): readonly number[] {
+  if (m.options.types !== undefined) return m.options.types;
+  for (const slot of slotsOf(m)) if (slot.kind.t === 'const') return [slot.kind.value];
+  throw new Error(`${m.cls} has no type`);
+}
+
+function familyDecoderSource(f: AnyFamily): string {
+  const [t, code] = f.options.err;
+  const { min, aligned, padTo8 } = f.options;
+  const cases = f.members.map((m) => {
+    const size = fixedSize(m);
+    const check =
+      size === undefined ? '' : `if (n !== ${size}) rt.fail(r, p, ${q(`${m.cls} has a wrong length`)}, ${t}, ${code}); `;
+    return `${typesOf(m)
+      .map((v) => `case ${v}:`)
+      .join(' ')} ${check}out.push(dec_${m.cls}(r, p, p + n)); break;`;
+  });
+  // Some peers leave out the padding of the last TLV: the end of what holds it counts as padding.
+  const step = padTo8 ? 'p = Math.min(end, p + ((n + 7) & ~7));' : 'p += n;';
+  return `function decF_${f.name}(r, p, end) { const out = []; const dv = r.dv;
+while (p < end) { if (end - p < 4) rt.fail(r, p, ${q(`${f.name} header cut short`)}, ${t}, ${code});
+const n = dv.getUint16(p + 2);
+if (n < ${min} || n > end - p${aligned ? ' || (n & 7) !== 0' : ''}) rt.fail(r, p, ${q(`${f.name} of length `)} + n, ${t}, ${code});
+switch (dv.getUint16(p)) {
+${cases.join('\n')}
+default: out.push(dec_${f.unknown.cls}(r, p, p + n)); }
+${step} } r.q = end; return out; }`;
+}
+
+// ---- factories -----------------------------------------------------------------------------------------------------
+
+function makerSource(s: AnyStruct): string {
+  const cls = q(s.cls);
+  const props: string[] = [`cls: ${cls}`];
+  for (const slot of slotsOf(s)) {
+    const { name, kind, field } = slot;
+    if (name === '' || field?.presence === 'hidden') continue;
+    const v = `i.${name}`;
+    const or = (dflt: string, convert: string) => `${name}: ${v} === undefined ? ${dflt} : ${convert}`;
+    if (field === undefined) {
+      props.push(or(name === 'version' ? String(ofp.OFP_VERSION) : '0', v));
+    } else if (kind.t === 'uint') {
+      props.push(field.dflt === undefined ? `${name}: ${v}` : or(String(field.dflt), v));
+    } else if (kind.t === 'u64') {
+      const convert = `rt.u64(${v}, ${cls}, ${q(name)})`;
+      props.push(field.dflt === undefined ? `${name}: ${convert}` : or(`${field.dflt}n`, convert));
+    } else if (kind.t === 'mac') {
+      props.push(or(q(field.dflt), `rt.mac(${v}, ${cls}, ${q(name)})`));
+    } else if (kind.t === 'str') {
+      props.push(or('""', v));
+    } else if (kind.t === 'match') {
+      props.push(or('rt.OFPMatch()', v));
+    } else if (kind.t === 'bytes') {
+      props.push(or('rt.none', `rt.buffer(${v}, ${cls}, ${q(name)})`));
+    } else if (kind.t === 'list' || kind.t === 'family' || kind.t === 'either') {
+      props.push(or('[]', `rt.list(${v}, ${cls}, ${q(name)}).slice()`));
+    } else if (kind.t === 'uints') {
+      const none = kind.count === undefined ? '[]' : `[${new Array(kind.count).fill(0).join(', ')}]`;
+      props.push(or(none, `rt.list(${v}, ${cls}, ${q(name)}).slice()`));
+    } else if (kind.t === 'bitmap') {
+      props.push(`${name}: rt.list(${v}, ${cls}, ${q(name)}).slice()`);
+    } else {
+      props.push(`${name}: ${v}`);
+    }
+  }
+  return `function make_${s.cls}(i) { if (i === undefined) i = rt.nothing; return { ${props.join(', ')} }; }`;
+}
+
+// ---- helpers of the generated source -------------------------------------------------------------------------------
+
+const none = Buffer.alloc(0);
+
+function badUint(cls: string, field: string, v: unknown, bits: number): never {
+  throw new OfEncodeError(cls, field, `not an unsigned integer of ${bits} bits: ${describe(v)}`);
+}
+function toU64(v: unknown, cls: string, field: string): bigint {
+  if (typeof v === 'bigint' && BigInt.asUintN(64, v) === v) return v;
+  if (typeof v === 'number' && Number.isSafeInteger(v) && v >= 0) return BigInt(v);
+  return badUint(cls, field, v, 64);
+}
+function toBuffer(v: unknown, cls: string, field: string): Buffer {
+  if (Buffer.isBuffer(v)) return v;
+  if (v instanceof Uint8Array) return Buffer.from(v.buffer, v.byteOffset, v.byteLength);
+  throw new OfEncodeError(cls, field, `not bytes: ${describe(v)}`);
+}
+const macScratch = Buffer.alloc(6);
+
+// The specification has no version above 6 today; the header has 8 bits for it. Words beyond are read past: keeping
+// them would let 64 KiB of input become half a million numbers.
+const BITMAP_WORDS = 8;
+
+const runtime = {
+  fail,
+  readMac,
+  writeMac,
+  readString,
+  writeString,
+  encodeMatch,
+  decodeMatch,
+  OFPMatch,
+  none,
+  nothing: Object.freeze({}),
+  badUint,
+  u64: toU64,
+  buffer: toBuffer,
+  mac(v: unknown, cls: string, field: string): string {
+    if (typeof v !== 'string' || !writeMac(macScratch, 0, v)) return runtime.badMac(cls, field, v);
+    return readMac(macScratch, 0);
+  },
+  badMac(cls: string, field: string, v: unknown): never {
+    throw new OfEncodeError(cls, field, `not a MAC address: ${describe(v)}`);
+  },
+  badBytes(cls: string, field: string, v: unknown): never {
+    throw new OfEncodeError(cls, field, `not bytes: ${describe(v)}`);
+  },
+  badCount(cls: string, field: string, n: number): never {
+    throw new OfEncodeError(cls, field, `must have ${n} elements`);
+  },
+  badMember(o: unknown, familyName: string, cls: string, field: string): never {
+    const got = (o as { cls?: unknown } | null | undefined)?.cls;
+    throw new OfEncodeError(cls, field, `${got === undefined ? describe(o) : String(got)} is no ${familyName}`);
+  },
+  tooLong(cls: string): never {
+    throw new OfEncodeError(cls, 'length', 'a message has at most 65535 bytes');
+  },
+  list(v: unknown, cls: string, field: string): readonly unknown[] {
+    if (!Array.isArray(v)) throw new OfEncodeError(cls, field, `not an array: ${describe(v)}`);
+    return v;
+  },
+  object(v: unknown, cls: string, field: string): void {
+    if (typeof v !== 'object' || v === null) throw new OfEncodeError(cls, field, `not an object: ${describe(v)}`);
+  },
+  element(v: unknown, want: string, cls: string, field: string): void {
+    if ((v as { cls?: unknown } | null | undefined)?.cls !== want) {
+      throw new OfEncodeError(cls, field, `not an ${want}: ${describe(v)}`);
+    }
+  },
+  put1(dv: DataView, p: number, v: unknown, cls: string, field: string): void {
+    if (((v as number) & 255) !== v) badUint(cls, field, v, 8);
+    dv.setUint8(p, v as number);
+  },
+  put4(dv: DataView, p: number, v: unknown, cls: string, field: string): void {
+    if ((v as number) >>> 0 !== v) badUint(cls, field, v, 32);
+    dv.setUint32(p, v as number);
+  },
+  bytes(r: Reader, p: number, end: number): Buffer {
+    r.q = end;
+    return r.b.subarray(p - r.base, end - r.base);
+  },
+  uints1(r: Reader, p: number, end: number): number[] {
+    r.q = end;
+    return Array.from(r.b.subarray(p - r.base, end - r.base));
+  },
+  uints4(r: Reader, p: number, end: number, t: number, code: number): number[] {
+    if (((end - p) & 3) !== 0) fail(r, p, 'words cut short', t, code);
+    const out: number[] = [];
+    for (; p < end; p += 4) out.push(r.dv.getUint32(p));
+    r.q = end;
+    return out;
+  },
+  encodeBitmap(v: unknown, w: Writer, cls: string, field: string): void {
+    const numbers = runtime.list(v, cls, field) as readonly number[];
+    const top = numbers.reduce((a, b) => Math.max(a, b), 0);
+    const words = new Uint32Array(Math.floor(top / 32) + 1 > BITMAP_WORDS ? 0 : Math.floor(top / 32) + 1);
+    for (const n of numbers) {
+      const word = words[n >> 5];
+      if ((n & 255) !== n || word === undefined) badUint(cls, field, n, 8);
+      words[n >> 5] = word | (1 << (n & 31));
+    }
+    for (const word of words) {
+      if (w.cap - w.p < 4) w.grow(4);
+      w.dv.setUint32(w.p, word);
+      w.p += 4;
+    }
+  },
+  decodeBitmap(r: Reader, p: number, end: number): number[] {
+    if (((end - p) & 3) !== 0) fail(r, p, 'bitmap cut short', ofp.OFPET_HELLO_FAILED, ofp.OFPHFC_INCOMPATIBLE);
+    const out: number[] = [];
+    for (let i = 0; i < BITMAP_WORDS && p + 4 * i < end; i++) {
+      const word = r.dv.getUint32(p + 4 * i);
+      for (let bit = 0; bit < 32; bit++) if ((word & (1 << bit)) !== 0) out.push(32 * i + bit);
+    }
+    r.q = end;
+    return out;
+  },
+};
+
+// ---- putting it together -------------------------------------------------------------------------------------------
+
+/** Everything the given declarations reach, each class once. */
+function reach(roots: readonly AnyStruct[]): { structs: Map<string, AnyStruct>; families: Set<AnyFamily>; lists: Set<AnyStruct> } {
+  const structs = new Map<string, AnyStruct>();
+  const families = new Set<AnyFamily>();
+  const lists = new Set<AnyStruct>();
+  const visit = (s: AnyStruct): void => {
+    const known = structs.get(s.cls);
+    if (known !== undefined) {
+      if (known !== s) throw new Error(`${s.cls} is declared twice`);
+      return;
+    }
+    structs.set(s.cls, s);
+    for (const { kind } of Object.values(s.fields)) {
+      if (kind.t === 'struct') visit(kind.of);
+      if (kind.t === 'list') {
+        lists.add(kind.of);
+        visit(kind.of);
+      }
+      if (kind.t === 'either') {
+        lists.add(kind.reads);
+        for (const m of kind.of) visit(m);
+      }
+      if (kind.t === 'family' && !families.has(kind.of)) {
+        families.add(kind.of);
+        for (const m of kind.of.members) visit(m);
+        visit(kind.of.unknown);
+      }
+    }
+  };
+  for (const s of roots) visit(s);
+  return { structs, families, lists };
+}
+
+/** Compiles the declarations that hold for `version`. */
+export function compile(roots: readonly AnyStruct[], version: number): Compiled {
+  const chosen = roots.filter((s) => (s.options.since ?? 0) <= version && version <= (s.options.until ?? 255));
+  const { structs, families, lists } = reach(chosen);
+  const source: string[] = ['"use strict";'];
+  const customs = new Map<string, Custom>();
+  for (const s of structs.values()) {
+    const { custom } = s.options;
+    if (custom === undefined) {
+      source.push(encoderSource(s), decoderSource(s), makerSource(s));
+    } else {
+      customs.set(s.cls, custom);
+      const ref = `rt.customs.get(${q(s.cls)})`;
+      source.push(`const c_${s.cls} = ${ref};
+function enc_${s.cls}(o, w) { c_${s.cls}.encode(o, w); }
+function dec_${s.cls}(r, p, end) { return c_${s.cls}.decode(r, p, end); }
+function make_${s.cls}(i) { return c_${s.cls}.make(i === undefined ? rt.nothing : i); }`);
+    }
+  }
+  for (const f of families) source.push(familyEncoderSource(f), familyDecoderSource(f));
+  for (const s of lists) source.push(listDecoderSource(s));
+  const names = [...structs.keys()];
+  const table = (prefix: string) => `new Map([${names.map((n) => `[${q(n)}, ${prefix}_${n}]`).join(', ')}])`;
+  source.push(`return { encode: ${table('enc')}, decode: ${table('dec')}, make: ${table('make')} };`);
+  const build = new Function('rt', source.join('\n')) as (rt: unknown) => Omit<Compiled, 'structs'>;
+  return { ...build({ ...runtime, customs }), structs };
+}

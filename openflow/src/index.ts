@@ -1,0 +1,26 @@
+/**
+ * node-openflow: OpenFlow messages as plain objects. Names and JSON are Ryu's; no input and no output of its own, so it
+ * works over any transport. See README.md for a tour.
+ */
+export { decode, encode, quotedXid } from './codec.ts';
+export { ofproto_v1_3 } from './constants.ts';
+export { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
+export * as of13 from './factories.ts';
+export { fromJson, type Json, parseJson, stringifyJson, toJson } from './json.ts';
+export type { OfMessage } from './messages.ts';
+export {
+  isMultipartReply,
+  MultipartAssembler,
+  type MultipartAssemblerOptions,
+  type MultipartReply,
+} from './multipart.ts';
+export {
+  type MatchFields,
+  type MatchInput,
+  matchKey,
+  OFPMatch,
+  type OxmName,
+  type OxmValue,
+  type UnknownOxmName,
+} from './oxm.ts';
+export { MessageSplitter, type MessageSplitterOptions } from './splitter.ts';

@@ -1,0 +1,290 @@
+/**
+ * Ryu's JSON: what `to_jsondict` prints and `from_jsondict` reads, made by walking the declarations, and a reader and
+ * printer of JSON that keep 64-bit integers whole (`JSON.parse` rounds them).
+ */
+import { compiled } from './codec.ts';
+import { lengthOffset, type Encode, type Make } from './compile.ts';
+import { ofproto_v1_3 as ofp } from './constants.ts';
+import { OfEncodeError } from './errors.ts';
+import type { OfMessage } from './messages.ts';
+import { encodeMatch, normaliseOxm, OFPMatch } from './oxm.ts';
+import type { AnyStruct, Kind } from './schema.ts';
+import { describe, Writer } from './wire.ts';
+
+/** A JSON value whose large integers are bigints. */
+export type Json = null | boolean | number | bigint | string | Json[] | { [key: string]: Json };
+
+const scratch = new Writer();
+
+/** The length field a structure would carry. */
+function lengthOf(s: AnyStruct, o: object): number {
+  scratch.begin();
+  (compiled.encode.get(s.cls) as Encode)(o, scratch);
+  return scratch.dv.getUint16(scratch.start + (lengthOffset(s) as number));
+}
+
+function matchToJson(m: OFPMatch): Json {
+  scratch.begin();
+  encodeMatch(m, scratch, 'OFPMatch', 'fields');
+  const length = scratch.dv.getUint16(scratch.start + 2);
+  const oxm_fields = Object.entries(m.fields).map(([field, v]): Json => {
+    const [value, mask] = Array.isArray(v) ? v : [v, null];
+    return { OXMTlv: { field, mask: mask as Json, value: value as Json } };
+  });
+  return { OFPMatch: { length, oxm_fields, type: ofp.OFPMT_OXM } };
+}
+
+function valueToJson(kind: Kind, v: unknown): Json {
+  switch (kind.t) {
+    case 'match':
+      return matchToJson(v as OFPMatch);
+    case 'bytes':
+      return Buffer.from(v as Uint8Array).toString('base64');
+    case 'struct':
+      return objectToJson(v as { cls: string });
+    case 'list':
+    case 'family':
+    case 'either':
+      return (v as { cls: string }[]).map(objectToJson);
+    default:
+      return v as Json;
+  }
+}
+
+function objectToJson(o: { cls: string }): Json {
+  const s = compiled.structs.get(o?.cls);
+  if (s === undefined) throw new OfEncodeError(String(o?.cls), 'cls', `no such class: ${describe(o)}`);
+  const attrs: [string, Json][] = [];
+  if (s.options.custom !== undefined) {
+    for (const [k, v] of Object.entries(s.options.custom.toJson(o))) attrs.push([k, v as Json]);
+  } else {
+    for (const [name, { kind }] of Object.entries(s.fields)) {
+      const v = (o as unknown as Record<string, unknown>)[name];
+      if (kind.t === 'pad') continue;
+      if (kind.t === 'const') {
+        if (kind.json !== undefined) attrs.push([kind.json, kind.value]);
+      } else if (kind.t === 'len') {
+        if (kind.json !== undefined) attrs.push([kind.json, lengthOf(s, o)]);
+      } else if (kind.t === 'lenOf') {
+        attrs.push([kind.json, listLength(o, kind.list, s)]);
+      } else if (kind.t === 'bytes' && kind.quiet && (v as Uint8Array).length === 0) {
+      } else {
+        attrs.push([name, valueToJson(kind, v)]);
+      }
+    }
+  }
+  attrs.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  return { [s.cls]: Object.fromEntries(attrs) };
+}
+
+function listLength(o: object, list: string, s: AnyStruct): number {
+  scratch.begin();
+  for (const e of (o as Record<string, unknown>)[list] as { cls: string }[]) {
+    const enc = compiled.encode.get(e.cls);
+    if (enc === undefined) throw new OfEncodeError(s.cls, list, `no such class: ${describe(e.cls)}`);
+    enc(e, scratch);
+  }
+  return scratch.p - scratch.start;
+}
+
+/**
+ * A message, or any structure of one, as Ryu's `to_jsondict` gives it: the class name is the only key, attributes are
+ * sorted, bytes are base64, version and xid do not appear. 64-bit integers are bigints: print with `stringifyJson`.
+ *
+ * Lengths are those the bytes would have. Ryu prints null for some of them until the object was serialised.
+ */
+export function toJson(msg: { readonly cls: string }): Json {
+  if (msg?.cls === 'OFPMatch') return matchToJson(msg as OFPMatch);
+  return objectToJson(msg);
+}
+
+type Attrs = Readonly<Record<string, unknown>>;
+
+function only(obj: unknown, what: string): [string, Attrs] {
+  if (typeof obj === 'object' && obj !== null && !Array.isArray(obj)) {
+    const entries = Object.entries(obj);
+    const [first] = entries;
+    if (entries.length === 1 && first !== undefined && typeof first[1] === 'object' && first[1] !== null) {
+      return [first[0], first[1] as Attrs];
+    }
+  }
+  throw new OfEncodeError(what, 'cls', `not an object with a class name as its only key: ${describe(obj)}`);
+}
+
+function matchFromJson(obj: unknown): OFPMatch {
+  const [cls, attrs] = only(obj, 'OFPMatch');
+  if (cls !== 'OFPMatch' || !Array.isArray(attrs.oxm_fields)) throw new OfEncodeError('OFPMatch', 'oxm_fields', 'missing');
+  const fields: Record<string, unknown> = {};
+  for (const entry of attrs.oxm_fields) {
+    const [tlv, { field, value, mask }] = only(entry, 'OFPMatch');
+    if (tlv !== 'OXMTlv' || typeof field !== 'string') throw new OfEncodeError('OFPMatch', 'oxm_fields', 'not an OXMTlv');
+    // As in Ryu a match read from JSON keeps its order and its values; only their text becomes canonical.
+    fields[field] =
+      mask === null || mask === undefined
+        ? normaliseOxm(field, value, 'OFPMatch')
+        : [normaliseOxm(field, value, 'OFPMatch'), normaliseOxm(field, mask, 'OFPMatch')];
+  }
+  return { cls: 'OFPMatch', fields: fields as OFPMatch['fields'] };
+}
+
+function valueFromJson(kind: Kind, v: unknown, cls: string, field: string): unknown {
+  switch (kind.t) {
+    case 'match':
+      return matchFromJson(v);
+    case 'bytes':
+      if (typeof v !== 'string') throw new OfEncodeError(cls, field, `not base64: ${describe(v)}`);
+      return Buffer.from(v, 'base64');
+    case 'struct':
+      return objectFromJson(v);
+    case 'list':
+    case 'family':
+    case 'either':
+      if (!Array.isArray(v)) throw new OfEncodeError(cls, field, `not an array: ${describe(v)}`);
+      return v.map(objectFromJson);
+    default:
+      return v;
+  }
+}
+
+function objectFromJson(obj: unknown): object {
+  const [cls, attrs] = only(obj, 'JSON');
+  const s = compiled.structs.get(cls);
+  const make = compiled.make.get(cls) as Make;
+  if (s === undefined) throw new OfEncodeError(cls, 'cls', 'no such class');
+  if (s.options.custom !== undefined) return make(s.options.custom.fromJson(attrs) as object);
+  const input: Record<string, unknown> = {};
+  const ignored = new Set<string>();
+  for (const [name, { kind, presence }] of Object.entries(s.fields)) {
+    if (kind.t === 'const' || kind.t === 'len' || kind.t === 'lenOf') {
+      if (kind.json !== undefined) ignored.add(kind.json);
+    } else if (kind.t !== 'pad') {
+      ignored.add(name);
+      const v = attrs[name];
+      // Ryu prints null for what was not set
+      if (v === undefined || v === null) {
+        if (presence === 'required') throw new OfEncodeError(cls, name, 'missing');
+        continue;
+      }
+      input[name] = valueFromJson(kind, v, cls, name);
+    }
+  }
+  for (const name of Object.keys(attrs)) {
+    if (!ignored.has(name)) throw new OfEncodeError(cls, name, 'no such attribute');
+  }
+  return make(input);
+}
+
+/**
+ * Reads a message, or any structure, in the form of Ryu's `from_jsondict`. Types and lengths of sub-structures are
+ * ignored and computed anew; attributes that are missing or null take the factory's default.
+ *
+ * @throws OfEncodeError naming the class and the attribute
+ */
+export function fromJson(obj: unknown): OfMessage {
+  return objectFromJson(obj) as OfMessage;
+}
+
+/** JSON text in which bigints are plain integers. `indent` works as in `JSON.stringify`. */
+export function stringifyJson(value: unknown, indent = 0): string {
+  return print(value, indent, '');
+}
+
+function print(v: unknown, indent: number, margin: string): string {
+  if (typeof v === 'bigint') return v.toString();
+  if (typeof v !== 'object' || v === null) return JSON.stringify(v) ?? 'null';
+  const inner = margin + ' '.repeat(indent);
+  const [open, sep, close] = indent > 0 ? [`\n${inner}`, `,\n${inner}`, `\n${margin}`] : ['', ', ', ''];
+  if (Array.isArray(v)) {
+    return v.length === 0 ? '[]' : `[${open}${v.map((e) => print(e, indent, inner)).join(sep)}${close}]`;
+  }
+  const entries = Object.entries(v).filter(([, e]) => e !== undefined);
+  if (entries.length === 0) return '{}';
+  return `{${open}${entries.map(([k, e]) => `${JSON.stringify(k)}: ${print(e, indent, inner)}`).join(sep)}${close}}`;
+}
+
+const MAX_DEPTH = 200;
+const SPACE = /[ \t\n\r]*/y;
+const NUMBER = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids them in strings
+const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
+
+/**
+ * Reads JSON text; integers beyond 2^53 become bigints, all others numbers.
+ *
+ * @throws SyntaxError
+ */
+export function parseJson(text: string): Json {
+  let at = 0;
+  const bad = (what: string): never => {
+    throw new SyntaxError(`${what} at ${at}`);
+  };
+  const take = (re: RegExp): RegExpExecArray | null => {
+    re.lastIndex = at;
+    const m = re.exec(text);
+    if (m !== null) at += m[0].length;
+    return m;
+  };
+  const space = () => take(SPACE);
+  const string = (): string => {
+    const m = take(STRING);
+    return m === null ? bad('string expected') : (JSON.parse(m[0]) as string);
+  };
+  const value = (depth: number): Json => {
+    if (depth > MAX_DEPTH) bad('nested too deep');
+    space();
+    const c = text[at];
+    if (c === '"') return string();
+    if (c === '{') {
+      const out: { [key: string]: Json } = {};
+      at++;
+      space();
+      if (text[at] === '}') {
+        at++;
+        return out;
+      }
+      for (;;) {
+        space();
+        const key = string();
+        space();
+        if (text[at++] !== ':') bad('colon expected');
+        const v = value(depth + 1);
+        // `__proto__` must become a member like any other
+        Object.defineProperty(out, key, { value: v, enumerable: true, configurable: true, writable: true });
+        space();
+        const next = text[at++];
+        if (next === '}') return out;
+        if (next !== ',') bad('comma or brace expected');
+      }
+    }
+    if (c === '[') {
+      const out: Json[] = [];
+      at++;
+      space();
+      if (text[at] === ']') {
+        at++;
+        return out;
+      }
+      for (;;) {
+        out.push(value(depth + 1));
+        space();
+        const next = text[at++];
+        if (next === ']') return out;
+        if (next !== ',') bad('comma or bracket expected');
+      }
+    }
+    for (const [word, v] of [['null', null], ['true', true], ['false', false]] as const) {
+      if (text.startsWith(word, at)) {
+        at += word.length;
+        return v;
+      }
+    }
+    const m = take(NUMBER);
+    if (m === null) return bad('value expected');
+    const n = Number(m[0]);
+    return m[1] === undefined && m[2] === undefined && !Number.isSafeInteger(n) ? BigInt(m[0]) : n;
+  };
+  const result = value(0);
+  space();
+  if (at !== text.length) bad('unexpected text');
+  return result;
+}

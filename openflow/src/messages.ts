@@ -1,0 +1,542 @@
+/**
+ * Declarations of the messages of OpenFlow 1.3 under Ryu's names, over the structures of structs.ts. codec.ts compiles
+ * them; factories.ts makes a typed factory of each. Defaults are Ryu's; where Ryu's default is None, which it cannot
+ * send, the field is required or has the value that means nothing.
+ */
+import { ofproto_v1_3 as ofp } from './constants.ts';
+import { OfEncodeError } from './errors.ts';
+import {
+  type AnyStruct,
+  bytes,
+  customStruct,
+  type Field,
+  type Fields,
+  fixed,
+  lenOf,
+  list,
+  mac,
+  many,
+  match,
+  message,
+  type Of,
+  one,
+  pad,
+  u16,
+  u32,
+  u64,
+  u8,
+  uints,
+} from './schema.ts';
+import * as S from './structs.ts';
+import { describe, fail, type Reader, type Writer } from './wire.ts';
+
+const err = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
+const V13 = { since: 4, until: 4 } as const;
+
+function plain<const C extends string, F extends Fields>(cls: C, type: number, spec: string, fields: F) {
+  return message(cls, { ...V13, spec, err, message: { type } }, fields);
+}
+
+/** Hello, error and echo look alike in every version, which is how peers of different versions can part in peace. */
+function symmetric<const C extends string, F extends Fields>(cls: C, type: number, spec: string, fields: F) {
+  return message(cls, { spec, err, message: { type } }, fields);
+}
+
+// ---- symmetric messages --------------------------------------------------------------------------------------------
+
+export const OFPHello = symmetric('OFPHello', ofp.OFPT_HELLO, '7.5.1', { elements: many(S.helloElement) });
+export const OFPEchoRequest = symmetric('OFPEchoRequest', ofp.OFPT_ECHO_REQUEST, '7.5.2', { data: bytes() });
+export const OFPEchoReply = symmetric('OFPEchoReply', ofp.OFPT_ECHO_REPLY, '7.5.3', { data: bytes() });
+export const OFPExperimenter = plain('OFPExperimenter', ofp.OFPT_EXPERIMENTER, '7.5.4', {
+  experimenter: u32(),
+  exp_type: u32(),
+  data: bytes(),
+});
+
+/**
+ * Error message. As in Ryu one class stands for both forms: when `type` is OFPET_EXPERIMENTER, `code` is null and
+ * `exp_type` and `experimenter` are there. `data` begins with the refused request, perhaps only 64 bytes of it.
+ * OpenFlow 1.3.5 §7.4.4.
+ */
+export interface ErrorMsg {
+  cls: 'OFPErrorMsg';
+  version: number;
+  xid: number;
+  type: number;
+  code: number | null;
+  data: Buffer;
+  exp_type?: number;
+  experimenter?: number;
+}
+export interface ErrorMsgInput {
+  readonly version?: number | undefined;
+  readonly xid?: number | undefined;
+  readonly type: number;
+  readonly code?: number | null | undefined;
+  readonly data?: Uint8Array | undefined;
+  readonly exp_type?: number | undefined;
+  readonly experimenter?: number | undefined;
+}
+
+function putHeader(w: Writer, type: number, m: { cls: string; version: number; xid: number }): void {
+  if ((m.version & 255) !== m.version) throw new OfEncodeError(m.cls, 'version', `not a version: ${describe(m.version)}`);
+  if (m.xid >>> 0 !== m.xid) throw new OfEncodeError(m.cls, 'xid', `not an integer of 32 bits: ${describe(m.xid)}`);
+  if (w.cap - w.p < 16) w.grow(16);
+  w.dv.setUint8(w.p, m.version);
+  w.dv.setUint8(w.p + 1, type);
+  w.dv.setUint32(w.p + 4, m.xid);
+}
+
+export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>('OFPErrorMsg', {
+  spec: '7.4.4',
+  err,
+  message: { type: ofp.OFPT_ERROR },
+  custom: {
+    min: 12,
+    encode(o: object, w: Writer): void {
+      const m = o as ErrorMsg;
+      const from = w.p - w.start;
+      putHeader(w, ofp.OFPT_ERROR, m);
+      const uint = (field: 'type' | 'code' | 'exp_type' | 'experimenter', bits: 16 | 32): number => {
+        const v = m[field];
+        if (typeof v !== 'number' || v < 0 || v >= 2 ** bits || !Number.isInteger(v)) {
+          throw new OfEncodeError('OFPErrorMsg', field, `not an unsigned integer of ${bits} bits: ${describe(v)}`);
+        }
+        return v;
+      };
+      w.dv.setUint16(w.p + 8, uint('type', 16));
+      if (m.type === ofp.OFPET_EXPERIMENTER) {
+        w.dv.setUint16(w.p + 10, uint('exp_type', 16));
+        w.dv.setUint32(w.p + 12, uint('experimenter', 32));
+        w.p += 16;
+      } else {
+        w.dv.setUint16(w.p + 10, uint('code', 16));
+        w.p += 12;
+      }
+      if (!(m.data instanceof Uint8Array)) throw new OfEncodeError('OFPErrorMsg', 'data', 'not bytes');
+      w.bytes(m.data);
+      const length = w.p - w.start - from;
+      if (length > 65535) throw new OfEncodeError('OFPErrorMsg', 'length', 'a message has at most 65535 bytes');
+      w.dv.setUint16(w.start + from + 2, length);
+    },
+    decode(r: Reader, p: number, end: number): object {
+      if (end - p < 12) fail(r, p, 'OFPErrorMsg cut short', ...err);
+      const { dv, b, base } = r;
+      const type = dv.getUint16(p + 8);
+      const header = { cls: 'OFPErrorMsg', version: dv.getUint8(p), xid: dv.getUint32(p + 4), type };
+      r.q = end;
+      if (type !== ofp.OFPET_EXPERIMENTER) {
+        return { ...header, code: dv.getUint16(p + 10), data: b.subarray(p + 12 - base, end - base) };
+      }
+      if (end - p < 16) fail(r, p, 'OFPErrorMsg cut short', ...err);
+      return {
+        ...header,
+        code: null,
+        exp_type: dv.getUint16(p + 10),
+        experimenter: dv.getUint32(p + 12),
+        data: b.subarray(p + 16 - base, end - base),
+      };
+    },
+    toJson(o: object): object {
+      const { cls: _, version: _v, xid: _x, data, ...attrs } = o as ErrorMsg;
+      return { ...attrs, data: data.toString('base64') };
+    },
+    fromJson(attrs): unknown {
+      const { data, ...rest } = attrs;
+      return { ...rest, ...(typeof data === 'string' ? { data: Buffer.from(data, 'base64') } : {}) };
+    },
+    make(input: object): object {
+      const i = input as ErrorMsgInput;
+      const { version = ofp.OFP_VERSION, xid = 0, type, data = Buffer.alloc(0) } = i;
+      const bytesOf = Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+      const common = { cls: 'OFPErrorMsg', version, xid, type };
+      return type === ofp.OFPET_EXPERIMENTER
+        ? { ...common, code: null, exp_type: i.exp_type, experimenter: i.experimenter, data: bytesOf }
+        : { ...common, code: i.code, data: bytesOf };
+    },
+  },
+});
+
+// ---- controller to switch ------------------------------------------------------------------------------------------
+
+export const OFPFeaturesRequest = plain('OFPFeaturesRequest', ofp.OFPT_FEATURES_REQUEST, '7.3.1', {});
+export const OFPSwitchFeatures = plain('OFPSwitchFeatures', ofp.OFPT_FEATURES_REPLY, '7.3.1', {
+  datapath_id: u64(),
+  n_buffers: u32(0),
+  n_tables: u8(0),
+  auxiliary_id: u8(0),
+  _pad: pad(2),
+  capabilities: u32(0),
+  _reserved: pad(4),
+});
+export const OFPGetConfigRequest = plain('OFPGetConfigRequest', ofp.OFPT_GET_CONFIG_REQUEST, '7.3.2', {});
+export const OFPGetConfigReply = plain('OFPGetConfigReply', ofp.OFPT_GET_CONFIG_REPLY, '7.3.2', {
+  flags: u16(0),
+  miss_send_len: u16(0),
+});
+export const OFPSetConfig = plain('OFPSetConfig', ofp.OFPT_SET_CONFIG, '7.3.2', {
+  flags: u16(0),
+  miss_send_len: u16(0),
+});
+export const OFPTableMod = plain('OFPTableMod', ofp.OFPT_TABLE_MOD, '7.3.3', {
+  table_id: u8(),
+  _pad: pad(3),
+  config: u32(),
+});
+export const OFPFlowMod = plain('OFPFlowMod', ofp.OFPT_FLOW_MOD, '7.3.4.1', {
+  cookie: u64(0n),
+  cookie_mask: u64(0n),
+  table_id: u8(0),
+  command: u8(ofp.OFPFC_ADD),
+  idle_timeout: u16(0),
+  hard_timeout: u16(0),
+  priority: u16(ofp.OFP_DEFAULT_PRIORITY),
+  buffer_id: u32(ofp.OFP_NO_BUFFER),
+  // Ryu's defaults, which are not "any": a delete would be filtered by them, hence flowDelete of factories.ts
+  out_port: u32(0),
+  out_group: u32(0),
+  flags: u16(0),
+  _pad: pad(2),
+  match: match(),
+  instructions: many(S.instructions),
+});
+export const OFPGroupMod = plain('OFPGroupMod', ofp.OFPT_GROUP_MOD, '7.3.4.2', {
+  command: u16(ofp.OFPGC_ADD),
+  type: u8(ofp.OFPGT_ALL),
+  _pad: pad(1),
+  group_id: u32(0),
+  buckets: list(S.OFPBucket),
+});
+export const OFPPortMod = plain('OFPPortMod', ofp.OFPT_PORT_MOD, '7.3.4.3', {
+  port_no: u32(0),
+  _pad: pad(4),
+  hw_addr: mac(),
+  _pad2: pad(2),
+  config: u32(0),
+  mask: u32(0),
+  advertise: u32(0),
+  _pad3: pad(4),
+});
+export const OFPMeterMod = plain('OFPMeterMod', ofp.OFPT_METER_MOD, '7.3.4.4', {
+  command: u16(ofp.OFPMC_ADD),
+  flags: u16(ofp.OFPMF_KBPS),
+  meter_id: u32(1),
+  bands: many(S.meterBands),
+});
+export const OFPPacketOut = plain('OFPPacketOut', ofp.OFPT_PACKET_OUT, '7.3.7', {
+  buffer_id: u32(ofp.OFP_NO_BUFFER),
+  in_port: u32(),
+  _actions_len: lenOf('actions', 'actions_len'),
+  _pad: pad(6),
+  actions: many(S.actions),
+  data: bytes(),
+});
+export const OFPBarrierRequest = plain('OFPBarrierRequest', ofp.OFPT_BARRIER_REQUEST, '7.3.8', {});
+export const OFPBarrierReply = plain('OFPBarrierReply', ofp.OFPT_BARRIER_REPLY, '7.3.8', {});
+const role = { role: u32(ofp.OFPCR_ROLE_NOCHANGE), _pad: pad(4), generation_id: u64(0n) };
+export const OFPRoleRequest = plain('OFPRoleRequest', ofp.OFPT_ROLE_REQUEST, '7.3.9', role);
+export const OFPRoleReply = plain('OFPRoleReply', ofp.OFPT_ROLE_REPLY, '7.3.9', role);
+const asyncMasks = { packet_in_mask: uints(4, 2), port_status_mask: uints(4, 2), flow_removed_mask: uints(4, 2) };
+export const OFPGetAsyncRequest = plain('OFPGetAsyncRequest', ofp.OFPT_GET_ASYNC_REQUEST, '7.3.10', {});
+export const OFPGetAsyncReply = plain('OFPGetAsyncReply', ofp.OFPT_GET_ASYNC_REPLY, '7.3.10', asyncMasks);
+export const OFPSetAsync = plain('OFPSetAsync', ofp.OFPT_SET_ASYNC, '7.3.10', asyncMasks);
+export const OFPQueueGetConfigRequest = plain('OFPQueueGetConfigRequest', ofp.OFPT_QUEUE_GET_CONFIG_REQUEST, '7.3.6', {
+  port: u32(),
+  _pad: pad(4),
+});
+export const OFPQueueGetConfigReply = plain('OFPQueueGetConfigReply', ofp.OFPT_QUEUE_GET_CONFIG_REPLY, '7.3.6', {
+  port: u32(),
+  _pad: pad(4),
+  queues: list(S.OFPPacketQueue),
+});
+
+// ---- asynchronous messages -----------------------------------------------------------------------------------------
+
+export const OFPPacketIn = plain('OFPPacketIn', ofp.OFPT_PACKET_IN, '7.4.1', {
+  buffer_id: u32(ofp.OFP_NO_BUFFER),
+  total_len: u16(0),
+  reason: u8(0),
+  table_id: u8(0),
+  cookie: u64(0n),
+  match: match(),
+  _pad: pad(2),
+  data: bytes(),
+});
+export const OFPFlowRemoved = plain('OFPFlowRemoved', ofp.OFPT_FLOW_REMOVED, '7.4.2', {
+  cookie: u64(0n),
+  priority: u16(ofp.OFP_DEFAULT_PRIORITY),
+  reason: u8(0),
+  table_id: u8(0),
+  duration_sec: u32(0),
+  duration_nsec: u32(0),
+  idle_timeout: u16(0),
+  hard_timeout: u16(0),
+  packet_count: u64(0n),
+  byte_count: u64(0n),
+  match: match(),
+});
+export const OFPPortStatus = plain('OFPPortStatus', ofp.OFPT_PORT_STATUS, '7.4.3', {
+  reason: u8(),
+  _pad: pad(7),
+  desc: one(S.OFPPort),
+});
+
+// ---- multipart messages --------------------------------------------------------------------------------------------
+
+type Multipart<F> = { _type: ReturnType<typeof fixed>; flags: Field<number, number, 'optional'>; _pad: ReturnType<typeof pad> } & F;
+function multipart<const C extends string, F extends Fields>(
+  cls: C,
+  type: number,
+  spec: string,
+  multipartType: number,
+  fields: F,
+) {
+  const all = { _type: fixed(2, multipartType, 'type'), flags: u16(0), _pad: pad(4), ...fields } as Multipart<F>;
+  return message(cls, { ...V13, spec, err, message: { type, multipart: multipartType } }, all);
+}
+const request = <const C extends string, F extends Fields>(cls: C, spec: string, type: number, fields: F) =>
+  multipart(cls, ofp.OFPT_MULTIPART_REQUEST, spec, type, fields);
+const reply = <const C extends string, F extends Fields>(cls: C, spec: string, type: number, fields: F) =>
+  multipart(cls, ofp.OFPT_MULTIPART_REPLY, spec, type, fields);
+
+export const OFPDescStatsRequest = request('OFPDescStatsRequest', '7.3.5.1', ofp.OFPMP_DESC, {});
+export const OFPDescStatsReply = reply('OFPDescStatsReply', '7.3.5.1', ofp.OFPMP_DESC, { body: one(S.OFPDescStats) });
+const flowFilter = {
+  table_id: u8(ofp.OFPTT_ALL),
+  _pad1: pad(3),
+  out_port: u32(ofp.OFPP_ANY),
+  out_group: u32(ofp.OFPG_ANY),
+  _pad2: pad(4),
+  cookie: u64(0n),
+  cookie_mask: u64(0n),
+  match: match(),
+};
+export const OFPFlowStatsRequest = request('OFPFlowStatsRequest', '7.3.5.2', ofp.OFPMP_FLOW, flowFilter);
+export const OFPFlowStatsReply = reply('OFPFlowStatsReply', '7.3.5.2', ofp.OFPMP_FLOW, { body: list(S.OFPFlowStats) });
+export const OFPAggregateStatsRequest = request('OFPAggregateStatsRequest', '7.3.5.3', ofp.OFPMP_AGGREGATE, flowFilter);
+export const OFPAggregateStatsReply = reply('OFPAggregateStatsReply', '7.3.5.3', ofp.OFPMP_AGGREGATE, {
+  body: one(S.OFPAggregateStats),
+});
+export const OFPTableStatsRequest = request('OFPTableStatsRequest', '7.3.5.4', ofp.OFPMP_TABLE, {});
+export const OFPTableStatsReply = reply('OFPTableStatsReply', '7.3.5.4', ofp.OFPMP_TABLE, {
+  body: list(S.OFPTableStats),
+});
+export const OFPPortStatsRequest = request('OFPPortStatsRequest', '7.3.5.6', ofp.OFPMP_PORT_STATS, {
+  port_no: u32(ofp.OFPP_ANY),
+  _pad1: pad(4),
+});
+export const OFPPortStatsReply = reply('OFPPortStatsReply', '7.3.5.6', ofp.OFPMP_PORT_STATS, {
+  body: list(S.OFPPortStats),
+});
+export const OFPQueueStatsRequest = request('OFPQueueStatsRequest', '7.3.5.8', ofp.OFPMP_QUEUE, {
+  port_no: u32(ofp.OFPP_ANY),
+  queue_id: u32(ofp.OFPQ_ALL),
+});
+export const OFPQueueStatsReply = reply('OFPQueueStatsReply', '7.3.5.8', ofp.OFPMP_QUEUE, {
+  body: list(S.OFPQueueStats),
+});
+export const OFPGroupStatsRequest = request('OFPGroupStatsRequest', '7.3.5.9', ofp.OFPMP_GROUP, {
+  group_id: u32(ofp.OFPG_ALL),
+  _pad1: pad(4),
+});
+export const OFPGroupStatsReply = reply('OFPGroupStatsReply', '7.3.5.9', ofp.OFPMP_GROUP, {
+  body: list(S.OFPGroupStats),
+});
+export const OFPGroupDescStatsRequest = request('OFPGroupDescStatsRequest', '7.3.5.10', ofp.OFPMP_GROUP_DESC, {});
+export const OFPGroupDescStatsReply = reply('OFPGroupDescStatsReply', '7.3.5.10', ofp.OFPMP_GROUP_DESC, {
+  body: list(S.OFPGroupDescStats),
+});
+export const OFPGroupFeaturesStatsRequest = request(
+  'OFPGroupFeaturesStatsRequest',
+  '7.3.5.11',
+  ofp.OFPMP_GROUP_FEATURES,
+  {},
+);
+export const OFPGroupFeaturesStatsReply = reply('OFPGroupFeaturesStatsReply', '7.3.5.11', ofp.OFPMP_GROUP_FEATURES, {
+  body: one(S.OFPGroupFeaturesStats),
+});
+export const OFPMeterStatsRequest = request('OFPMeterStatsRequest', '7.3.5.12', ofp.OFPMP_METER, {
+  meter_id: u32(ofp.OFPM_ALL),
+  _pad1: pad(4),
+});
+export const OFPMeterStatsReply = reply('OFPMeterStatsReply', '7.3.5.12', ofp.OFPMP_METER, {
+  body: list(S.OFPMeterStats),
+});
+export const OFPMeterConfigStatsRequest = request('OFPMeterConfigStatsRequest', '7.3.5.13', ofp.OFPMP_METER_CONFIG, {
+  meter_id: u32(ofp.OFPM_ALL),
+  _pad1: pad(4),
+});
+export const OFPMeterConfigStatsReply = reply('OFPMeterConfigStatsReply', '7.3.5.13', ofp.OFPMP_METER_CONFIG, {
+  body: list(S.OFPMeterConfigStats),
+});
+export const OFPMeterFeaturesStatsRequest = request(
+  'OFPMeterFeaturesStatsRequest',
+  '7.3.5.14',
+  ofp.OFPMP_METER_FEATURES,
+  {},
+);
+export const OFPMeterFeaturesStatsReply = reply('OFPMeterFeaturesStatsReply', '7.3.5.14', ofp.OFPMP_METER_FEATURES, {
+  body: list(S.OFPMeterFeaturesStats),
+});
+export const OFPTableFeaturesStatsRequest = request(
+  'OFPTableFeaturesStatsRequest',
+  '7.3.5.5',
+  ofp.OFPMP_TABLE_FEATURES,
+  { body: list(S.OFPTableFeaturesStats) },
+);
+export const OFPTableFeaturesStatsReply = reply('OFPTableFeaturesStatsReply', '7.3.5.5', ofp.OFPMP_TABLE_FEATURES, {
+  body: list(S.OFPTableFeaturesStats),
+});
+export const OFPPortDescStatsRequest = request('OFPPortDescStatsRequest', '7.3.5.7', ofp.OFPMP_PORT_DESC, {});
+export const OFPPortDescStatsReply = reply('OFPPortDescStatsReply', '7.3.5.7', ofp.OFPMP_PORT_DESC, {
+  body: list(S.OFPPort),
+});
+export const OFPExperimenterStatsRequest = request('OFPExperimenterStatsRequest', '7.3.5.16', ofp.OFPMP_EXPERIMENTER, {
+  experimenter: u32(),
+  exp_type: u32(),
+  data: bytes(),
+});
+export const OFPExperimenterStatsReply = reply('OFPExperimenterStatsReply', '7.3.5.16', ofp.OFPMP_EXPERIMENTER, {
+  body: one(S.OFPExperimenterMultipart),
+});
+
+// ---- what nobody declared ------------------------------------------------------------------------------------------
+
+/** A message of a type this library does not know: kept as it came. */
+export const OFPUnknownMessage = customStruct<'OFPUnknownMessage', UnknownMessage, UnknownMessageInput>(
+  'OFPUnknownMessage',
+  {
+    spec: '7.1',
+    err,
+    custom: {
+      min: 8,
+      encode(o: object, w: Writer): void {
+        const m = o as UnknownMessage;
+        if ((m.msg_type & 255) !== m.msg_type) throw new OfEncodeError(m.cls, 'msg_type', 'not an integer of 8 bits');
+        if (!(m.data instanceof Uint8Array)) throw new OfEncodeError(m.cls, 'data', 'not bytes');
+        if (m.data.length > 65527) throw new OfEncodeError(m.cls, 'length', 'a message has at most 65535 bytes');
+        putHeader(w, m.msg_type, m);
+        w.dv.setUint16(w.p + 2, 8 + m.data.length);
+        w.p += 8;
+        w.bytes(m.data);
+      },
+      decode(r: Reader, p: number, end: number): object {
+        r.q = end;
+        return {
+          cls: 'OFPUnknownMessage',
+          version: r.dv.getUint8(p),
+          xid: r.dv.getUint32(p + 4),
+          msg_type: r.dv.getUint8(p + 1),
+          data: r.b.subarray(p + 8 - r.base, end - r.base),
+        };
+      },
+      toJson(o: object): object {
+        const { msg_type, data } = o as UnknownMessage;
+        return { msg_type, data: data.toString('base64') };
+      },
+      fromJson(attrs): unknown {
+        return { ...attrs, data: Buffer.from(String(attrs.data ?? ''), 'base64') };
+      },
+      make(input: object): object {
+        const { version = ofp.OFP_VERSION, xid = 0, msg_type, data = Buffer.alloc(0) } = input as UnknownMessageInput;
+        return { cls: 'OFPUnknownMessage', version, xid, msg_type, data: Buffer.from(data) };
+      },
+    },
+  },
+);
+export interface UnknownMessage {
+  cls: 'OFPUnknownMessage';
+  version: number;
+  xid: number;
+  msg_type: number;
+  data: Buffer;
+}
+export interface UnknownMessageInput {
+  readonly version?: number | undefined;
+  readonly xid?: number | undefined;
+  readonly msg_type: number;
+  readonly data?: Uint8Array | undefined;
+}
+const anyMultipart = { type: u16(), flags: u16(0), _pad: pad(4), data: bytes() };
+/** A multipart request of a type this library does not know. */
+export const OFPMultipartRequestUnknown = plain(
+  'OFPMultipartRequestUnknown',
+  ofp.OFPT_MULTIPART_REQUEST,
+  '7.3.5',
+  anyMultipart,
+);
+/** A multipart reply of a type this library does not know. */
+export const OFPMultipartReplyUnknown = plain(
+  'OFPMultipartReplyUnknown',
+  ofp.OFPT_MULTIPART_REPLY,
+  '7.3.5',
+  anyMultipart,
+);
+
+/** Every message, for codec.ts. */
+export const MESSAGES = [
+  OFPHello,
+  OFPErrorMsg,
+  OFPEchoRequest,
+  OFPEchoReply,
+  OFPExperimenter,
+  OFPFeaturesRequest,
+  OFPSwitchFeatures,
+  OFPGetConfigRequest,
+  OFPGetConfigReply,
+  OFPSetConfig,
+  OFPPacketIn,
+  OFPFlowRemoved,
+  OFPPortStatus,
+  OFPPacketOut,
+  OFPFlowMod,
+  OFPGroupMod,
+  OFPPortMod,
+  OFPTableMod,
+  OFPMeterMod,
+  OFPBarrierRequest,
+  OFPBarrierReply,
+  OFPQueueGetConfigRequest,
+  OFPQueueGetConfigReply,
+  OFPRoleRequest,
+  OFPRoleReply,
+  OFPGetAsyncRequest,
+  OFPGetAsyncReply,
+  OFPSetAsync,
+  OFPDescStatsRequest,
+  OFPDescStatsReply,
+  OFPFlowStatsRequest,
+  OFPFlowStatsReply,
+  OFPAggregateStatsRequest,
+  OFPAggregateStatsReply,
+  OFPTableStatsRequest,
+  OFPTableStatsReply,
+  OFPPortStatsRequest,
+  OFPPortStatsReply,
+  OFPQueueStatsRequest,
+  OFPQueueStatsReply,
+  OFPGroupStatsRequest,
+  OFPGroupStatsReply,
+  OFPGroupDescStatsRequest,
+  OFPGroupDescStatsReply,
+  OFPGroupFeaturesStatsRequest,
+  OFPGroupFeaturesStatsReply,
+  OFPMeterStatsRequest,
+  OFPMeterStatsReply,
+  OFPMeterConfigStatsRequest,
+  OFPMeterConfigStatsReply,
+  OFPMeterFeaturesStatsRequest,
+  OFPMeterFeaturesStatsReply,
+  OFPTableFeaturesStatsRequest,
+  OFPTableFeaturesStatsReply,
+  OFPPortDescStatsRequest,
+  OFPPortDescStatsReply,
+  OFPExperimenterStatsRequest,
+  OFPExperimenterStatsReply,
+  OFPUnknownMessage,
+  OFPMultipartRequestUnknown,
+  OFPMultipartReplyUnknown,
+] as const satisfies readonly AnyStruct[];
+
+/** Every message, told apart by `cls`. */
+export type OfMessage = Of<(typeof MESSAGES)[number]>;
