@@ -142,6 +142,8 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
     port: z.number().int().min(1).max(65535),
     /** Payload rate QEMU may send at, bit/s (bytes of the stream, without packet headers). */
     bandwidthBps: finite,
+    /** What the path will carry during stop-and-copy, bit/s of payload. */
+    switchoverBps: finite.optional(),
     downtimeLimitMs: z.number().int().positive(),
     hybridPasses: z.number().int().positive(),
     /** Ask for a stop before switch-over; the source then waits for `continueSwitchover`. */

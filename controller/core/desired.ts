@@ -1,0 +1,305 @@
+/**
+ * What every switch should hold, derived from topology, jobs and slices alone: nothing here remembers what was sent.
+ * Three tables: 0 classify, 1 moved, 2 forward (docs/architecture.md, "The pipeline in a switch"). `difference.ts` turns
+ * the result into messages; `queuesFor` derives the egress queues that `controller/io/qos.ts` keeps in OVSDB.
+ */
+import { of13, ofproto_v1_3 as ofp } from 'node-openflow';
+import type { Priority } from '../../contracts/common.ts';
+import { PRIORITIES } from '../../contracts/common.ts';
+import { findPath, floodPorts, nextHops, type PortRef, type Topology } from '../../topology/index.ts';
+import { cookieFor, FEATURE, type Feature } from './cookies.ts';
+import type { SwitchTables } from './difference.ts';
+import type { PortQos } from './events.ts';
+import { type Flow, flow, type Instructions, type Match, type Meter } from './flows.ts';
+import type { ControllerState, Job } from './state.ts';
+import { isActive, needsSlice } from './state.ts';
+
+export const TABLE = { classify: 0, moved: 1, forward: 2 } as const;
+/** Egress queue of each priority's slice; queue 0 is the workload's. */
+export const QUEUE: Record<Priority, number> = { high: 1, medium: 2, low: 3 };
+
+const ETH_IPV4 = 0x0800;
+const ETH_LLDP = 0x88cc;
+const ETH_VLAN = 0x8100;
+const IPPROTO_TCP = 6;
+/** Enough of a frame to tell who sent it (an ARP behind a VLAN tag), no more. */
+const LEARN_BYTES = 64;
+const PRIORITY = {
+  lldp: 40_000,
+  stream: 30_000,
+  source: 20_000,
+  link: 10_000,
+  label: 30_000,
+  moved: 20_000,
+  pin: 10_000,
+  group: 50_000,
+  host: 1000,
+};
+
+/** Meters of ours live in a range of their own, since meters carry no cookie. */
+export const METER_BASE = 0xfa00;
+export const METER_COUNT = 1000;
+/** A guard polices above the pace, and its bucket holds half a second: a tight one halves TCP's rate. */
+const GUARD_FACTOR = 1.25;
+const GUARD_SECONDS = 0.5;
+
+type Action = ReturnType<typeof of13.OFPActionOutput> | ReturnType<typeof of13.OFPActionPopVlan>;
+
+const output = (port: number) => of13.OFPActionOutput({ port, max_len: 0 });
+const toController = (bytes: number) => of13.OFPActionOutput({ port: ofp.OFPP_CONTROLLER, max_len: bytes });
+const goto = (table: number) => of13.OFPInstructionGotoTable({ table_id: table });
+const apply = (actions: unknown[]) =>
+  of13.OFPInstructionActions({ type: ofp.OFPIT_APPLY_ACTIONS, actions: actions as Action[] });
+
+/** VLAN id that labels a job's straggler tunnel inside the fabric. */
+export function labelOf(state: ControllerState, job: Job): number {
+  const [from, to] = state.policy.doc.finish.labelVlans;
+  return from + (job.number % (to - from + 1));
+}
+
+export const meterOf = (job: Job): number => METER_BASE + (job.number % METER_COUNT);
+
+/** Port where the guest of a job will be (or is) attached at the destination; undefined until known. */
+export function destinationPort(state: ControllerState, job: Job): PortRef | undefined {
+  const agent = state.agents.get(job.to);
+  if (!agent?.dpid || !job.destination) return undefined;
+  return portByName(state.topology, agent.dpid, job.destination.portName);
+}
+
+export function portByName(topology: Topology, dpid: string, name: string): PortRef | undefined {
+  for (const p of topology.switches.get(dpid)?.ports.values() ?? [])
+    if (p.name === name) return { dpid, portNo: p.portNo };
+  return undefined;
+}
+
+/** Desired flows and meters of every connected switch. */
+export function desiredTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
+  const { topology } = state;
+  const out = new Map<string, { flows: Map<string, Flow>; meters: Map<number, Meter> }>();
+  for (const [dpid, s] of state.switches) if (s.connected) out.set(dpid, { flows: new Map(), meters: new Map() });
+
+  const put = (
+    dpid: string,
+    table: number,
+    priority: number,
+    feature: Feature,
+    match: Match,
+    instructions: Instructions,
+    objectId = 0,
+  ) => {
+    const tables = out.get(dpid);
+    if (!tables) return;
+    const f = flow({ table, priority, match, instructions, cookie: cookieFor(feature, objectId) });
+    tables.flows.set(f.key, f);
+  };
+  const any = of13.OFPMatch({});
+
+  const flood = floodPorts(topology);
+  for (const dpid of out.keys()) {
+    put(dpid, 0, PRIORITY.lldp, FEATURE.infrastructure, of13.OFPMatch({ eth_type: ETH_LLDP }), [
+      apply([toController(0xffff)]),
+    ]);
+    // A sender we do not know here: tell the controller, and let the frame through meanwhile.
+    put(dpid, 0, 0, FEATURE.infrastructure, any, [apply([toController(LEARN_BYTES)]), goto(TABLE.moved)]);
+    put(dpid, 1, 0, FEATURE.infrastructure, any, [goto(TABLE.forward)]);
+    for (const port of topology.switches.get(dpid)?.ports.values() ?? []) {
+      if (!topology.isLinkPort({ dpid, portNo: port.portNo })) continue;
+      put(dpid, 0, PRIORITY.link, FEATURE.infrastructure, of13.OFPMatch({ in_port: port.portNo }), [goto(TABLE.moved)]);
+    }
+    if (state.settings.forwarding === 'normal') {
+      put(dpid, 2, 0, FEATURE.forwarding, any, [apply([output(ofp.OFPP_NORMAL)])]);
+    } else {
+      // Control frames of bridges (IEEE 802.1D) must not be flooded.
+      put(
+        dpid,
+        2,
+        PRIORITY.group,
+        FEATURE.forwarding,
+        of13.OFPMatch({ eth_dst: ['01:80:c2:00:00:00', 'ff:ff:ff:ff:ff:f0'] }),
+        [],
+      );
+      put(dpid, 2, 0, FEATURE.forwarding, any, [apply((flood.get(dpid) ?? []).map(output))]);
+    }
+  }
+
+  const hops = new Map<string, ReadonlyMap<string, number>>();
+  const hopTo = (from: string, to: string): number | undefined => {
+    let table = hops.get(to);
+    if (!table) {
+      table = nextHops(topology, to);
+      hops.set(to, table);
+    }
+    return table.get(from);
+  };
+  const portTowards = (dpid: string, at: PortRef): number | undefined =>
+    dpid === at.dpid ? at.portNo : hopTo(dpid, at.dpid);
+
+  for (const l of topology.locations.values()) {
+    put(l.at.dpid, 0, PRIORITY.source, FEATURE.source, of13.OFPMatch({ in_port: l.at.portNo, eth_src: l.mac }), [
+      goto(TABLE.moved),
+    ]);
+    if (state.settings.forwarding === 'normal') continue;
+    for (const dpid of out.keys()) {
+      const port = portTowards(dpid, l.at);
+      if (port !== undefined)
+        put(dpid, 2, PRIORITY.host, FEATURE.forwarding, of13.OFPMatch({ eth_dst: l.mac }), [apply([output(port)])]);
+    }
+  }
+
+  for (const job of state.jobs.values()) {
+    if (!isActive(job)) continue;
+    streamFlows(state, job, put);
+    movedFlows(state, job, put, portTowards);
+    const meter = guardOf(state, job);
+    if (meter) out.get(job.dpids[0] as string)?.meters.set(meter.meterId, meter);
+  }
+  return out;
+}
+
+type Put = (
+  dpid: string,
+  table: number,
+  priority: number,
+  feature: Feature,
+  match: Match,
+  instructions: Instructions,
+  objectId?: number,
+) => void;
+
+/** The guard of a job at its first switch, where its links have no queues and the switch has meters. */
+function guardOf(state: ControllerState, job: Job): Meter | undefined {
+  const first = job.dpids[0];
+  const s = first === undefined ? undefined : state.switches.get(first);
+  if (!s?.connected || s.maxMeters < METER_BASE + METER_COUNT || !needsSlice(job) || job.sliceBps <= 0)
+    return undefined;
+  if (job.enforcement !== 'meter') return undefined;
+  const rateKbps = Math.ceil((job.sliceBps * GUARD_FACTOR) / 1000);
+  return { meterId: meterOf(job), rateKbps, burstKbits: Math.ceil(rateKbps * GUARD_SECONDS) };
+}
+
+/** Table 0: the migration stream, marked and queued along its path; its answers recognised on the way back. */
+function streamFlows(state: ControllerState, job: Job, put: Put): void {
+  if (!job.stream || job.copyEnded) return;
+  const { sourceIp, destinationIp, destinationPort } = job.stream;
+  const tcp = { eth_type: ETH_IPV4, ip_proto: IPPROTO_TCP };
+  const forward = of13.OFPMatch({ ...tcp, ipv4_src: sourceIp, ipv4_dst: destinationIp, tcp_dst: destinationPort });
+  const back = of13.OFPMatch({ ...tcp, ipv4_src: destinationIp, ipv4_dst: sourceIp, tcp_src: destinationPort });
+  const guard = guardOf(state, job);
+  for (const dpid of job.dpids) {
+    const mark = apply([
+      of13.OFPActionSetField({ field: 'ip_dscp', value: state.policy.doc.marks[job.priority] }),
+      of13.OFPActionSetQueue({ queue_id: QUEUE[job.priority] }),
+    ]);
+    const police = guard && dpid === job.dpids[0] ? [of13.OFPInstructionMeter({ meter_id: guard.meterId })] : [];
+    put(dpid, 0, PRIORITY.stream, FEATURE.stream, forward, [...police, mark, goto(TABLE.moved)], job.number);
+    put(dpid, 0, PRIORITY.stream, FEATURE.answer, back, [goto(TABLE.moved)], job.number);
+  }
+}
+
+/**
+ * Table 1: the way to the guest's new place. The label path lies ready from the start of the copy; once the guest's
+ * traffic is flipped, the old edge labels what still comes for it. With `normal` forwarding the guest's address is also
+ * pinned on every switch until their learning has caught up.
+ */
+function movedFlows(
+  state: ControllerState,
+  job: Job,
+  put: Put,
+  portTowards: (dpid: string, at: PortRef) => number | undefined,
+): void {
+  const there = destinationPort(state, job);
+  const oldEdge = state.agents.get(job.from)?.dpid;
+  if (!there) return;
+  const mac = job.spec.mac;
+  const label = labelOf(state, job) | ofp.OFPVID_PRESENT;
+
+  if (oldEdge && oldEdge !== there.dpid) {
+    const path = findPath(state.topology, oldEdge, there);
+    for (const hop of path?.hops ?? []) {
+      if (hop.dpid === oldEdge) {
+        if (!job.flipped) continue;
+        const tag = [
+          of13.OFPActionPushVlan({ ethertype: ETH_VLAN }),
+          of13.OFPActionSetField({ field: 'vlan_vid', value: label }),
+        ];
+        // OpenFlow never sends a frame back where it came from unless told so: stragglers come in by the very link they leave by.
+        put(
+          oldEdge,
+          1,
+          PRIORITY.moved + 1,
+          FEATURE.moved,
+          of13.OFPMatch({ in_port: hop.outPort, eth_dst: mac }),
+          [apply([...tag, output(ofp.OFPP_IN_PORT)])],
+          job.number,
+        );
+        put(
+          oldEdge,
+          1,
+          PRIORITY.moved,
+          FEATURE.moved,
+          of13.OFPMatch({ eth_dst: mac }),
+          [apply([...tag, output(hop.outPort)])],
+          job.number,
+        );
+      } else {
+        const last = hop.dpid === there.dpid;
+        const actions = last ? [of13.OFPActionPopVlan({}), output(there.portNo)] : [output(hop.outPort)];
+        put(
+          hop.dpid,
+          1,
+          PRIORITY.label,
+          FEATURE.moved,
+          of13.OFPMatch({ vlan_vid: label, eth_dst: mac }),
+          [apply(actions)],
+          job.number,
+        );
+      }
+    }
+  }
+  if (state.settings.forwarding === 'normal' && job.flipped) {
+    for (const dpid of state.switches.keys()) {
+      if (dpid === oldEdge && oldEdge !== there.dpid) continue;
+      const port = portTowards(dpid, there);
+      if (port !== undefined)
+        put(dpid, 1, PRIORITY.pin, FEATURE.moved, of13.OFPMatch({ eth_dst: mac }), [apply([output(port)])], job.number);
+    }
+  }
+}
+
+/**
+ * Queues of the egress port of a link while migrations are reserved on it: the workload's in queue 0 with what it is left
+ * as minimum, one for each priority present with its slices as minimum. All may use what the others leave; the workload
+ * borrows first. Null when nothing is reserved: then there must be no queues of ours.
+ */
+export function queuesFor(state: ControllerState, link: string): PortQos | null {
+  const share = state.shares.get(link);
+  const capacityBps = state.topology.capacityBps(link);
+  if (!share || share.byMigration.size === 0 || capacityBps <= 0) return null;
+  const byPriority = new Map<Priority, number>();
+  for (const [id, bps] of share.byMigration) {
+    const priority = state.jobs.get(id)?.priority;
+    if (priority) byPriority.set(priority, (byPriority.get(priority) ?? 0) + bps);
+  }
+  const maxBps = Math.round(capacityBps);
+  const queues = [{ id: 0, minBps: Math.round(share.workloadBps), maxBps, priority: 0 }];
+  for (const p of PRIORITIES) {
+    const minBps = byPriority.get(p);
+    if (minBps !== undefined) queues.push({ id: QUEUE[p], minBps: Math.round(minBps), maxBps, priority: QUEUE[p] });
+  }
+  return { maxBps, queues };
+}
+
+/** Links of all jobs that hold or recently held slices, so that their queues can be compared. */
+export function queuedLinks(state: ControllerState): Set<string> {
+  const links = new Set<string>(state.qos.keys());
+  for (const [link, share] of state.shares) {
+    const dpid = link.slice(0, link.lastIndexOf(':'));
+    if (share.byMigration.size > 0 && state.settings.hasQueues(dpid)) links.add(link);
+  }
+  return links;
+}
+
+export const linkRef = (id: string): PortRef => {
+  const at = id.lastIndexOf(':');
+  return { dpid: id.slice(0, at), portNo: Number(id.slice(at + 1)) };
+};

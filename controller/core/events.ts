@@ -1,0 +1,98 @@
+/**
+ * What goes into and comes out of the controller's core. `step.ts` turns an event into a new state and effects;
+ * `controller/io/` produces the events, already validated, and carries the effects out.
+ */
+
+import type { OfMessage } from 'node-openflow';
+import type { AgentCommand, AgentHello, AgentMessage } from '../../contracts/agent.ts';
+import type { Enforcement } from '../../contracts/common.ts';
+import type { Topic, TopicData } from '../../contracts/feed.ts';
+import type { LogLevel } from '../../contracts/log.ts';
+import type { PolicyStatus } from '../../contracts/policy.ts';
+import type { MigrateRequest } from '../../contracts/rest.ts';
+import type { CompiledPolicy } from '../../policies/index.ts';
+import type { Flow } from './flows.ts';
+
+/** A switch port as the switch describes it; `speedBps` 0 when it says none. */
+export interface PortDescription {
+  portNo: number;
+  name: string;
+  hwAddr: string;
+  isUp: boolean;
+  speedBps: number;
+}
+
+/** What became of a write. `unknown`: the session ended before the barrier was answered. */
+export type WriteOutcome = 'applied' | 'refused' | 'unknown';
+
+export interface PortCounter {
+  portNo: number;
+  rxBytes: number;
+  txBytes: number;
+}
+export interface QueueCounter {
+  portNo: number;
+  queueId: number;
+  txBytes: number;
+}
+export interface FlowCounter {
+  cookie: bigint;
+  key: string;
+  packets: number;
+  bytes: number;
+}
+
+/** Queues of one egress port, as OVSDB is to hold them. Rates in bit/s of whole frames. */
+export interface PortQos {
+  maxBps: number;
+  queues: { id: number; minBps: number; maxBps: number; priority: number }[];
+}
+
+export type Event =
+  | { kind: 'switchUp'; dpid: string; ports: PortDescription[]; maxMeters: number; flows: Flow[]; meterIds: number[] }
+  | { kind: 'switchDown'; dpid: string }
+  | { kind: 'portChanged'; dpid: string; change: 'added' | 'modified' | 'removed'; port: PortDescription }
+  | { kind: 'packetIn'; dpid: string; inPort: number; frame: Buffer }
+  /** Counters of one switch read at one time; flows are ours only. */
+  | { kind: 'counters'; dpid: string; ports: PortCounter[]; queues: QueueCounter[]; flows: FlowCounter[] }
+  /** Every connected switch has been read, or did not answer in time: rates are as fresh as they get. */
+  | { kind: 'sampled' }
+  | { kind: 'written'; dpid: string; batch: number; outcome: WriteOutcome; errors: string[] }
+  | { kind: 'qosDone'; link: string; serial: number; enforcement: Enforcement; note: string }
+  | { kind: 'agentUp'; host: string; hello: AgentHello }
+  | { kind: 'agentMessage'; host: string; message: AgentMessage }
+  | { kind: 'agentDown'; host: string }
+  | {
+      kind: 'commandDone';
+      migration: string;
+      step: AgentCommand['do'];
+      ok: boolean;
+      value?: unknown;
+      error?: string;
+      unknown?: boolean;
+    }
+  | { kind: 'policyChanged'; policy: CompiledPolicy; status: PolicyStatus }
+  | { kind: 'policyRefused'; status: PolicyStatus }
+  /** `ids` were drawn by the caller, one per move. */
+  | { kind: 'migrate'; request: MigrateRequest; ids: string[]; group: string | null }
+  | { kind: 'cancel'; id: string }
+  | { kind: 'tick' };
+
+export type Effect =
+  /** Messages in order, barriers among them; answered by one `written` event of the same batch. */
+  | { kind: 'write'; dpid: string; batch: number; messages: OfMessage[] }
+  /** `qos` null: remove ours from the port. Answered by `qosDone` of the same serial. */
+  | {
+      kind: 'qos';
+      link: string;
+      dpid: string;
+      portName: string;
+      serial: number;
+      qos: PortQos | null;
+      filters: { dscp: number; queue: number }[];
+    }
+  | { kind: 'packetOut'; dpid: string; portNo: number; frame: Buffer }
+  | { kind: 'command'; host: string; migration: string; command: AgentCommand }
+  | { [T in Topic]: { kind: 'publish'; topic: T; data: TopicData[T] } }[Topic]
+  | { kind: 'journal'; entry: Record<string, unknown> }
+  | { kind: 'log'; level: LogLevel; event: string; fields: Record<string, unknown> };

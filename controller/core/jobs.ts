@@ -1,0 +1,571 @@
+/**
+ * The life of a migration: requested → (queued) → admitted → preparing → copying → switching → draining → done, or failed or
+ * cancelled. Agents' messages and command results move it on; `advance` moves it on when what it waits for holds (flows
+ * confirmed, queues set). Part of `step.ts`; slices are in `reserve.ts`.
+ */
+import { z } from 'zod';
+import type { AgentMessage, CopyProgress } from '../../contracts/agent.ts';
+import { FairwayError, isFinal, type Reason } from '../../contracts/common.ts';
+import type { MigrateRequest } from '../../contracts/rest.ts';
+import { formatRate } from '../../contracts/units.ts';
+import { admit, chooseStrategy, chooseTechnique, contentionOf, type GuestModel } from '../../policies/index.ts';
+import { findPath, linkId } from '../../topology/index.ts';
+import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
+import type { Event } from './events.ts';
+import { placeGuests } from './network.ts';
+import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
+import { payloadBps, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
+import { type ControllerState, isActive, type Job, needsSlice, withEntry } from './state.ts';
+import type { Turn } from './turn.ts';
+
+/** A request waits this long for the first counters of its path before it is decided without them. */
+const FIRST_RATES_MS = 4000;
+const MEASURE_SECONDS = 1;
+/** A working set is not measured; what is dirtied in this time stands for it, capped by the memory. */
+const WORKING_SET_SECONDS = 8;
+const PAGE_BYTES = 4096;
+
+const preparedSchema = z.object({
+  address: z.string(),
+  port: z.number().int().min(1).max(65535),
+  portName: z.string(),
+});
+const measuredSchema = z.object({ dirtyBytesPerS: z.number().nonnegative() });
+
+const reason = (rule: string, text: string, inputs: Reason['inputs'] = {}): Reason => ({ rule, text, inputs });
+
+/**
+ * Checks a request against what is known, before it becomes jobs.
+ * @throws FairwayError with `notFound` or `conflict` and the cure in its message.
+ */
+export function checkRequest(state: ControllerState, request: MigrateRequest): void {
+  const seen = new Set<string>();
+  for (const { guest, destination } of request.moves) {
+    if (seen.has(guest))
+      throw new FairwayError('MIGRATION_TWICE', `guest ${guest} is named twice in one request`, ['badInput']);
+    seen.add(guest);
+    const host = hostOf(state, guest);
+    if (!host) {
+      const known = [...state.agents.values()].flatMap((a) => a.guests.map((g) => g.spec.name)).sort();
+      throw new FairwayError(
+        'GUEST_UNKNOWN',
+        `no agent reports a guest named ${guest}; known guests: ${known.join(', ') || 'none'}`,
+        ['notFound'],
+      );
+    }
+    const to = state.agents.get(destination);
+    if (!to || to.driver === 'none') {
+      const hosts = [...state.agents.values()]
+        .filter((a) => a.driver !== 'none')
+        .map((a) => a.host)
+        .sort();
+      throw new FairwayError(
+        'HOST_UNKNOWN',
+        `no agent runs for host ${destination}; known hosts: ${hosts.join(', ') || 'none'}`,
+        ['notFound'],
+      );
+    }
+    if (host === destination)
+      throw new FairwayError('ALREADY_THERE', `guest ${guest} already runs on ${destination}`, ['conflict']);
+    const busy = [...state.jobs.values()].find((j) => j.guest === guest && !isFinal(j.state));
+    if (busy)
+      throw new FairwayError('ALREADY_MOVING', `guest ${guest} is already being migrated (${busy.id}, ${busy.state})`, [
+        'conflict',
+      ]);
+  }
+}
+
+function hostOf(state: ControllerState, guest: string): string | undefined {
+  for (const a of state.agents.values()) {
+    if (a.guests.some((g) => g.spec.name === guest && g.state !== 'incoming' && g.state !== 'stopped')) return a.host;
+  }
+  return undefined;
+}
+
+export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void {
+  e.request.moves.forEach((move, i) => {
+    const from = hostOf(t.state, move.guest) as string;
+    const spec = t.state.agents.get(from)?.guests.find((g) => g.spec.name === move.guest)?.spec;
+    const id = e.ids[i];
+    if (!spec || id === undefined) return;
+    const job: Job = {
+      id,
+      number: t.state.nextNumber,
+      guest: move.guest,
+      spec,
+      priority: e.request.priority,
+      group: e.group,
+      from,
+      to: move.destination,
+      asked: { technique: e.request.technique ?? null, strategy: e.request.strategy ?? null },
+      state: 'requested',
+      technique: null,
+      strategy: null,
+      contention: null,
+      enforcement: null,
+      links: [],
+      dpids: [],
+      awaiting: null,
+      dirtyBytesPerS: null,
+      destination: null,
+      stream: null,
+      phase: 'initial',
+      sliceBps: 0,
+      pacedBps: null,
+      paused: false,
+      flipped: false,
+      resumed: false,
+      copyEnded: false,
+      cancelling: false,
+      stragglers: { packets: 0, lastMs: 0 },
+      progress: null,
+      requestedAtMs: t.nowMs,
+      startedAtMs: null,
+      endedAtMs: null,
+      totalMs: null,
+      note: null,
+      reasons: [],
+      sliceSteps: [],
+      transitions: [{ state: 'requested', atMs: t.nowMs }],
+    };
+    t.set({ jobs: withEntry(t.state.jobs, id, job), nextNumber: t.state.nextNumber + 1 });
+  });
+}
+
+/** Ends a job that is not done: what was set up for it is derived from its state and so goes away. */
+function end(t: Turn, job: Job, state: 'failed' | 'cancelled', note: string): void {
+  if (isFinal(job.state)) return;
+  const abandon = job.destination !== null && !job.resumed;
+  t.setJob(job.id, {
+    state,
+    note,
+    endedAtMs: t.nowMs,
+    awaiting: null,
+    paused: false,
+    flipped: job.resumed && job.flipped,
+  });
+  t.decide('finish', job.id, [reason(`finish.${state}`, note)]);
+  if (abandon) t.command(job.to, job.id, { do: 'abandon', migration: job.id });
+  t.reserveNow = true;
+  placeGuests(t);
+}
+
+/**
+ * Cancels a migration.
+ * @throws FairwayError `notFound`, or `conflict` when it has ended or the guest already runs at the destination.
+ */
+export function checkCancel(state: ControllerState, id: string): void {
+  const job = state.jobs.get(id);
+  if (!job) throw new FairwayError('MIGRATION_UNKNOWN', `no migration ${id}`, ['notFound']);
+  if (isFinal(job.state))
+    throw new FairwayError('MIGRATION_ENDED', `migration ${id} has ended: ${job.state}`, ['conflict']);
+  if (job.flipped || job.resumed || job.state === 'draining') {
+    throw new FairwayError(
+      'TOO_LATE',
+      `guest ${job.guest} is already switching over to ${job.to}; it can be moved back afterwards`,
+      ['conflict'],
+    );
+  }
+}
+
+export function onCancel(t: Turn, id: string): void {
+  const job = t.job(id);
+  if (!job || isFinal(job.state)) return;
+  if (job.state === 'copying') {
+    t.setJob(id, { cancelling: true });
+    t.command(job.from, id, { do: 'cancel', migration: id });
+  } else end(t, job, 'cancelled', 'cancelled on request before the copy began');
+}
+
+/** Path of a job's stream, from the source host's datapath to the destination host's migration address. */
+function pathOf(state: ControllerState, job: Job): { links: string[]; dpids: string[] } | string {
+  const a = state.agents.get(job.from);
+  const b = state.agents.get(job.to);
+  if (!a?.dpid || !a.migrationPort)
+    return `agent ${job.from} does not say which switch port carries its migration address`;
+  if (!b?.dpid || !b.migrationPort)
+    return `agent ${job.to} does not say which switch port carries its migration address`;
+  const to = portByName(state.topology, b.dpid, b.migrationPort);
+  if (!to)
+    return `port ${b.migrationPort} of host ${job.to} is not on switch ${b.dpid}, or that switch is not connected`;
+  const path = findPath(state.topology, a.dpid, to, { includeLast: to.portNo <= 0xffffff00 });
+  if (!path)
+    return `no path is known from ${job.from} to ${job.to}: their switches are not connected or no link between them was found`;
+  return { links: path.links, dpids: path.dpids };
+}
+
+/** Jobs that wait: their strategy is decided once rates are known, then `policies/` says which may start. */
+export function admitWaiting(t: Turn): void {
+  const waiting = [...t.state.jobs.values()].filter((j) => j.state === 'requested' || j.state === 'queued');
+  if (waiting.length === 0) return;
+  const ready: Job[] = [];
+  for (const job of waiting) {
+    const path = pathOf(t.state, job);
+    if (typeof path === 'string') {
+      hold(t, job, reason('admission.noPath', path));
+      continue;
+    }
+    const fresh = path.links.every((l) => workloadBps(t.state, l, t.nowMs, FIRST_RATES_MS) !== undefined);
+    if (!fresh && t.nowMs - job.requestedAtMs < FIRST_RATES_MS) continue;
+    ready.push(t.setJob(job.id, path));
+  }
+  for (const job of ready) if (job.strategy === null) decideStrategy(t, job);
+  const entry = (j: Job) => ({
+    id: j.id,
+    group: j.group,
+    priority: j.priority,
+    strategy: j.strategy ?? 'serial',
+    fromHost: j.from,
+    toHost: j.to,
+    links: [...j.links],
+  });
+  const now = ready.map((j) => t.job(j.id) as Job);
+  const running = [...t.state.jobs.values()].filter((j) => isActive(j) && j.state !== 'draining');
+  const result = admit({ waiting: now.map(entry), running: running.map(entry) }, t.state.policy);
+  for (const { id, reason: why } of result.wait) hold(t, t.job(id) as Job, why);
+  for (const id of result.start) {
+    const job = t.setJob(id, { state: 'admitted', note: null, awaiting: 'measureDirtyRate' });
+    t.command(job.from, id, { do: 'measureDirtyRate', guest: job.guest, seconds: MEASURE_SECONDS });
+  }
+}
+
+function hold(t: Turn, job: Job, why: Reason): void {
+  if (job.state === 'queued' && job.note === why.text) return;
+  t.setJob(job.id, { state: 'queued', note: why.text });
+  t.decide('admission', job.id, [why]);
+}
+
+/** Steps 1 and 3: contention of the path as it is before anything of this group is sent, and the strategy it asks for. */
+function decideStrategy(t: Turn, job: Job): void {
+  const links = job.links.map((id) => {
+    const capacityBps = t.state.topology.capacityBps(id);
+    const share = t.state.shares.get(id);
+    const others = [...(share?.byMigration ?? [])].filter(([m]) => job.group === null || t.job(m)?.group !== job.group);
+    const usedBps =
+      (workloadBps(t.state, id, t.nowMs, FIRST_RATES_MS) ?? capacityBps) + others.reduce((a, [, bps]) => a + bps, 0);
+    return { id, capacityBps, usedBps: Math.min(usedBps, capacityBps) };
+  });
+  const contention = contentionOf(links, t.state.policy);
+  const asked = job.asked.strategy;
+  const strategy = chooseStrategy(
+    { priority: job.priority, contention: contention.value, ...(asked ? { requested: asked } : {}) },
+    t.state.policy,
+  );
+  t.setJob(job.id, { contention: contention.value, strategy: strategy.value });
+  t.decide('strategy', job.id, [...contention.reasons, ...strategy.reasons]);
+}
+
+/** Steps 1, 2 and the first half of 4: directions, technique under the slice the job would get, and the slice itself. */
+function decideTechnique(t: Turn, id: string): void {
+  const job = t.setJob(id, { phase: 'initial' });
+  const source = hostTraffic(t.state, job.from);
+  const destination = hostTraffic(t.state, job.to);
+  const guest = guestTraffic(t.state, job.guest);
+  t.decide('direction', id, [
+    {
+      ...(source.reasons[0] ?? reason('direction.unknown', 'no counters')),
+      text: `source host ${job.from}: ${source.reasons[0]?.text ?? source.direction}`,
+    },
+    {
+      ...(destination.reasons[0] ?? reason('direction.unknown', 'no counters')),
+      text: `destination host ${job.to}: ${destination.reasons[0]?.text ?? destination.direction}`,
+    },
+    {
+      ...(guest.reasons[0] ?? reason('direction.unknown', 'no counters')),
+      text: `guest ${job.guest}: ${guest.reasons[0]?.text ?? guest.direction}`,
+    },
+  ]);
+  const slice = sliceFor(t.state, job, 'initial', t.nowMs).slices.get(id);
+  const asked = job.asked.technique;
+  const chosen = chooseTechnique(
+    {
+      priority: job.priority,
+      source: source.direction,
+      destination: destination.direction,
+      guest: guest.direction,
+      model: modelOf(job),
+      sliceBps: payloadBps(slice?.rateBps ?? 0),
+      supported: supportedBy(t.state, job),
+      ...(asked ? { requested: asked } : {}),
+    },
+    t.state.policy,
+  );
+  t.decide('technique', id, chosen.reasons);
+  const first = t.state.switches.get(job.dpids[0] ?? '');
+  const queues = job.links.every((l) => t.state.settings.hasQueues(linkRef(l).dpid));
+  const meters = (first?.maxMeters ?? 0) >= METER_BASE + METER_COUNT;
+  t.setJob(id, {
+    technique: chosen.value,
+    enforcement: queues ? 'queue' : meters ? 'meter' : 'pace',
+    state: 'preparing',
+    awaiting: 'prepare',
+  });
+  t.reserveNow = true;
+  t.command(job.to, id, {
+    do: 'prepare',
+    migration: id,
+    guest: job.spec,
+    technique: chosen.value,
+    postcopyBandwidthBps: payloadBps(slice?.rateBps ?? 0),
+  });
+}
+
+function modelOf(job: Job): GuestModel {
+  const memoryBytes = job.spec.memoryMiB * 2 ** 20;
+  // Not measured (the agent could not): what the guest's definition says, else a guest that dirties nothing.
+  const dirtyBytesPerS = job.dirtyBytesPerS ?? (job.spec.dirtyPagesPerS ?? 0) * PAGE_BYTES;
+  const said = job.spec.workingSetMiB === undefined ? undefined : job.spec.workingSetMiB * 2 ** 20;
+  return {
+    memoryBytes,
+    dirtyBytesPerS,
+    workingSetBytes: Math.min(memoryBytes, said ?? dirtyBytesPerS * WORKING_SET_SECONDS),
+  };
+}
+
+export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }>): void {
+  const job = t.job(e.migration);
+  if (!job || isFinal(job.state)) {
+    if (!e.ok) t.log('warn', 'command.failed', { migration: e.migration, step: e.step, error: e.error });
+    return;
+  }
+  if (!e.ok) {
+    t.log('warn', 'command.failed', { migration: job.id, step: e.step, error: e.error, unknown: e.unknown ?? false });
+    // The agent was lost before it answered: what it did, it will say when it is back (see `reconcile`).
+    if (e.unknown && e.step !== 'measureDirtyRate') return;
+    if (e.step === 'measureDirtyRate' && job.awaiting === e.step) {
+      t.decide('technique', job.id, [
+        reason('technique.dirtyRateUnknown', `the dirty rate could not be measured: ${e.error ?? 'no answer'}`),
+      ]);
+      t.setJob(job.id, { awaiting: null });
+      decideTechnique(t, job.id);
+    } else if (e.step === 'prepare')
+      end(t, job, 'failed', `${job.to} could not prepare: ${e.error ?? 'no reason given'}`);
+    else if (e.step === 'start')
+      end(t, job, 'failed', `${job.from} could not start the copy: ${e.error ?? 'no reason given'}`);
+    else if (e.step === 'continueSwitchover' && !job.resumed) {
+      t.setJob(job.id, {
+        awaiting: null,
+        note: `switch-over was not confirmed by ${job.from}: ${e.error ?? 'no reason given'}`,
+      });
+    } else if (e.step === 'cancel')
+      t.setJob(job.id, { cancelling: false, note: `cancel was refused: ${e.error ?? 'no reason given'}` });
+    return;
+  }
+  if (e.step === 'measureDirtyRate' && job.awaiting === e.step) {
+    const value = measuredSchema.safeParse(e.value);
+    t.setJob(job.id, { awaiting: null, dirtyBytesPerS: value.success ? value.data.dirtyBytesPerS : null });
+    decideTechnique(t, job.id);
+  } else if (e.step === 'prepare' && job.awaiting === 'prepare') {
+    const value = preparedSchema.safeParse(e.value);
+    if (!value.success) {
+      end(t, job, 'failed', `${job.to} prepared, but did not say where it listens`);
+      return;
+    }
+    const source = t.state.agents.get(job.from)?.migrationIp;
+    const { address, port } = value.data;
+    t.setJob(job.id, {
+      awaiting: null,
+      destination: value.data,
+      stream: source ? { sourceIp: source, destinationIp: address, sourcePort: 0, destinationPort: port } : null,
+    });
+  } else if (e.step === 'start' && job.awaiting === 'start') t.setJob(job.id, { awaiting: null });
+  else if (e.step === 'continueSwitchover' && job.awaiting === e.step) t.setJob(job.id, { awaiting: null });
+}
+
+/** What a job waits for besides agents: told by `step.ts`, which knows what is installed. */
+export interface Settled {
+  flows(dpids: Iterable<string>): boolean;
+  queues(links: readonly string[]): boolean;
+}
+
+/** Moves jobs on whose conditions hold. Answers whether anything changed. */
+export function advance(t: Turn, settled: Settled): boolean {
+  const before = t.state.jobs;
+  for (const { id } of [...t.state.jobs.values()]) {
+    const job = t.job(id) as Job;
+    if (job.state === 'preparing' && job.destination && job.awaiting === null) {
+      if (settled.flows(job.dpids) && settled.queues(job.links)) start(t, job);
+    } else if (job.paused) {
+      // Make before break: the guest may only go on when every switch has confirmed its new place.
+      if (settled.flows(t.state.switches.keys())) {
+        t.setJob(id, { paused: false, awaiting: 'continueSwitchover' });
+        t.command(job.from, id, { do: 'continueSwitchover', migration: id });
+        t.decide('reroute', id, [
+          reason(
+            'reroute.confirmed',
+            `every switch confirmed the way to ${job.guest} on ${job.to}; it may resume there`,
+          ),
+        ]);
+      }
+    } else if (job.state === 'draining') drain(t, job);
+  }
+  return t.state.jobs !== before;
+}
+
+function start(t: Turn, job: Job): void {
+  const { technique, destination } = job;
+  if (!technique || !destination) return;
+  const doc = t.state.policy.doc;
+  const held = job.links.every((l) => t.state.qos.get(l)?.enforcement === 'queue');
+  const enforcement = job.enforcement === 'queue' && !held ? 'pace' : job.enforcement;
+  const notes = job.links.map((l) => t.state.qos.get(l)?.note).filter((n) => n);
+  const where = `${formatRate(job.sliceBps)} held by ${enforcement}`;
+  t.decide('reservation', job.id, [
+    reason('reservation.enforced', enforcement === job.enforcement ? where : `${where}, because ${notes.join('; ')}`, {
+      sliceBps: job.sliceBps,
+    }),
+  ]);
+  t.setJob(job.id, {
+    state: 'copying',
+    awaiting: 'start',
+    enforcement,
+    startedAtMs: t.nowMs,
+    pacedBps: payloadBps(job.sliceBps),
+  });
+  t.command(job.from, job.id, {
+    do: 'start',
+    migration: job.id,
+    guest: job.guest,
+    technique,
+    address: destination.address,
+    port: destination.port,
+    bandwidthBps: payloadBps(job.sliceBps),
+    switchoverBps: switchoverPayloadBps(t, job),
+    downtimeLimitMs: doc.technique.downtimeLimitMs,
+    hybridPasses: doc.technique.hybridPasses,
+    pauseBeforeSwitchover: true,
+  });
+}
+
+/** Stragglers: the tunnel stays until none came for a while, then everything of the job is taken down. */
+function drain(t: Turn, job: Job): void {
+  const { silenceMs, maxDrainMs } = t.state.policy.doc.finish;
+  const since = job.endedAtMs ?? t.nowMs;
+  const silentMs = t.nowMs - Math.max(since, job.stragglers.lastMs);
+  if (silentMs < silenceMs && t.nowMs - since < maxDrainMs) return;
+  t.setJob(job.id, { state: 'done', note: null });
+  const text = `${job.stragglers.packets} packets came to the old place and went through the tunnel; none for ${Math.round(silentMs)} ms; tunnel and marks taken down`;
+  t.decide('finish', job.id, [reason('finish.drained', text, { stragglers: job.stragglers.packets, silentMs })]);
+  placeGuests(t);
+}
+
+/** Directs the guest's traffic to its new place. */
+function flip(t: Turn, job: Job, why: string): void {
+  if (job.flipped) return;
+  t.setJob(job.id, { flipped: true });
+  const there = destinationPort(t.state, job);
+  t.decide('reroute', job.id, [
+    reason('reroute.flipped', `${why}: traffic of ${job.guest} goes to ${job.to}${there ? ` (${linkId(there)})` : ''}`),
+  ]);
+  placeGuests(t);
+}
+
+function copyDone(t: Turn, job: Job, progress: CopyProgress | undefined): void {
+  flip(t, job, 'the copy is complete');
+  const totalMs = progress && progress.elapsedMs > 0 ? progress.elapsedMs : t.nowMs - (job.startedAtMs ?? t.nowMs);
+  t.setJob(job.id, {
+    copyEnded: true,
+    resumed: true,
+    paused: false,
+    state: 'draining',
+    endedAtMs: t.nowMs,
+    totalMs,
+    awaiting: null,
+  });
+  t.command(job.from, job.id, { do: 'finish', migration: job.id });
+  t.command(job.to, job.id, { do: 'finish', migration: job.id });
+  t.reserveNow = true;
+}
+
+export function onAgentMessage(t: Turn, host: string, m: AgentMessage): void {
+  if (m.type === 'dirtyRate') {
+    const agent = t.state.agents.get(host);
+    if (agent)
+      t.set({
+        agents: withEntry(t.state.agents, host, {
+          ...agent,
+          dirtyBytesPerS: withEntry(agent.dirtyBytesPerS, m.guest, m.dirtyBytesPerS),
+        }),
+      });
+    return;
+  }
+  if (m.type !== 'progress' && m.type !== 'event') return;
+  const job = t.job(m.migration);
+  // An agent may speak only for its own host's part in a migration.
+  if (!job || isFinal(job.state) || (host !== job.from && host !== job.to)) return;
+  if (m.type === 'progress') {
+    if (host === job.from) t.setJob(job.id, { progress: m.progress });
+    return;
+  }
+  if (m.progress && host === job.from) t.setJob(job.id, { progress: m.progress });
+  switch (m.event) {
+    case 'stream':
+      if (m.stream && job.stream) t.setJob(job.id, { stream: { ...job.stream, sourcePort: m.stream.sourcePort } });
+      break;
+    case 'preSwitchover': {
+      if (host !== job.from || job.state === 'draining') break;
+      t.setJob(job.id, { state: 'switching', phase: 'switchover', paused: true, awaiting: null });
+      t.reserveNow = true;
+      flip(t, t.job(job.id) as Job, `${job.guest} is stopped at ${job.from}`);
+      break;
+    }
+    case 'postcopyStarted':
+      break;
+    case 'resumed':
+      if (host !== job.to || job.resumed) break;
+      flip(t, job, `${job.guest} resumed at ${job.to}`);
+      // In post-copy the copy goes on after the guest has resumed, in an ordinary slice again.
+      t.setJob(job.id, {
+        resumed: true,
+        paused: false,
+        phase: 'running',
+        ...(job.state === 'switching' && !job.copyEnded ? { state: 'copying' as const } : {}),
+      });
+      t.reserveNow = true;
+      break;
+    case 'completed':
+      if (host === job.from && job.state !== 'draining') copyDone(t, t.job(job.id) as Job, m.progress);
+      break;
+    case 'failed':
+      end(t, t.job(job.id) as Job, 'failed', `${host}: ${m.reason ?? 'the copy failed'}`);
+      break;
+    case 'cancelled':
+      if (host === job.from) end(t, t.job(job.id) as Job, 'cancelled', 'cancelled; the guest goes on at its source');
+      break;
+  }
+}
+
+/**
+ * An agent came (back): what it says of its migrations decides those whose outcome was unknown. A source that no longer
+ * knows a copy it was told to make did not make it.
+ */
+export function reconcile(
+  t: Turn,
+  host: string,
+  known: readonly { migration: string; progress?: CopyProgress | undefined }[],
+): void {
+  for (const job of [...t.state.jobs.values()]) {
+    if (!isActive(job) || (job.from !== host && job.to !== host)) continue;
+    const mine = known.find((k) => k.migration === job.id);
+    if (job.state === 'admitted' && job.from === host) {
+      t.command(host, job.id, { do: 'measureDirtyRate', guest: job.guest, seconds: MEASURE_SECONDS });
+    } else if (job.state === 'preparing' && job.to === host && !mine) {
+      end(t, job, 'failed', `agent ${host} was restarted while it prepared; ask again`);
+    } else if ((job.state === 'copying' || job.state === 'switching') && job.from === host) {
+      if (mine?.progress?.phase === 'completed') copyDone(t, job, mine.progress);
+      else if (!mine) end(t, job, 'failed', `agent ${host} came back and knows nothing of this migration`);
+      else t.setJob(job.id, { progress: mine.progress ?? job.progress, pacedBps: null });
+    }
+  }
+}
+
+/** After a job's first full period of copying, medium slices follow what the workload sends. */
+export function settleIntoRunning(t: Turn): void {
+  const periodMs = t.state.policy.doc.reservation.periodMs;
+  for (const job of t.state.jobs.values()) {
+    if (job.state !== 'copying' || job.phase !== 'initial' || job.startedAtMs === null) continue;
+    if (t.nowMs - job.startedAtMs >= periodMs) t.setJob(job.id, { phase: 'running' });
+  }
+}
+
+export const activeSlices = (state: ControllerState): boolean => [...state.jobs.values()].some(needsSlice);

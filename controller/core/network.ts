@@ -1,0 +1,237 @@
+/** Events from switches and agents that change the network view: ports, links, who is where. Part of `step.ts`. */
+import type { AgentHello, GuestInfo } from '../../contracts/agent.ts';
+import { linkId, type Port, type PortRef } from '../../topology/index.ts';
+import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
+import { destinationPort, METER_BASE, METER_COUNT, portByName } from './desired.ts';
+import type { Event, PortDescription } from './events.ts';
+import { buildLldp, parseLldp, parseSender } from './packets.ts';
+import { addReading } from './rates.ts';
+import { isActive, NEW_SWITCH, type PortHistory, withEntry, withoutEntry } from './state.ts';
+import type { Turn } from './turn.ts';
+
+type On<K extends Event['kind']> = Extract<Event, { kind: K }>;
+
+const OFPP_MAX = 0xffffff00;
+/** Probes are sent this often, and a link that stays silent for this long is gone. */
+const PROBE_PERIOD_MS = 2000;
+const LINK_SILENCE_MS = 10_000;
+
+function toPort(t: Turn, dpid: string, d: PortDescription): Port {
+  const { settings } = t.state;
+  const capacityBps = settings.capacityOf(dpid, d.name) ?? (d.speedBps > 0 ? d.speedBps : settings.defaultCapacityBps);
+  return { portNo: d.portNo, name: d.name, hwAddr: d.hwAddr, isUp: d.isUp, capacityBps };
+}
+
+export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
+  const ports = new Map(e.ports.map((d) => [d.portNo, toPort(t, e.dpid, d)]));
+  const name = t.state.settings.nameOf(e.dpid) ?? e.ports.find((p) => p.portNo > OFPP_MAX)?.name ?? e.dpid;
+  const known = t.state.topology.switches.has(e.dpid);
+  let topology = t.state.topology;
+  if (known) {
+    for (const old of topology.switches.get(e.dpid)?.ports.keys() ?? []) {
+      if (!ports.has(old)) topology = topology.withoutPort({ dpid: e.dpid, portNo: old });
+    }
+    for (const port of ports.values()) topology = topology.withPort(e.dpid, port);
+  } else topology = topology.withSwitch({ dpid: e.dpid, name, ports });
+  const flows = new Map(e.flows.filter((f) => parseCookie(f.cookie)).map((f) => [f.key, f]));
+  // A meter found there has rates we do not know: what is still wanted is written again, the rest removed.
+  const ours = e.meterIds.filter((id) => id >= METER_BASE && id < METER_BASE + METER_COUNT);
+  const meters = new Map(ours.map((meterId) => [meterId, { meterId, rateKbps: 0, burstKbits: 0 }]));
+  t.set({
+    topology,
+    switches: withEntry(t.state.switches, e.dpid, {
+      ...NEW_SWITCH,
+      maxMeters: e.maxMeters,
+      installed: { flows, meters },
+    }),
+  });
+  t.log('info', 'switch.up', { dpid: e.dpid, name, ports: ports.size, flowsFound: flows.size });
+  placeGuests(t);
+  probe(t, e.dpid);
+}
+
+export function onSwitchDown(t: Turn, e: On<'switchDown'>): void {
+  const s = t.state.switches.get(e.dpid);
+  if (!s) return;
+  // It goes on forwarding what it holds; topology is kept until its ports or links are known to be gone.
+  t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, connected: false, inFlight: null }) });
+  t.log('warn', 'switch.down', { dpid: e.dpid });
+}
+
+export function onPortChanged(t: Turn, e: On<'portChanged'>): void {
+  if (!t.state.topology.switches.has(e.dpid)) return;
+  const ref = { dpid: e.dpid, portNo: e.port.portNo };
+  const before = t.state.topology;
+  const topology =
+    e.change === 'removed' ? before.withoutPort(ref) : before.withPort(e.dpid, toPort(t, e.dpid, e.port));
+  t.set({ topology });
+  if (e.change === 'removed') {
+    const id = linkId(ref);
+    // The switch has dropped the port's queues with the port.
+    t.set({ ports: withoutEntry(t.state.ports, id), qos: withoutEntry(t.state.qos, id) });
+  }
+  placeGuests(t);
+  if (e.change !== 'removed' && e.port.isUp) probe(t, e.dpid, e.port.portNo);
+}
+
+/** Sends LLDP out of every port that could lead to another switch. */
+function probe(t: Turn, dpid: string, only?: number): void {
+  if (!t.state.switches.get(dpid)?.connected) return;
+  for (const p of t.state.topology.switches.get(dpid)?.ports.values() ?? []) {
+    if (p.portNo > OFPP_MAX || !p.isUp || (only !== undefined && p.portNo !== only)) continue;
+    const frame = buildLldp(dpid, p.portNo, p.hwAddr, Math.ceil(LINK_SILENCE_MS / 1000));
+    t.effects.push({ kind: 'packetOut', dpid, portNo: p.portNo, frame });
+  }
+}
+
+/** Periodic part of discovery: probes, and links that fell silent. */
+export function discover(t: Turn): void {
+  if (t.nowMs - t.state.lastProbeMs < PROBE_PERIOD_MS) return;
+  t.set({ lastProbeMs: t.nowMs });
+  for (const dpid of t.state.switches.keys()) probe(t, dpid);
+  for (const [id, seenMs] of t.state.linkSeenMs) {
+    const link = t.state.topology.links.get(id);
+    // A switch that is away can neither send nor report probes: its silence proves nothing.
+    const answering =
+      link && t.state.switches.get(link.from.dpid)?.connected && t.state.switches.get(link.to.dpid)?.connected;
+    if (link && (!answering || t.nowMs - seenMs < LINK_SILENCE_MS)) continue;
+    t.set({ topology: t.state.topology.withoutLink(id), linkSeenMs: withoutEntry(t.state.linkSeenMs, id) });
+    if (link) t.log('warn', 'link.lost', { link: id });
+  }
+}
+
+export function onPacketIn(t: Turn, e: On<'packetIn'>): void {
+  const here: PortRef = { dpid: e.dpid, portNo: e.inPort };
+  if (!t.state.topology.port(here)) return;
+  const from = parseLldp(e.frame);
+  if (from) {
+    if (!t.state.topology.port(from) || from.dpid === e.dpid) return;
+    const id = linkId(from);
+    const isNew = !t.state.topology.links.has(id);
+    t.set({
+      topology: t.state.topology.withLink({ from, to: here }),
+      linkSeenMs: withEntry(t.state.linkSeenMs, id, t.nowMs),
+    });
+    if (isNew) {
+      t.log('info', 'link.found', { from: id, to: linkId(here) });
+      placeGuests(t);
+    }
+    return;
+  }
+  if (t.state.topology.isLinkPort(here)) return;
+  const seen = parseSender(e.frame);
+  if (!seen) return;
+  const known = t.state.topology.locations.get(seen.mac);
+  // Where a guest is, its agents say: a frame from elsewhere with its address is a straggler or a forgery.
+  if (known?.kind === 'guest') return;
+  const ip = seen.ip ?? known?.ip ?? null;
+  const host = ip === null ? undefined : [...t.state.agents.values()].find((a) => a.migrationIp === ip);
+  const location = {
+    mac: seen.mac,
+    ip,
+    name: host?.host ?? known?.name ?? null,
+    kind: host ? ('host' as const) : ('unknown' as const),
+    at: here,
+  };
+  t.set({ topology: t.state.topology.withLocation(location) });
+}
+
+/**
+ * Puts every guest at the port its agents report, or, during a migration, at the end its traffic is directed to.
+ * Called whenever ports, agents' reports or a job's direction change.
+ */
+export function placeGuests(t: Turn): void {
+  let { topology } = t.state;
+  const moving = new Map([...t.state.jobs.values()].filter(isActive).map((j) => [j.guest, j]));
+  const place = (g: GuestInfo, at: PortRef) => {
+    topology = topology.withLocation({ mac: g.spec.mac, ip: g.spec.ip ?? null, name: g.spec.name, kind: 'guest', at });
+  };
+  for (const agent of t.state.agents.values()) {
+    if (!agent.dpid) continue;
+    for (const g of agent.guests) {
+      const job = moving.get(g.spec.name);
+      const at = portByName(t.state.topology, agent.dpid, g.portName);
+      if (job) {
+        if (job.flipped) {
+          const there = destinationPort(t.state, job);
+          if (there) place(g, there);
+        } else if (agent.host === job.from && at) place(g, at);
+      } else if (at && g.state !== 'incoming' && g.state !== 'stopped') place(g, at);
+    }
+  }
+  t.set({ topology });
+}
+
+export function onAgentUp(t: Turn, host: string, hello: AgentHello): void {
+  const before = t.state.agents.get(host);
+  t.set({
+    agents: withEntry(t.state.agents, host, {
+      connected: true,
+      host,
+      driver: hello.driver,
+      migrationIp: hello.migrationIp ?? null,
+      dpid: hello.dpid ?? null,
+      migrationPort: hello.migrationPort ?? null,
+      techniques: hello.techniques,
+      guests: hello.guests,
+      dirtyBytesPerS: before?.dirtyBytesPerS ?? new Map(),
+    }),
+  });
+  t.log('info', 'agent.up', {
+    host,
+    driver: hello.driver,
+    guests: hello.guests.length,
+    migrations: hello.migrations.length,
+  });
+  placeGuests(t);
+}
+
+export function onAgentDown(t: Turn, host: string): void {
+  const agent = t.state.agents.get(host);
+  if (!agent) return;
+  t.set({ agents: withEntry(t.state.agents, host, { ...agent, connected: false }) });
+  t.log('warn', 'agent.down', { host });
+}
+
+export function onGuests(t: Turn, host: string, guests: readonly GuestInfo[]): void {
+  const agent = t.state.agents.get(host);
+  if (!agent) return;
+  t.set({ agents: withEntry(t.state.agents, host, { ...agent, guests }) });
+  placeGuests(t);
+}
+
+/** Counters of one switch: port rates for all its ports, stragglers for the jobs whose old edge it is. */
+export function onCounters(t: Turn, e: On<'counters'>): void {
+  const ports = new Map<string, PortHistory>(t.state.ports);
+  const windowMs = t.state.policy.doc.direction.windowMs;
+  const streamBytes = new Map<number, number>();
+  for (const f of e.flows) {
+    const c = parseCookie(f.cookie);
+    if (c?.feature === FEATURE.stream) streamBytes.set(c.objectId, (streamBytes.get(c.objectId) ?? 0) + f.bytes);
+  }
+  for (const p of e.ports) {
+    const id = linkId({ dpid: e.dpid, portNo: p.portNo });
+    // A queue's counter is read with the port's; a flow's comes through a cache and lags: it is the second choice.
+    const queued = e.queues.filter((q) => q.portNo === p.portNo && q.queueId > 0);
+    let migrationTxBytes = 0;
+    if (t.state.qos.get(id)?.enforcement === 'queue' && queued.length > 0)
+      migrationTxBytes = queued.reduce((a, q) => a + q.txBytes, 0);
+    else {
+      for (const job of t.state.jobs.values()) {
+        if (job.links.includes(id)) migrationTxBytes += streamBytes.get(job.number) ?? 0;
+      }
+    }
+    ports.set(
+      id,
+      addReading(ports.get(id), { atMs: t.nowMs, rxBytes: p.rxBytes, txBytes: p.txBytes, migrationTxBytes }, windowMs),
+    );
+  }
+  t.set({ ports });
+  for (const job of t.state.jobs.values()) {
+    if (job.state !== 'draining' || t.state.agents.get(job.from)?.dpid !== e.dpid) continue;
+    const packets = e.flows
+      .filter((f) => f.cookie === cookieFor(FEATURE.moved, job.number))
+      .reduce((a, f) => a + f.packets, 0);
+    if (packets > job.stragglers.packets) t.setJob(job.id, { stragglers: { packets, lastMs: t.nowMs } });
+  }
+}

@@ -1,0 +1,101 @@
+/** Rates from cumulative counters, and what the algorithm asks of them: workload per link, direction per guest and host. */
+import type { Direction, Reason } from '../../contracts/common.ts';
+import { classifyDirection } from '../../policies/index.ts';
+import { linkId } from '../../topology/index.ts';
+import { portByName } from './desired.ts';
+import type { AgentState, ControllerState, PortHistory, PortReading } from './state.ts';
+
+const OFPP_LOCAL = 0xfffffffe;
+
+/** Bytes since the last reading; a counter that went back has been reset, and counts from zero. */
+const since = (now: number, before: number): number => (now >= before ? now - before : now);
+
+/** History with one more reading; rates older than `windowMs` are dropped. Readings less than 50 ms apart are ignored. */
+export function addReading(history: PortHistory | undefined, reading: PortReading, windowMs: number): PortHistory {
+  if (!history) return { last: reading, rates: [] };
+  const { last } = history;
+  const ms = reading.atMs - last.atMs;
+  if (ms < 50) return history;
+  const bps = (bytes: number) => (bytes * 8000) / ms;
+  const rate = {
+    atMs: reading.atMs,
+    rxBps: bps(since(reading.rxBytes, last.rxBytes)),
+    txBps: bps(since(reading.txBytes, last.txBytes)),
+    migrationTxBps: bps(since(reading.migrationTxBytes, last.migrationTxBytes)),
+  };
+  const rates = [...history.rates.filter((r) => r.atMs > reading.atMs - windowMs), rate];
+  return { last: reading, rates };
+}
+
+/** Workload leaving by an egress port, bit/s, in the last reading; undefined when there is none younger than `maxAgeMs`. */
+export function workloadBps(state: ControllerState, link: string, nowMs: number, maxAgeMs: number): number | undefined {
+  const rate = state.ports.get(link)?.rates.at(-1);
+  if (!rate || nowMs - rate.atMs > maxAgeMs) return undefined;
+  return Math.max(0, rate.txBps - rate.migrationTxBps);
+}
+
+/** Migration traffic leaving by an egress port in the last reading, bit/s. */
+export function migrationBps(state: ControllerState, link: string): number {
+  return state.ports.get(link)?.rates.at(-1)?.migrationTxBps ?? 0;
+}
+
+export interface Traffic {
+  /** Towards the guest or host, bit/s over the window. */
+  inBps: number;
+  /** From it. */
+  outBps: number;
+  direction: Direction;
+  reasons: Reason[];
+}
+
+/** Mean of what a port received and sent over the window, without migration streams. */
+function meanOf(state: ControllerState, ids: string[]): { rxBps: number; txBps: number; capacityBps: number } {
+  const sum = { rxBps: 0, txBps: 0, capacityBps: 0 };
+  for (const id of ids) {
+    const rates = state.ports.get(id)?.rates ?? [];
+    if (rates.length === 0) continue;
+    sum.rxBps += rates.reduce((a, r) => a + r.rxBps, 0) / rates.length;
+    sum.txBps += rates.reduce((a, r) => a + Math.max(0, r.txBps - r.migrationTxBps), 0) / rates.length;
+    sum.capacityBps += state.topology.capacityBps(id);
+  }
+  return sum;
+}
+
+/** Traffic of a guest, seen at the port it is attached to: what the switch receives there is what the guest sends. */
+export function guestTraffic(state: ControllerState, guest: string): Traffic {
+  const at = state.topology.locationByName(guest)?.at;
+  const ids = at ? [linkId(at)] : [];
+  const m = meanOf(state, ids);
+  // A virtual card has no speed of its own: the host's uplink is what its traffic is measured against.
+  const agent = [...state.agents.values()].find((a) => a.guests.some((g) => g.spec.name === guest));
+  const uplink = agent ? meanOf(state, uplinksOf(state, agent)).capacityBps : 0;
+  const capacityBps = uplink > 0 ? uplink : m.capacityBps;
+  const d = classifyDirection({ inBps: m.txBps, outBps: m.rxBps, capacityBps }, state.policy);
+  return { inBps: m.txBps, outBps: m.rxBps, direction: d.value, reasons: d.reasons };
+}
+
+/** Ports by which a host's traffic enters and leaves: the uplinks of its own switch, or its port on a shared one. */
+function uplinksOf(state: ControllerState, agent: AgentState): string[] {
+  if (!agent.dpid) return [];
+  const own = agent.migrationPort ? portByName(state.topology, agent.dpid, agent.migrationPort) : undefined;
+  if (own && own.portNo !== OFPP_LOCAL) return [linkId(own)];
+  const dpid = agent.dpid;
+  return [...(state.topology.switches.get(dpid)?.ports.keys() ?? [])]
+    .filter((portNo) => state.topology.isLinkPort({ dpid, portNo }))
+    .map((portNo) => linkId({ dpid, portNo }));
+}
+
+/** Workload traffic of a host over the window. */
+export function hostTraffic(state: ControllerState, host: string): Traffic {
+  const agent = state.agents.get(host);
+  const ids = agent ? uplinksOf(state, agent) : [];
+  const m = meanOf(state, ids);
+  const own =
+    agent?.dpid && agent.migrationPort ? portByName(state.topology, agent.dpid, agent.migrationPort) : undefined;
+  // On the host's own switch an uplink sends what the host sends; on a shared switch its port receives it.
+  const ownSwitch = !own || own.portNo === OFPP_LOCAL;
+  const inBps = ownSwitch ? m.rxBps : m.txBps;
+  const outBps = ownSwitch ? m.txBps : m.rxBps;
+  const d = classifyDirection({ inBps, outBps, capacityBps: m.capacityBps }, state.policy);
+  return { inBps, outBps, direction: d.value, reasons: d.reasons };
+}

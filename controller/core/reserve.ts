@@ -1,0 +1,130 @@
+/**
+ * Step 4 of the algorithm inside the controller: gathers what the links carry, lets `policies/` divide it, and keeps the
+ * result as shares of links and pace of jobs. Part of `step.ts`.
+ */
+import type { Technique } from '../../contracts/common.ts';
+import { type LinkLoad, type Reservation, reserve, type SliceClaim } from '../../policies/index.ts';
+import { workloadBps } from './rates.ts';
+import { type ControllerState, type Job, type LinkShare, needsSlice } from './state.ts';
+import type { Turn } from './turn.ts';
+
+/**
+ * Share of a slice that the hypervisor may fill with its own bytes: Ethernet, IP and TCP headers take 4.4 % of full-size
+ * frames (1448 of 1514 bytes carry data), and QEMU spends its allowance in bursts of 100 ms, for which the rest leaves room.
+ */
+export const PAYLOAD_SHARE = 0.92;
+/** How many periods an old reading still counts as knowledge of the workload. */
+const FRESH_PERIODS = 3;
+
+function claimOf(job: Job, phase = job.phase): SliceClaim {
+  return {
+    migration: job.id,
+    priority: job.priority,
+    links: [...job.links],
+    phase,
+    previousBps: job.sliceBps > 0 ? job.sliceBps : null,
+  };
+}
+
+/** What the links of the given claims carry. A link nobody has read lately is taken to be full of workload. */
+function loads(state: ControllerState, claims: SliceClaim[], nowMs: number): LinkLoad[] {
+  const maxAgeMs = state.policy.doc.reservation.periodMs * FRESH_PERIODS + 500;
+  return [...new Set(claims.flatMap((c) => c.links))].map((id) => {
+    const capacityBps = state.topology.capacityBps(id);
+    const share = state.shares.get(id);
+    return {
+      id,
+      capacityBps,
+      measuredBps: workloadBps(state, id, nowMs, maxAgeMs) ?? capacityBps,
+      shareBps: share && share.byMigration.size > 0 ? share.workloadBps : null,
+    };
+  });
+}
+
+function claimsOf(state: ControllerState): SliceClaim[] {
+  return [...state.jobs.values()].filter(needsSlice).map((j) => claimOf(j));
+}
+
+/** What a job would get if it were reserved for now, beside those that run. */
+export function sliceFor(state: ControllerState, job: Job, phase: SliceClaim['phase'], nowMs: number): Reservation {
+  const claims = [...claimsOf(state).filter((c) => c.migration !== job.id), claimOf(job, phase)];
+  return reserve({ links: loads(state, claims, nowMs), claims }, state.policy);
+}
+
+/** Works all slices out again; changed ones are recorded with their reason and told to the sources. */
+export function reserveAll(t: Turn): void {
+  t.set({ lastReservationMs: t.nowMs });
+  const claims = claimsOf(t.state);
+  if (claims.length === 0) {
+    if (t.state.shares.size > 0) t.set({ shares: new Map() });
+    return;
+  }
+  const result = reserve({ links: loads(t.state, claims, t.nowMs), claims }, t.state.policy);
+  const rates = new Map<string, number>();
+  const kept = keepable(t.state, result);
+  for (const [id, slice] of result.slices) {
+    const job = t.job(id);
+    if (!job) continue;
+    const keep = kept.has(id);
+    rates.set(id, keep ? job.sliceBps : Math.round(slice.rateBps));
+    if (keep) continue;
+    const rateBps = Math.round(slice.rateBps);
+    t.setJob(id, {
+      sliceBps: rateBps,
+      sliceSteps: [...job.sliceSteps, { atMs: t.nowMs, rateBps, reason: slice.reason }],
+    });
+    t.decide('reservation', id, [slice.reason]);
+  }
+  // A slice too little changed to be told keeps its rate on every link, so that pace and queues agree.
+  const shares = new Map<string, LinkShare>();
+  for (const [id, l] of result.links) {
+    const byMigration = new Map([...l.byMigration].map(([m, bps]) => [m, rates.get(m) ?? bps]));
+    const sliced = [...byMigration.values()].reduce((a, b) => a + b, 0);
+    const workload = Math.max(0, t.state.topology.capacityBps(id) - sliced);
+    shares.set(id, { workloadBps: workload, floorBps: l.floorBps, ceilingBps: l.ceilingBps, byMigration });
+  }
+  t.set({ shares });
+  for (const id of rates.keys()) pace(t, id);
+}
+
+/** Slices whose change is too small to be worth telling, unless keeping them would take from some workload's floor. */
+function keepable(state: ControllerState, result: Reservation): ReadonlySet<string> {
+  const kept = new Set<string>();
+  for (const [id, s] of result.slices) if (!s.changed && (state.jobs.get(id)?.sliceBps ?? 0) > 0) kept.add(id);
+  const rateOf = (id: string, fresh: number) => (kept.has(id) ? (state.jobs.get(id)?.sliceBps ?? fresh) : fresh);
+  for (const [link, l] of result.links) {
+    const sum = [...l.byMigration].reduce((a, [id, bps]) => a + rateOf(id, bps), 0);
+    if (sum > state.topology.capacityBps(link) - l.floorBps + 1) for (const id of l.byMigration.keys()) kept.delete(id);
+  }
+  return kept;
+}
+
+/** Pace for the source, bit/s of payload. */
+export const payloadBps = (sliceBps: number): number => Math.round(sliceBps * PAYLOAD_SHARE);
+
+/** Tells the source of a running copy its pace, when it is not what was told last. */
+export function pace(t: Turn, id: string): void {
+  const job = t.job(id);
+  if (!job || (job.state !== 'copying' && job.state !== 'switching') || job.copyEnded) return;
+  const bandwidthBps = payloadBps(job.sliceBps);
+  if (job.pacedBps === bandwidthBps) return;
+  t.setJob(id, { pacedBps: bandwidthBps });
+  t.command(job.from, id, {
+    do: 'setBandwidth',
+    migration: id,
+    bandwidthBps,
+    switchoverBps: switchoverPayloadBps(t, t.job(id) as Job),
+  });
+}
+
+/** What the path will carry during stop-and-copy, when the slice is widened: the hypervisor plans its downtime with it. */
+export function switchoverPayloadBps(t: Turn, job: Job): number {
+  const widened = sliceFor(t.state, job, 'switchover', t.nowMs).slices.get(job.id)?.rateBps ?? job.sliceBps;
+  return payloadBps(Math.max(widened, job.sliceBps));
+}
+
+/** Techniques both ends can do. */
+export function supportedBy(state: ControllerState, job: Job): Technique[] {
+  const there = state.agents.get(job.to)?.techniques ?? [];
+  return (state.agents.get(job.from)?.techniques ?? []).filter((x) => there.includes(x));
+}

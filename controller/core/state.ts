@@ -1,0 +1,220 @@
+/**
+ * The controller's state: plain readonly data, replaced and never changed in place. `step.ts` moves it on; `desired.ts`
+ * derives from it what switches should hold; `views.ts` shows it to the feed.
+ */
+import type { CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
+import type {
+  Contention,
+  Enforcement,
+  JobState,
+  Priority,
+  Reason,
+  Strategy,
+  Technique,
+} from '../../contracts/common.ts';
+import type { Decision, MigrationView } from '../../contracts/feed.ts';
+import type { PolicyStatus } from '../../contracts/policy.ts';
+import type { CompiledPolicy } from '../../policies/index.ts';
+import { Topology } from '../../topology/index.ts';
+import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
+import type { PortQos } from './events.ts';
+
+/** What the operator told about the network; it does not change while running. */
+export interface Settings {
+  version: string;
+  forwarding: 'managed' | 'normal';
+  /** Capacity (bit/s) of a named port of a datapath, over what the switch says. */
+  capacityOf(dpid: string, portName: string): number | undefined;
+  defaultCapacityBps: number;
+  nameOf(dpid: string): string | undefined;
+  /** Datapaths whose queues we may set (their OVSDB is known). */
+  hasQueues(dpid: string): boolean;
+  policyStore: string;
+}
+
+export interface SwitchState {
+  connected: boolean;
+  maxMeters: number;
+  /** What the switch is known to hold of ours; meaningful while connected. */
+  installed: SwitchTables;
+  /** The write under way and what the switch will hold after it. */
+  inFlight: { batch: number; target: SwitchTables } | null;
+  /** Flow keys the switch refused; they are not tried again until `retryAtMs`. */
+  refused: ReadonlySet<string>;
+  retryAtMs: number;
+}
+
+export const NEW_SWITCH: SwitchState = {
+  connected: true,
+  maxMeters: 0,
+  installed: EMPTY_TABLES,
+  inFlight: null,
+  refused: new Set(),
+  retryAtMs: 0,
+};
+
+export interface AgentState {
+  connected: boolean;
+  host: string;
+  driver: 'qmp' | 'emulated' | 'none';
+  migrationIp: string | null;
+  dpid: string | null;
+  migrationPort: string | null;
+  techniques: readonly Technique[];
+  guests: readonly GuestInfo[];
+  /** By guest name: bytes dirtied per second. */
+  dirtyBytesPerS: ReadonlyMap<string, number>;
+}
+
+/** Traffic of one switch port as the switch sees it: received (rx) and sent (tx), bit/s. `migrationTxBps` is the part of tx that is migration streams. */
+export interface PortRate {
+  atMs: number;
+  rxBps: number;
+  txBps: number;
+  migrationTxBps: number;
+}
+
+/** Cumulative counters a rate is made from. */
+export interface PortReading {
+  atMs: number;
+  rxBytes: number;
+  txBytes: number;
+  migrationTxBytes: number;
+}
+
+/** Last reading and the rates of the window, newest last. */
+export interface PortHistory {
+  last: PortReading;
+  rates: readonly PortRate[];
+}
+
+/** Queues of one egress port: what we want, what is being set, what holds. */
+export interface QosState {
+  wanted: PortQos | null;
+  inFlight: { serial: number; qos: PortQos | null } | null;
+  applied: PortQos | null;
+  enforcement: Enforcement;
+  note: string;
+}
+
+/** What the last reservation left on a link. */
+export interface LinkShare {
+  workloadBps: number;
+  floorBps: number;
+  ceilingBps: number;
+  byMigration: ReadonlyMap<string, number>;
+}
+
+export interface Job {
+  id: string;
+  /** Small number for cookies, labels and meters; unique among jobs of this controller's life. */
+  number: number;
+  guest: string;
+  spec: GuestSpec;
+  priority: Priority;
+  group: string | null;
+  from: string;
+  to: string;
+  asked: { technique: Technique | null; strategy: Strategy | null };
+  state: JobState;
+  technique: Technique | null;
+  strategy: Strategy | null;
+  contention: Contention | null;
+  enforcement: Enforcement | null;
+  /** Directed links (egress ports) of the stream's path and the datapaths along it, source first. */
+  links: readonly string[];
+  dpids: readonly string[];
+  /** The command whose result is awaited. */
+  awaiting: 'measureDirtyRate' | 'prepare' | 'start' | 'continueSwitchover' | null;
+  dirtyBytesPerS: number | null;
+  destination: { address: string; port: number; portName: string } | null;
+  stream: Stream | null;
+  phase: 'initial' | 'running' | 'switchover';
+  sliceBps: number;
+  /** Pace last told to the source, bit/s of payload. */
+  pacedBps: number | null;
+  /** The source stands stopped before switch-over and waits to be told to go on. */
+  paused: boolean;
+  /** The guest's traffic is directed to the destination. */
+  flipped: boolean;
+  resumed: boolean;
+  copyEnded: boolean;
+  cancelling: boolean;
+  /** Stragglers seen at the old edge and when the last came. */
+  stragglers: { packets: number; lastMs: number };
+  progress: CopyProgress | null;
+  requestedAtMs: number;
+  startedAtMs: number | null;
+  endedAtMs: number | null;
+  totalMs: number | null;
+  note: string | null;
+  reasons: readonly Reason[];
+  sliceSteps: MigrationView['sliceSteps'];
+  transitions: MigrationView['transitions'];
+}
+
+export interface ControllerState {
+  settings: Settings;
+  startedAtMs: number;
+  policy: CompiledPolicy;
+  policyStatus: PolicyStatus;
+  topology: Topology;
+  switches: ReadonlyMap<string, SwitchState>;
+  agents: ReadonlyMap<string, AgentState>;
+  /** By link id (`dpid:port`): every port's history, edge ports too. */
+  ports: ReadonlyMap<string, PortHistory>;
+  qos: ReadonlyMap<string, QosState>;
+  shares: ReadonlyMap<string, LinkShare>;
+  jobs: ReadonlyMap<string, Job>;
+  decisions: readonly Decision[];
+  /** By directed link id: when its last LLDP frame arrived. */
+  linkSeenMs: ReadonlyMap<string, number>;
+  lastReservationMs: number;
+  lastProbeMs: number;
+  nextNumber: number;
+  nextSerial: number;
+}
+
+export function initialState(
+  settings: Settings,
+  policy: CompiledPolicy,
+  status: PolicyStatus,
+  nowMs: number,
+): ControllerState {
+  return {
+    settings,
+    startedAtMs: nowMs,
+    policy,
+    policyStatus: status,
+    topology: Topology.empty,
+    switches: new Map(),
+    agents: new Map(),
+    ports: new Map(),
+    qos: new Map(),
+    shares: new Map(),
+    jobs: new Map(),
+    decisions: [],
+    linkSeenMs: new Map(),
+    lastReservationMs: 0,
+    lastProbeMs: 0,
+    nextNumber: 1,
+    nextSerial: 1,
+  };
+}
+
+/** Job states in which the copy's stream needs its slice. */
+const SLICED: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching'];
+export const needsSlice = (j: Job): boolean => SLICED.includes(j.state) && !j.copyEnded && j.technique !== null;
+/** Job states in which something is under way at agents or switches. */
+const ACTIVE: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching', 'draining'];
+export const isActive = (j: Job): boolean => ACTIVE.includes(j.state);
+
+export function withEntry<K, V>(map: ReadonlyMap<K, V>, key: K, value: V): ReadonlyMap<K, V> {
+  return new Map(map).set(key, value);
+}
+export function withoutEntry<K, V>(map: ReadonlyMap<K, V>, key: K): ReadonlyMap<K, V> {
+  if (!map.has(key)) return map;
+  const next = new Map(map);
+  next.delete(key);
+  return next;
+}

@@ -1,0 +1,279 @@
+/**
+ * The controller's one loop: (state, event, now) → { state, effects }. Pure. An event changes the state; then everything
+ * that follows from the state is derived anew (slices, flows, meters, queues) and compared with what is installed, and
+ * only the difference becomes effects. `controller/io/server.ts` feeds it and carries the effects out.
+ */
+
+import { PRIORITIES } from '../../contracts/common.ts';
+import { desiredTables, linkRef, QUEUE, queuedLinks, queuesFor } from './desired.ts';
+import { difference, EMPTY_TABLES, type SwitchTables } from './difference.ts';
+import type { Effect, Event, PortQos } from './events.ts';
+import {
+  activeSlices,
+  admitWaiting,
+  advance,
+  onAgentMessage,
+  onCancel,
+  onCommandDone,
+  onMigrate,
+  reconcile,
+  settleIntoRunning,
+} from './jobs.ts';
+import {
+  discover,
+  onAgentDown,
+  onAgentUp,
+  onCounters,
+  onGuests,
+  onPacketIn,
+  onPortChanged,
+  onSwitchDown,
+  onSwitchUp,
+} from './network.ts';
+import { reserveAll } from './reserve.ts';
+import { type ControllerState, type QosState, withEntry, withoutEntry } from './state.ts';
+import { Turn } from './turn.ts';
+import { migrationView, policyView, ratesView, slicesView, topologyView } from './views.ts';
+
+export interface Step {
+  state: ControllerState;
+  effects: Effect[];
+}
+
+/** A refused flow is tried again after this long. */
+const RETRY_MS = 10_000;
+/** Enough for any chain of conditions that become true in one turn; a longer one goes on in the next. */
+const MAX_ROUNDS = 4;
+
+export function step(state: ControllerState, event: Event, nowMs: number): Step {
+  const t = new Turn(state, nowMs);
+  handle(t, event);
+  settle(t, event);
+  publish(t, state, event);
+  return { state: t.state, effects: t.effects };
+}
+
+function handle(t: Turn, e: Event): void {
+  switch (e.kind) {
+    case 'switchUp':
+      onSwitchUp(t, e);
+      break;
+    case 'switchDown':
+      onSwitchDown(t, e);
+      break;
+    case 'portChanged':
+      onPortChanged(t, e);
+      break;
+    case 'packetIn':
+      onPacketIn(t, e);
+      break;
+    case 'counters':
+      onCounters(t, e);
+      break;
+    case 'sampled':
+      t.reserveNow ||= activeSlices(t.state);
+      settleIntoRunning(t);
+      break;
+    case 'written':
+      onWritten(t, e);
+      break;
+    case 'qosDone':
+      onQosDone(t, e);
+      break;
+    case 'agentUp':
+      onAgentUp(t, e.host, e.hello);
+      reconcile(t, e.host, e.hello.migrations);
+      break;
+    case 'agentDown':
+      onAgentDown(t, e.host);
+      break;
+    case 'agentMessage':
+      if (e.message.type === 'guests') onGuests(t, e.host, e.message.guests);
+      else onAgentMessage(t, e.host, e.message);
+      break;
+    case 'commandDone':
+      onCommandDone(t, e);
+      break;
+    case 'policyChanged':
+      t.set({ policy: e.policy, policyStatus: e.status });
+      t.reserveNow = true;
+      t.decide('policy', null, [
+        {
+          rule: 'policy.accepted',
+          text: `policy revision ${e.status.revision} is in force`,
+          inputs: { revision: e.status.revision },
+        },
+      ]);
+      break;
+    case 'policyRefused':
+      t.set({ policyStatus: e.status });
+      t.decide('policy', null, [
+        {
+          rule: 'policy.refused',
+          text: `an edit was refused and the last good policy stays in force: ${e.status.reason}`,
+          inputs: {},
+        },
+      ]);
+      break;
+    case 'migrate':
+      onMigrate(t, e);
+      break;
+    case 'cancel':
+      onCancel(t, e.id);
+      break;
+    case 'tick':
+      discover(t);
+  }
+}
+
+/** Everything that follows from the state. */
+function settle(t: Turn, event: Event): void {
+  admitWaiting(t);
+  // Readings come in every period ('sampled'); where they do not, slices are still worked out, from old knowledge.
+  const overdueMs = t.state.policy.doc.reservation.periodMs * 1.5;
+  if (
+    t.reserveNow ||
+    (event.kind === 'tick' && activeSlices(t.state) && t.nowMs - t.state.lastReservationMs > overdueMs)
+  )
+    reserveAll(t);
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    writeQueues(t);
+    const settled = writeTables(t);
+    t.reserveNow = false;
+    if (!advance(t, settled)) return;
+    if (t.reserveNow) reserveAll(t);
+  }
+}
+
+/** Sends each switch its difference, one write at a time; answers which switches hold what they should. */
+function writeTables(t: Turn): { flows(dpids: Iterable<string>): boolean; queues(links: readonly string[]): boolean } {
+  const desired = desiredTables(t.state);
+  const open = new Set<string>();
+  for (const [dpid, s] of t.state.switches) {
+    if (!s.connected) continue;
+    const want = withoutRefused(desired.get(dpid) ?? EMPTY_TABLES, t.nowMs < s.retryAtMs ? s.refused : new Set());
+    if (s.inFlight) {
+      if (difference(s.inFlight.target, want).length > 0 || difference(s.installed, want).length > 0) open.add(dpid);
+      continue;
+    }
+    const messages = difference(s.installed, want);
+    if (messages.length === 0) continue;
+    open.add(dpid);
+    const batch = t.state.nextSerial;
+    t.set({
+      nextSerial: batch + 1,
+      switches: withEntry(t.state.switches, dpid, { ...s, inFlight: { batch, target: want } }),
+    });
+    t.effects.push({ kind: 'write', dpid, batch, messages });
+  }
+  return {
+    // A switch that is away cannot confirm; it is brought up to date when it returns, and does not hold up a guest meanwhile.
+    flows: (dpids) => [...dpids].every((d) => !open.has(d)),
+    queues: (links) =>
+      links.every(
+        (l) => !isOpen(t.state.qos.get(l), queuesFor(t.state, l), t.state.settings.hasQueues(linkRef(l).dpid)),
+      ),
+  };
+}
+
+function withoutRefused(tables: SwitchTables, refused: ReadonlySet<string>): SwitchTables {
+  if (refused.size === 0) return tables;
+  return { ...tables, flows: new Map([...tables.flows].filter(([key]) => !refused.has(key))) };
+}
+
+function onWritten(t: Turn, e: Extract<Event, { kind: 'written' }>): void {
+  const s = t.state.switches.get(e.dpid);
+  if (s?.inFlight?.batch !== e.batch) return;
+  const { target } = s.inFlight;
+  if (e.outcome === 'applied') {
+    t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, installed: target, inFlight: null }) });
+  } else if (e.outcome === 'refused') {
+    // Which of the batch were refused the errors do not always say: the session reads the tables back after a refusal,
+    // and until then whatever was new in this batch counts as refused.
+    const fresh = [...target.flows.values()].filter((f) => s.installed.flows.get(f.key)?.signature !== f.signature);
+    t.log('error', 'switch.refused', { dpid: e.dpid, errors: e.errors });
+    t.set({
+      switches: withEntry(t.state.switches, e.dpid, {
+        ...s,
+        inFlight: null,
+        refused: new Set(fresh.map((f) => f.key)),
+        retryAtMs: t.nowMs + RETRY_MS,
+      }),
+    });
+  } else t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, inFlight: null }) });
+}
+
+const sameQos = (a: PortQos | null, b: PortQos | null): boolean => JSON.stringify(a) === JSON.stringify(b);
+
+function isOpen(q: QosState | undefined, wanted: PortQos | null, mayHave: boolean): boolean {
+  if (!mayHave) return false;
+  if (!q) return wanted !== null;
+  return q.inFlight !== null || (q.note === '' && !sameQos(q.applied, wanted));
+}
+
+/** Brings the queues of every link to what its slices ask for, one change at a time. */
+function writeQueues(t: Turn): void {
+  const filters = PRIORITIES.map((p) => ({ dscp: t.state.policy.doc.marks[p], queue: QUEUE[p] }));
+  for (const link of queuedLinks(t.state)) {
+    const { dpid, portNo } = linkRef(link);
+    const portName = t.state.topology.port({ dpid, portNo })?.name;
+    const wanted = queuesFor(t.state, link);
+    const before = t.state.qos.get(link) ?? {
+      wanted: null,
+      inFlight: null,
+      applied: null,
+      enforcement: 'pace' as const,
+      note: '',
+    };
+    if (before.inFlight || portName === undefined || sameQos(before.applied, wanted)) continue;
+    // A change that could not be made is tried again when the next one is due.
+    if (before.note !== '' && sameQos(before.wanted, wanted)) continue;
+    const serial = t.state.nextSerial;
+    t.set({
+      nextSerial: serial + 1,
+      qos: withEntry(t.state.qos, link, { ...before, wanted, inFlight: { serial, qos: wanted } }),
+    });
+    const used = filters.filter((f) => wanted?.queues.some((q) => q.id === f.queue));
+    t.effects.push({ kind: 'qos', link, dpid, portName, serial, qos: wanted, filters: used });
+  }
+}
+
+function onQosDone(t: Turn, e: Extract<Event, { kind: 'qosDone' }>): void {
+  const q = t.state.qos.get(e.link);
+  if (q?.inFlight?.serial !== e.serial) return;
+  const failed = e.note !== '';
+  if (failed) t.log('warn', 'queues.notSet', { link: e.link, note: e.note });
+  const applied = failed ? q.applied : q.inFlight.qos;
+  if (applied === null && !failed) t.set({ qos: withoutEntry(t.state.qos, e.link) });
+  else
+    t.set({
+      qos: withEntry(t.state.qos, e.link, { ...q, inFlight: null, applied, enforcement: e.enforcement, note: e.note }),
+    });
+}
+
+/** What changed in this turn, for the feed and the journal. */
+function publish(t: Turn, before: ControllerState, event: Event): void {
+  const { state } = t;
+  if (state.topology !== before.topology || state.agents !== before.agents || connected(state) !== connected(before)) {
+    t.effects.push({ kind: 'publish', topic: 'topology', data: topologyView(state) });
+  }
+  if (event.kind === 'sampled') t.effects.push({ kind: 'publish', topic: 'rates', data: ratesView(state, t.nowMs) });
+  if (state.shares !== before.shares || state.qos !== before.qos)
+    t.effects.push({ kind: 'publish', topic: 'slices', data: slicesView(state) });
+  if (state.jobs !== before.jobs) {
+    const changed = [...state.jobs.values()].filter((j) => before.jobs.get(j.id) !== j);
+    for (const j of changed)
+      if (before.jobs.get(j.id)?.state !== j.state)
+        t.effects.push({ kind: 'journal', entry: { type: 'job', atMs: t.nowMs, job: j } });
+    t.effects.push({ kind: 'publish', topic: 'migrations', data: { migrations: changed.map(migrationView) } });
+  }
+  if (t.newDecisions.length > 0)
+    t.effects.push({ kind: 'publish', topic: 'decisions', data: { decisions: t.newDecisions } });
+  if (state.policyStatus !== before.policyStatus || state.policy !== before.policy) {
+    t.effects.push({ kind: 'publish', topic: 'policy', data: policyView(state) });
+  }
+}
+
+function connected(state: ControllerState): string {
+  return [...state.switches].map(([dpid, s]) => `${dpid}${s.connected}`).join();
+}

@@ -1,0 +1,64 @@
+/**
+ * One turn of the loop: the state being built and the effects gathered while an event is worked on. It lives only inside
+ * `step.ts`; its parts (`network.ts`, `jobs.ts`, `reserve.ts`) change the state through it.
+ */
+import type { AgentCommand } from '../../contracts/agent.ts';
+import type { Reason } from '../../contracts/common.ts';
+import type { Decision } from '../../contracts/feed.ts';
+import type { LogLevel } from '../../contracts/log.ts';
+import type { Effect } from './events.ts';
+import { type ControllerState, type Job, withEntry } from './state.ts';
+
+/** Decisions kept for readers that come later. */
+const KEPT_DECISIONS = 200;
+
+export class Turn {
+  state: ControllerState;
+  readonly effects: Effect[] = [];
+  readonly nowMs: number;
+  /** Set when slices must be worked out again in this turn. */
+  reserveNow = false;
+  readonly newDecisions: Decision[] = [];
+
+  constructor(state: ControllerState, nowMs: number) {
+    this.state = state;
+    this.nowMs = nowMs;
+  }
+
+  set(change: Partial<ControllerState>): void {
+    this.state = { ...this.state, ...change };
+  }
+
+  job(id: string): Job | undefined {
+    return this.state.jobs.get(id);
+  }
+
+  setJob(id: string, change: Partial<Job>): Job {
+    const before = this.state.jobs.get(id);
+    if (!before) throw new RangeError(`no job ${id}`);
+    let next: Job = { ...before, ...change };
+    if (next.state !== before.state) {
+      next = { ...next, transitions: [...before.transitions, { state: next.state, atMs: this.nowMs }] };
+    }
+    this.set({ jobs: withEntry(this.state.jobs, id, next) });
+    return next;
+  }
+
+  /** Records why, in the job (unless it says the same as its last word on that rule) and in the stream of decisions. */
+  decide(kind: Decision['kind'], migration: string | null, reasons: readonly Reason[]): void {
+    if (reasons.length === 0) return;
+    const fresh = reasons.map((reason) => ({ atMs: this.nowMs, migration, kind, reason }));
+    this.newDecisions.push(...fresh);
+    this.set({ decisions: [...this.state.decisions, ...fresh].slice(-KEPT_DECISIONS) });
+    const job = migration === null ? undefined : this.job(migration);
+    if (job && kind !== 'reservation') this.setJob(job.id, { reasons: [...job.reasons, ...reasons] });
+  }
+
+  command(host: string, migration: string, command: AgentCommand): void {
+    this.effects.push({ kind: 'command', host, migration, command });
+  }
+
+  log(level: LogLevel, event: string, fields: Record<string, unknown> = {}): void {
+    this.effects.push({ kind: 'log', level, event, fields });
+  }
+}

@@ -1,0 +1,165 @@
+/** The state as the feed, the HTTP interface and the CLI show it. Pure; shapes are those of contracts/feed.ts. */
+
+import type {
+  MigrationView,
+  PolicyView,
+  RatesView,
+  SlicesView,
+  Topic,
+  TopicData,
+  TopologyView,
+} from '../../contracts/feed.ts';
+import type { StatusView } from '../../contracts/rest.ts';
+import { guestTraffic, hostTraffic, migrationBps, workloadBps } from './rates.ts';
+import type { ControllerState, Job } from './state.ts';
+
+/** Rates older than this are shown as zero: nobody is reading that switch. */
+const STALE_MS = 10_000;
+
+export function topologyView(state: ControllerState): TopologyView {
+  const { topology } = state;
+  return {
+    switches: [...topology.switches.values()].map((s) => ({
+      dpid: s.dpid,
+      name: s.name,
+      connected: state.switches.get(s.dpid)?.connected ?? false,
+      ports: [...s.ports.values()].map((p) => ({
+        portNo: p.portNo,
+        name: p.name,
+        isUp: p.isUp,
+        capacityBps: p.capacityBps,
+      })),
+    })),
+    links: [...topology.links.entries()].map(([id, l]) => ({
+      id,
+      from: l.from,
+      to: l.to,
+      capacityBps: topology.capacityBps(id),
+    })),
+    locations: [...topology.locations.values()].map((l) => ({
+      mac: l.mac,
+      ip: l.ip,
+      name: l.name,
+      kind: l.kind,
+      at: l.at,
+    })),
+    agents: [...state.agents.values()].map((a) => ({
+      host: a.host,
+      connected: a.connected,
+      dpid: a.dpid,
+      driver: a.driver,
+    })),
+  };
+}
+
+export function ratesView(state: ControllerState, nowMs: number): RatesView {
+  const guests = [...state.agents.values()].flatMap((a) => a.guests.map((g) => g.spec.name));
+  return {
+    links: [...state.topology.links.keys()].map((id) => {
+      const capacityBps = state.topology.capacityBps(id);
+      const { floorBps, ceilingBps } = state.policy.slaFor(id, capacityBps);
+      const workload = Math.round(workloadBps(state, id, nowMs, STALE_MS) ?? 0);
+      return {
+        id,
+        capacityBps,
+        workloadBps: workload,
+        migrationBps: Math.round(migrationBps(state, id)),
+        floorBps,
+        ceilingBps,
+      };
+    }),
+    guests: [...new Set(guests)].map((guest) => {
+      const t = guestTraffic(state, guest);
+      return { guest, inBps: Math.round(t.inBps), outBps: Math.round(t.outBps), direction: t.direction };
+    }),
+    hosts: [...state.agents.values()]
+      .filter((a) => a.driver !== 'none')
+      .map((a) => {
+        const t = hostTraffic(state, a.host);
+        return { host: a.host, inBps: Math.round(t.inBps), outBps: Math.round(t.outBps), direction: t.direction };
+      }),
+  };
+}
+
+export function slicesView(state: ControllerState): SlicesView {
+  return {
+    links: [...state.shares.entries()]
+      .filter(([, s]) => s.byMigration.size > 0)
+      .map(([id, s]) => ({
+        id,
+        capacityBps: state.topology.capacityBps(id),
+        workloadBps: s.workloadBps,
+        enforcement: state.qos.get(id)?.enforcement ?? 'pace',
+        slices: [...s.byMigration].map(([migration, rateBps]) => ({
+          migration,
+          priority: state.jobs.get(migration)?.priority ?? 'low',
+          rateBps,
+        })),
+      })),
+  };
+}
+
+export function migrationView(j: Job): MigrationView {
+  const moved = j.progress?.transferredBytes ?? 0;
+  const left = j.progress?.remainingBytes ?? 0;
+  const share = j.copyEnded && j.resumed ? 1 : moved + left > 0 ? moved / (moved + left) : 0;
+  return {
+    id: j.id,
+    guest: j.guest,
+    priority: j.priority,
+    group: j.group,
+    from: j.from,
+    to: j.to,
+    state: j.state,
+    technique: j.technique,
+    strategy: j.strategy,
+    contention: j.contention,
+    enforcement: j.enforcement,
+    path: [...j.links],
+    sliceBps: j.sliceBps,
+    progressShare: share,
+    transferredBytes: moved,
+    remainingBytes: left,
+    passes: j.progress?.passes ?? 0,
+    downtimeMs: j.progress?.downtimeMs ?? null,
+    requestedAtMs: j.requestedAtMs,
+    startedAtMs: j.startedAtMs,
+    endedAtMs: j.endedAtMs,
+    totalMs: j.totalMs,
+    note: j.note,
+    reasons: [...j.reasons],
+    sliceSteps: [...j.sliceSteps],
+    transitions: [...j.transitions],
+  };
+}
+
+export const policyView = (state: ControllerState): PolicyView => ({
+  policy: state.policy.doc,
+  status: state.policyStatus,
+  store: state.settings.policyStore,
+});
+
+/** Whole content of a topic, for a reader that just came. */
+export function snapshot<T extends Topic>(state: ControllerState, topic: T, nowMs: number): TopicData[T] {
+  const views: { [K in Topic]: () => TopicData[K] } = {
+    topology: () => topologyView(state),
+    rates: () => ratesView(state, nowMs),
+    slices: () => slicesView(state),
+    migrations: () => ({ migrations: [...state.jobs.values()].map(migrationView) }),
+    decisions: () => ({ decisions: [...state.decisions] }),
+    policy: () => policyView(state),
+  };
+  return views[topic]();
+}
+
+export function statusView(state: ControllerState, nowMs: number): StatusView {
+  return {
+    version: state.settings.version,
+    upSinceMs: state.startedAtMs,
+    topology: topologyView(state),
+    rates: ratesView(state, nowMs),
+    slices: slicesView(state),
+    migrations: [...state.jobs.values()].map(migrationView),
+    policy: policyView(state),
+  };
+}
