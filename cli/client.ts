@@ -29,6 +29,8 @@ export interface ClientOptions {
   token: string;
   /** Longest wait for an answer, and longest silence of the feed (heartbeats come far more often), ms. */
   timeoutMs?: number;
+  /** Ends requests under way. */
+  signal?: AbortSignal;
 }
 
 /** A request as it may be written; the controller fills in the defaults. */
@@ -48,11 +50,13 @@ export class FairwayClient {
   readonly url: string;
   readonly #token: string;
   readonly #timeoutMs: number;
+  readonly #signal: AbortSignal | undefined;
 
   constructor(o: ClientOptions) {
     this.url = o.url.replace(/\/+$/, '');
     this.#token = o.token;
     this.#timeoutMs = o.timeoutMs ?? 30_000;
+    this.#signal = o.signal;
   }
 
   /** Whether a controller answers at all; needs no token. */
@@ -156,7 +160,7 @@ export class FairwayClient {
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(this.#timeoutMs),
+      signal: AbortSignal.any([AbortSignal.timeout(this.#timeoutMs), ...(this.#signal ? [this.#signal] : [])]),
     }).catch((error: unknown) => {
       throw this.#unreachable(error);
     });

@@ -1,0 +1,70 @@
+/** `fairway migrate` and `fairway cancel`. */
+import { isFinal, type Priority, type Strategy, type Technique } from '../../contracts/common.ts';
+import type { FeedEnvelope, MigrationView } from '../../contracts/feed.ts';
+import type { FairwayClient } from '../client.ts';
+import { type ConnectOptions, connect, followAgain } from '../connect.ts';
+import { createDisplay } from '../progress.ts';
+import { EXIT, type Terminal } from '../terminal.ts';
+
+interface MigrateOptions extends ConnectOptions {
+  to: string;
+  priority: Priority;
+  technique?: Technique;
+  strategy?: Strategy;
+  wait?: true;
+  json?: true;
+}
+
+export async function migrate(terminal: Terminal, o: MigrateOptions, guests: string[]): Promise<number> {
+  const client = connect(terminal, o);
+  const started = await client.migrate({
+    moves: guests.map((guest) => ({ guest, destination: o.to })),
+    priority: o.priority,
+    ...(o.technique && { technique: o.technique }),
+    ...(o.strategy && { strategy: o.strategy }),
+  });
+  if (!o.wait) {
+    const lines = started.migrations.map(({ id, guest }) => `${id} ${guest} -> ${o.to}\n`);
+    terminal.out(o.json ? `${JSON.stringify(started)}\n` : lines.join(''));
+    return EXIT.ok;
+  }
+  const ended = await waitForEnd(terminal, client, new Set(started.migrations.map((m) => m.id)), o.json === true);
+  if (ended === undefined) {
+    terminal.err('fairway: interrupted; the migrations go on (`fairway cancel` stops them)\n');
+    return EXIT.interrupted;
+  }
+  if (o.json) terminal.out(`${JSON.stringify({ group: started.group, migrations: ended })}\n`);
+  return ended.every((m) => m.state === 'done') ? EXIT.ok : EXIT.failed;
+}
+
+/** Follows the feed until all have ended; undefined when interrupted before that. */
+async function waitForEnd(
+  terminal: Terminal,
+  client: FairwayClient,
+  ids: ReadonlySet<string>,
+  quiet: boolean,
+): Promise<MigrationView[] | undefined> {
+  const ours = (m: MigrationView) => ids.has(m.id);
+  const display = createDisplay(terminal, ours);
+  const latest = new Map<string, MigrationView>();
+  const allEnded = new AbortController();
+  const onEnvelope = (e: FeedEnvelope) => {
+    if (!('topic' in e) || e.topic !== 'migrations') return;
+    for (const m of e.data.migrations.filter(ours)) latest.set(m.id, m);
+    if (!quiet) display.show(e);
+    if (latest.size === ids.size && [...latest.values()].every((m) => isFinal(m.state))) allEnded.abort();
+  };
+  const signal = AbortSignal.any([terminal.signal, allEnded.signal]);
+  await followAgain(client, ['migrations'], onEnvelope, signal, (why) =>
+    terminal.err(`fairway: ${why}; trying again\n`),
+  );
+  return allEnded.signal.aborted ? [...latest.values()] : undefined;
+}
+
+export async function cancel(terminal: Terminal, o: ConnectOptions, ids: string[]): Promise<undefined> {
+  const client = connect(terminal, o);
+  for (const id of ids) {
+    await client.cancel(id);
+    terminal.out(`${id}: asked to stop\n`);
+  }
+}

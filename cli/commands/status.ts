@@ -1,0 +1,70 @@
+/** `fairway status`: the controller's view in tables, or whole as JSON. */
+import { isFinal } from '../../contracts/common.ts';
+import type { StatusView } from '../../contracts/rest.ts';
+import { formatRate } from '../../contracts/units.ts';
+import { type ConnectOptions, connect } from '../connect.ts';
+import { barLine } from '../progress.ts';
+import { type Terminal, table } from '../terminal.ts';
+
+export async function status(terminal: Terminal, o: ConnectOptions & { json?: true }): Promise<undefined> {
+  const view = await connect(terminal, o).status();
+  terminal.out(o.json ? `${JSON.stringify(view)}\n` : statusText(view, terminal.columns() ?? 200));
+}
+
+/** A section for each thing there is; `columns` is the width of the screen. */
+export function statusText(s: StatusView, columns: number): string {
+  const { topology, rates, slices, policy } = s;
+  const rateOf = new Map(rates.links.map((l) => [l.id, l]));
+  const sliceOf = new Map(slices.links.map((l) => [l.id, l]));
+  const nameOf = new Map(topology.switches.map((w) => [w.dpid, w.name]));
+  const end = (ref: { dpid: string; portNo: number }) => `${nameOf.get(ref.dpid) ?? ref.dpid}:${ref.portNo}`;
+  const isConnected = (connected: boolean) => (connected ? 'connected' : 'away');
+  const section = (title: string, heading: string[], rows: string[][]) =>
+    rows.length === 0 ? `${title}: none\n` : `${title}\n${table([heading, ...rows].map((r) => ['', ...r]))}`;
+
+  const links = topology.links.map((l) => {
+    const rate = rateOf.get(l.id);
+    const slice = sliceOf.get(l.id);
+    const reserved = slice?.slices.reduce((sum, x) => sum + x.rateBps, 0) ?? 0;
+    return [
+      `${end(l.from)} -> ${end(l.to)}`,
+      formatRate(l.capacityBps),
+      rate ? formatRate(rate.workloadBps) : '-',
+      rate ? formatRate(rate.migrationBps) : '-',
+      reserved > 0 && slice ? `${formatRate(reserved)} (${slice.enforcement})` : '-',
+    ];
+  });
+  const trafficOf = new Map(rates.guests.map((g) => [g.guest, g]));
+  const guests = topology.locations.flatMap((l) => {
+    if (l.kind !== 'guest') return [];
+    const name = l.name ?? l.mac;
+    const traffic = trafficOf.get(name);
+    const seen = traffic ? [formatRate(traffic.inBps), formatRate(traffic.outBps), traffic.direction] : ['-', '-', '-'];
+    return [[name, l.ip ?? l.mac, end(l.at), ...seen]];
+  });
+  const running = s.migrations.filter((m) => !isFinal(m.state));
+  return [
+    `Fairway ${s.version}, policy revision ${policy.status.revision} (${policy.store})`,
+    policy.status.state === 'refused' ? `, last edit refused: ${policy.status.reason}\n` : '\n',
+    section(
+      'Switches',
+      ['NAME', 'DATAPATH', 'STATE', 'PORTS UP'],
+      topology.switches.map((w) => [
+        w.name,
+        w.dpid,
+        isConnected(w.connected),
+        `${w.ports.filter((p) => p.isUp).length} of ${w.ports.length}`,
+      ]),
+    ),
+    section(
+      'Hosts',
+      ['NAME', 'STATE', 'DRIVER', 'DATAPATH'],
+      topology.agents.map((a) => [a.host, isConnected(a.connected), a.driver, a.dpid ?? '-']),
+    ),
+    section('Guests', ['NAME', 'ADDRESS', 'AT', 'IN', 'OUT', 'DIRECTION'], guests),
+    section('Links', ['FROM -> TO', 'CAPACITY', 'WORKLOAD', 'MIGRATIONS', 'RESERVED'], links),
+    running.length === 0
+      ? `Migrations: none running, ${s.migrations.length} ended\n`
+      : `Migrations\n${running.map((m) => `  ${barLine(m, columns - 2)}\n`).join('')}`,
+  ].join('');
+}

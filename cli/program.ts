@@ -1,0 +1,246 @@
+/**
+ * The grammar of the command line: commands, options and help. What a command does is in `commands/`, loaded only when
+ * it runs, so that `fairway --help` starts fast and a part that is missing on a machine disturbs only its own command.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { Priority, Strategy, Technique } from '../contracts/common.ts';
+import type { Topic } from '../contracts/feed.ts';
+import { VERSION } from '../contracts/version.ts';
+import { EXIT, type Terminal } from './terminal.ts';
+
+// The words are written out here, checked against the contracts' types: loading the schemas would triple the start-up.
+const PRIORITIES = ['high', 'medium', 'low'] as const satisfies readonly Priority[];
+const TECHNIQUES = ['pre-copy', 'post-copy', 'hybrid'] as const satisfies readonly Technique[];
+const STRATEGIES = ['serial', 'parallel'] as const satisfies readonly Strategy[];
+const TOPICS = ['topology', 'rates', 'slices', 'migrations', 'decisions', 'policy'] as const satisfies readonly Topic[];
+const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
+
+const EXIT_HELP = `
+Exit status: ${EXIT.ok} done · ${EXIT.failed} failed · ${EXIT.usage} wrong usage or bad input · ${EXIT.unreachable} controller unreachable or token refused · ${EXIT.interrupted} interrupted`;
+
+/** Runs one command line and gives its exit status. Never throws: errors become a message and a status. */
+export async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
+  let status: number = EXIT.ok;
+  const program = buildProgram(terminal, (code) => {
+    status = code;
+  });
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+    return status;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (terminal.signal.aborted) return EXIT.interrupted;
+    const { explain } = await import('./errors.ts');
+    const { message, exit } = explain(error, terminal.env);
+    terminal.err(`fairway: ${message}\n`);
+    return exit;
+  }
+}
+
+function buildProgram(terminal: Terminal, finish: (status: number) => void): Command {
+  const fairway = new Command('fairway')
+    .description('Keeps a fair way open for live VM migrations on OpenFlow networks.')
+    .version(VERSION)
+    .configureOutput({ writeOut: (s) => terminal.out(s), writeErr: (s) => terminal.err(s) })
+    .configureHelp({ showGlobalOptions: false })
+    .exitOverride()
+    .showHelpAfterError('(--help says how it is used)')
+    .addHelpText('after', EXIT_HELP);
+
+  const command = (parent: Command, usage: string, description: string, examples: readonly string[]) =>
+    parent
+      .command(usage)
+      .description(description)
+      .addHelpText('after', `\nExamples:\n${examples.map((e) => `  $ ${e}`).join('\n')}\n${EXIT_HELP}`);
+  /** An action: loads its module, runs it, keeps its exit status. */
+  const does = <O, A extends unknown[]>(load: () => Promise<Run<O, A>>) =>
+    async function (this: Command, ...args: unknown[]) {
+      // commander passes the arguments of the command, then its options, then the command.
+      const given = args.slice(0, -2) as A;
+      finish((await (await load())(terminal, this.opts() as O, ...given)) ?? EXIT.ok);
+    };
+
+  configured(
+    command(fairway, 'controller', 'Run the controller: switches, agents, operators and the feed connect to it.', [
+      'fairway controller --config examples/controller.yaml',
+      'fairway controller --set openflow.host=0.0.0.0 --set policy.store=redis',
+    ]),
+  )
+    .option('--json', 'print the addresses in use as one JSON object once it listens')
+    .action(does(async () => (await import('./commands/serve.ts')).controller));
+
+  configured(
+    command(fairway, 'agent', 'Run the agent of this host: it drives QEMU as the controller decides.', [
+      'fairway agent --config examples/agent.yaml',
+      'FAIRWAY_HOST=host1 FAIRWAY_CONTROLLER=ws://10.0.0.1:8653 fairway agent',
+    ]),
+  ).action(does(async () => (await import('./commands/serve.ts')).agent));
+
+  command(fairway, 'demo', 'Evacuate a loaded host in an emulated data centre; needs no switch, no root, no Redis.', [
+    'fairway demo',
+    'fairway demo --json --speed 10',
+  ])
+    .option('--speed <factor>', 'how many times faster than real time', positive)
+    .option('--seed <number>', 'seed of the random numbers', wholeNumber)
+    .option('--json', 'print one demo-result/1 object and nothing else on standard output')
+    .action(does(async () => (await import('./commands/demo.ts')).demo));
+
+  connected(
+    command(fairway, 'migrate', 'Move guests to another host.', [
+      'fairway migrate web1 --to host2 --priority high --wait',
+      'fairway migrate db1,db2,db3 --to host2 --strategy serial --json',
+    ]),
+  )
+    .argument('<guests>', 'names of the guests, separated by commas; several make a group', names)
+    .requiredOption('--to <host>', 'destination host')
+    .addOption(new Option('--priority <priority>', 'how urgent it is').choices(PRIORITIES).default('medium'))
+    .addOption(new Option('--technique <technique>', 'override the decision').choices(TECHNIQUES))
+    .addOption(new Option('--strategy <strategy>', 'override the decision').choices(STRATEGIES))
+    .option('--wait', 'show progress until all have ended; fail unless all are done')
+    .option('--json', 'print what was started, with --wait what became of it, as one JSON object')
+    .action(does(async () => (await import('./commands/migrate.ts')).migrate));
+
+  connected(
+    command(fairway, 'cancel', 'Stop migrations; the guests go on where they were.', [
+      'fairway cancel m-12',
+      'fairway cancel m-12,m-13',
+    ]),
+  )
+    .argument('<migrations>', 'ids of the migrations, separated by commas', names)
+    .action(does(async () => (await import('./commands/migrate.ts')).cancel));
+
+  connected(
+    command(fairway, 'status', 'What the controller sees: switches, hosts, links with their rates, migrations.', [
+      'fairway status',
+      'fairway status --json | jq .migrations',
+    ]),
+  )
+    .option('--json', 'print the whole status as one JSON object')
+    .action(does(async () => (await import('./commands/status.ts')).status));
+
+  connected(
+    command(fairway, 'watch', 'Follow migrations as they run: progress bars on a screen, plain lines elsewhere.', [
+      'fairway watch',
+      'fairway watch --json --topics decisions,slices',
+    ]),
+  )
+    .option('--topics <topics>', `topics of the feed, with --json: ${TOPICS.join(', ')} (default: all)`, topics)
+    .option('--json', 'print each envelope of the feed as one JSON line')
+    .action(does(async () => (await import('./commands/watch.ts')).watch));
+
+  const policy = command(fairway, 'policy', 'Read, change and check the policy document that the decisions obey.', [
+    'fairway policy get reservation',
+    'fairway policy set direction.windowMs=3000 reservation.medium="capacity - ceiling"',
+    'fairway policy check policy.yaml',
+  ]);
+  connected(
+    command(policy, 'get', 'Print the policy in force, or one part of it.', [
+      'fairway policy get > policy.yaml',
+      'fairway policy get reservation.medium',
+    ]),
+  )
+    .argument('[path]', 'dotted path, such as reservation.medium')
+    .option('--json', 'print JSON; without a path with store and status of the last edit')
+    .action(does(async () => (await import('./commands/policy.ts')).get));
+  connected(
+    command(policy, 'set', 'Change fields, all of them or none; running migrations follow at once.', [
+      'fairway policy set reservation.periodMs=500',
+      'fairway policy set sla.default.floor="100 Mbit/s" sla.default.ceiling="140 Mbit/s"',
+    ]),
+  )
+    .argument('<assignments...>', 'PATH=VALUE, with dotted paths')
+    .option('--json', 'print the policy that is now in force as one JSON object')
+    .action(does(async () => (await import('./commands/policy.ts')).set));
+  command(policy, 'check', 'Check a policy file (YAML or JSON) without a controller.', [
+    'fairway policy check policy.yaml',
+    'fairway policy check --json policy.yaml',
+  ])
+    .argument('<file>', 'policy file; - for standard input')
+    .option('--json', 'print { "ok": …, "problem": … } as one JSON object')
+    .action(does(async () => (await import('./commands/policy.ts')).check));
+
+  const lab = command(
+    fairway,
+    'lab',
+    'The real network on one machine: Open vSwitch, QEMU and iperf3 in namespaces. Needs root.',
+    ['sudo fairway lab run contention', 'sudo fairway lab run gang --json --out gang.json'],
+  );
+  command(lab, 'up', 'Build the network and leave it standing.', ['sudo fairway lab up'])
+    .option('--json', 'print names and addresses as one JSON object')
+    .action(does(async () => (await import('./commands/lab.ts')).up));
+  command(lab, 'run', 'Build the network, run a scenario, take the network down.', [
+    'sudo fairway lab run contention --json',
+    'sudo fairway lab run readjust',
+  ])
+    .argument('<scenario>', 'contention, readjust or gang')
+    .option('--json', 'print one lab-result/1 object and nothing else on standard output')
+    .option('--out <file>', 'write the lab-result/1 object to a file as well')
+    .option('--keep', 'leave the network standing afterwards')
+    .action(does(async () => (await import('./commands/lab.ts')).runOne));
+  command(lab, 'down', 'Take down what `lab up`, or a run that died, left behind.', ['sudo fairway lab down'])
+    .option('--json', 'print what was removed as one JSON object')
+    .action(does(async () => (await import('./commands/lab.ts')).down));
+
+  return fairway;
+}
+
+/** A command: its exit status, or nothing when all went well. */
+type Run<O, A extends unknown[]> = (terminal: Terminal, options: O, ...args: A) => Promise<number | undefined>;
+
+/** Options of commands that speak to a controller. */
+function connected(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--url <url>', 'address of the controller').env('FAIRWAY_URL').default('http://127.0.0.1:8653'),
+    )
+    .addOption(
+      new Option('--token-file <file>', 'file with the token; FAIRWAY_TOKEN overrides')
+        .env('FAIRWAY_TOKEN_FILE')
+        .default('fairway.token'),
+    );
+}
+
+/** Options of commands that read a configuration file. */
+function configured(command: Command): Command {
+  return command
+    .addOption(new Option('--config <file>', 'configuration file, YAML or JSON').env('FAIRWAY_CONFIG'))
+    .option('--set <key=value>', 'override one key of it, e.g. http.port=0 (repeatable)', collect, [])
+    .addOption(
+      new Option('--log-level <level>', 'least level that is logged')
+        .env('FAIRWAY_LOG_LEVEL')
+        .choices(LOG_LEVELS)
+        .default('info'),
+    )
+    .addHelpText(
+      'after',
+      '\nEach key of the configuration can also be set in the environment: FAIRWAY_ and the path in upper snake case,\n' +
+        'such as FAIRWAY_HTTP_PORT for http.port. Stronger first: --set, environment, file, default.',
+    );
+}
+
+const collect = (value: string, before: string[]) => [...before, value];
+
+function names(text: string): string[] {
+  const list = text.split(',').map((s) => s.trim());
+  if (list.some((s) => s === '')) throw new InvalidArgumentError('Expected names separated by commas.');
+  return list;
+}
+
+function topics(text: string): Topic[] {
+  return names(text).map((name) => {
+    const topic = TOPICS.find((t) => t === name);
+    if (topic === undefined) throw new InvalidArgumentError(`Topics are ${TOPICS.join(', ')}.`);
+    return topic;
+  });
+}
+
+function positive(text: string): number {
+  const n = Number(text);
+  if (!(n > 0 && n < Infinity)) throw new InvalidArgumentError('Expected a number above 0.');
+  return n;
+}
+
+function wholeNumber(text: string): number {
+  if (!/^[0-9]{1,15}$/.test(text)) throw new InvalidArgumentError('Expected a whole number.');
+  return Number(text);
+}

@@ -1,0 +1,79 @@
+/**
+ * Migrations as they run, for people: bars that are redrawn on a screen, or a line for each thing that happened. Both
+ * are fed with the views of the feed; neither knows where they come from.
+ */
+import { isFinal } from '../contracts/common.ts';
+import type { FeedEnvelope, MigrationView } from '../contracts/feed.ts';
+import { formatBytes, formatMs, formatRate } from '../contracts/units.ts';
+import type { Terminal } from './terminal.ts';
+
+/** Keeps the newest view of each migration and shows changes as they come. */
+export interface ProgressDisplay {
+  show(e: FeedEnvelope): void;
+  note(text: string): void;
+}
+
+export function createDisplay(terminal: Terminal, wanted: (m: MigrationView) => boolean = () => true): ProgressDisplay {
+  return terminal.columns() === undefined ? plainLines(terminal, wanted) : bars(terminal, wanted);
+}
+
+const BAR_WIDTH = 24;
+
+/** `web1  high  post-copy  [#####·····]  47 %  83.1 Mbit/s  copying`, cut to the width of the screen. */
+export function barLine(m: MigrationView, columns: number): string {
+  const share = Math.min(1, Math.max(0, m.progressShare));
+  const full = Math.round(share * BAR_WIDTH);
+  const bar = `[${'#'.repeat(full)}${'·'.repeat(BAR_WIDTH - full)}] ${String(Math.floor(share * 100)).padStart(3)} %`;
+  const parts = [m.guest.padEnd(12), m.priority.padEnd(6), (m.technique ?? '').padEnd(9), bar, stateText(m)];
+  return parts.join('  ').slice(0, columns);
+}
+
+/** What there is to say about a migration at this moment. */
+function stateText(m: MigrationView): string {
+  if (m.state === 'done') {
+    const downtime = m.downtimeMs === null ? '' : `, stood still ${formatMs(m.downtimeMs)}`;
+    return `done in ${formatMs(m.totalMs ?? 0)}${downtime}, ${formatBytes(m.transferredBytes)}`;
+  }
+  if (isFinal(m.state) || m.state === 'queued') return m.note === null ? m.state : `${m.state}: ${m.note}`;
+  return m.sliceBps > 0 ? `${m.state} at ${formatRate(m.sliceBps)}` : m.state;
+}
+
+function bars(terminal: Terminal, wanted: (m: MigrationView) => boolean): ProgressDisplay {
+  const latest = new Map<string, MigrationView>();
+  let linesDrawn = 0;
+  const wipe = () => (linesDrawn > 0 ? `\x1b[${linesDrawn}A\x1b[J` : '');
+  const draw = () => [...latest.values()].map((m) => `${barLine(m, terminal.columns() ?? 80)}\n`);
+  const redraw = (above = '') => {
+    const lines = draw();
+    terminal.out(`${wipe()}${above}${lines.join('')}`);
+    linesDrawn = lines.length;
+  };
+  return {
+    show(e) {
+      if (!('topic' in e) || e.topic !== 'migrations') return;
+      for (const m of e.data.migrations.filter(wanted)) latest.set(m.id, m);
+      redraw();
+    },
+    note: (text) => redraw(`${text}\n`),
+  };
+}
+
+/** A line when a migration's state, technique or tenth of progress changes. */
+function plainLines(terminal: Terminal, wanted: (m: MigrationView) => boolean): ProgressDisplay {
+  const told = new Map<string, string>();
+  return {
+    show(e) {
+      if (!('topic' in e) || e.topic !== 'migrations') return;
+      for (const m of e.data.migrations.filter(wanted)) {
+        const tenth = Math.floor(m.progressShare * 10);
+        const key = JSON.stringify([m.state, m.technique, isFinal(m.state) ? 0 : tenth, m.note]);
+        if (told.get(m.id) === key) continue;
+        told.set(m.id, key);
+        const how = m.technique === null ? '' : ` (${m.technique}, ${m.strategy ?? 'alone'})`;
+        const percent = isFinal(m.state) ? '' : ` ${Math.floor(m.progressShare * 100)} %`;
+        terminal.out(`${m.id} ${m.guest} ${m.from} -> ${m.to} ${m.priority}${how}:${percent} ${stateText(m)}\n`);
+      }
+    },
+    note: (text) => terminal.err(`${text}\n`),
+  };
+}

@@ -1,0 +1,189 @@
+/** What people see of migrations and of the network: bars, plain lines, the status page. */
+import { statusText } from '../../../cli/commands/status.ts';
+import { barLine, createDisplay } from '../../../cli/progress.ts';
+import type { Terminal } from '../../../cli/terminal.ts';
+import type { FeedEnvelope, MigrationView } from '../../../contracts/feed.ts';
+import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
+import type { StatusView } from '../../../contracts/rest.ts';
+
+const view = (o: Partial<MigrationView> = {}): MigrationView => ({
+  id: 'm1',
+  guest: 'web1',
+  priority: 'high',
+  group: null,
+  from: 'h1',
+  to: 'h2',
+  state: 'copying',
+  technique: 'post-copy',
+  strategy: 'parallel',
+  contention: 'low',
+  enforcement: 'queue',
+  path: [],
+  sliceBps: 83e6,
+  progressShare: 0.5,
+  transferredBytes: 1e8,
+  remainingBytes: 1e8,
+  passes: 1,
+  downtimeMs: null,
+  requestedAtMs: 0,
+  startedAtMs: 0,
+  endedAtMs: null,
+  totalMs: null,
+  note: null,
+  reasons: [],
+  sliceSteps: [],
+  transitions: [],
+  ...o,
+});
+const done = view({ state: 'done', progressShare: 1, totalMs: 8000, downtimeMs: 120 });
+let seq = 0;
+const change = (...migrations: MigrationView[]): FeedEnvelope => ({
+  v: 1,
+  seq: ++seq,
+  atMs: 0,
+  kind: 'change',
+  topic: 'migrations',
+  data: { migrations },
+});
+
+function screen(columns?: number) {
+  let out = '';
+  let err = '';
+  const terminal: Terminal = {
+    out: (t) => {
+      out += t;
+    },
+    err: (t) => {
+      err += t;
+    },
+    env: {},
+    columns: () => columns,
+    signal: new AbortController().signal,
+  };
+  return { terminal, out: () => out, err: () => err };
+}
+
+describe('a bar', () => {
+  test('is as full as the copy is done', () => {
+    expect(barLine(view(), 200)).toContain(`[${'#'.repeat(12)}${'·'.repeat(12)}]  50 %  copying at 83.0 Mbit/s`);
+    expect(barLine(view({ progressShare: 1.7 }), 200)).toContain(`[${'#'.repeat(24)}] 100 %`);
+  });
+  test('fits the screen', () => {
+    expect(barLine(view(), 40)).toHaveLength(40);
+  });
+  test('says how it ended or why it waits', () => {
+    expect(barLine(done, 200)).toContain('done in 8.0 s, stood still 120 ms, 100.0 MB');
+    expect(barLine(view({ state: 'queued', note: 'behind m0' }), 200)).toContain('queued: behind m0');
+    expect(barLine(view({ state: 'failed', note: 'no memory' }), 200)).toContain('failed: no memory');
+  });
+});
+
+test('on a screen the bars are redrawn in place, notes above them', () => {
+  const s = screen(80);
+  const display = createDisplay(s.terminal);
+  display.show(change(view(), view({ id: 'm2', guest: 'web2' })));
+  display.show(change(view({ progressShare: 0.75 })));
+  display.note('away');
+  const frames = s.out().split('\x1b[2A\x1b[J');
+  expect(frames).toHaveLength(3);
+  expect(frames[0]).toMatch(/^web1.* 50 %.*\nweb2.* 50 %.*\n$/);
+  expect(frames[1]).toMatch(/^web1.* 75 %.*\nweb2.* 50 %.*\n$/);
+  expect(frames[2]).toMatch(/^away\nweb1/);
+});
+
+test('elsewhere a line for each change worth one', () => {
+  const s = screen();
+  const display = createDisplay(s.terminal, (m) => m.guest !== 'other');
+  display.show(change(view({ progressShare: 0.51 }), view({ id: 'm3', guest: 'other' })));
+  display.show(change(view({ progressShare: 0.55 })));
+  display.show(change(view({ progressShare: 0.61 })));
+  display.show(change(done));
+  display.show(change(done));
+  display.show({ v: 1, seq: 9, atMs: 0, kind: 'heartbeat' });
+  expect(s.out().split('\n')).toEqual([
+    'm1 web1 h1 -> h2 high (post-copy, parallel): 51 % copying at 83.0 Mbit/s',
+    'm1 web1 h1 -> h2 high (post-copy, parallel): 61 % copying at 83.0 Mbit/s',
+    'm1 web1 h1 -> h2 high (post-copy, parallel): done in 8.0 s, stood still 120 ms, 100.0 MB',
+    '',
+  ]);
+  expect(s.out()).not.toContain('\x1b');
+});
+
+test('the status page', () => {
+  const status: StatusView = {
+    version: '0.1.0',
+    upSinceMs: 0,
+    topology: {
+      switches: [
+        {
+          dpid: '0000000000000001',
+          name: 's1',
+          connected: true,
+          ports: [
+            { portNo: 1, name: 'a', isUp: true, capacityBps: 1e9 },
+            { portNo: 2, name: 'b', isUp: false, capacityBps: 1e9 },
+          ],
+        },
+      ],
+      links: [
+        {
+          id: '0000000000000001:1',
+          from: { dpid: '0000000000000001', portNo: 1 },
+          to: { dpid: '0000000000000002', portNo: 4 },
+          capacityBps: 200e6,
+        },
+      ],
+      locations: [
+        {
+          mac: '52:54:00:00:00:01',
+          ip: '10.0.0.9',
+          name: 'web1',
+          kind: 'guest',
+          at: { dpid: '0000000000000001', portNo: 2 },
+        },
+      ],
+      agents: [{ host: 'h1', connected: false, dpid: null, driver: 'qmp' }],
+    },
+    rates: {
+      links: [
+        {
+          id: '0000000000000001:1',
+          capacityBps: 200e6,
+          workloadBps: 160e6,
+          migrationBps: 1e6,
+          floorBps: 0,
+          ceilingBps: 0,
+        },
+      ],
+      guests: [{ guest: 'web1', inBps: 1000, outBps: 2000, direction: 'out' }],
+      hosts: [],
+    },
+    slices: {
+      links: [
+        {
+          id: '0000000000000001:1',
+          capacityBps: 200e6,
+          workloadBps: 100e6,
+          enforcement: 'queue',
+          slices: [{ migration: 'm1', priority: 'high', rateBps: 100e6 }],
+        },
+      ],
+    },
+    migrations: [view(), done],
+    policy: {
+      policy: DEFAULT_POLICY,
+      status: { state: 'refused', revision: 3, reason: 'reservation.low: unknown name', atMs: 0 },
+      store: 'redis',
+    },
+  };
+  const text = statusText(status, 120);
+  expect(text).toContain('policy revision 3 (redis), last edit refused: reservation.low: unknown name');
+  expect(text).toMatch(/s1 +0000000000000001 +connected +1 of 2/);
+  expect(text).toMatch(/h1 +away +qmp +-/);
+  expect(text).toMatch(/web1 +10\.0\.0\.9 +s1:2 +1\.0 kbit\/s +2\.0 kbit\/s +out/);
+  expect(text).toMatch(
+    /s1:1 -> 0000000000000002:4 +200\.0 Mbit\/s +160\.0 Mbit\/s +1\.0 Mbit\/s +100\.0 Mbit\/s \(queue\)/,
+  );
+  expect(text.match(/#{12}/g)).toHaveLength(1); // Only what still runs.
+  expect(statusText({ ...status, migrations: [done] }, 120)).toContain('Migrations: none running, 1 ended');
+});
