@@ -1,0 +1,102 @@
+/**
+ * Which of the waiting migrations may start now: the acting side of step 3. Neighbours: `strategy.ts` says serial or
+ * parallel, `reservation.ts` divides the links among those that run.
+ *
+ * The rules, exactly:
+ * 1. Higher priority first; within a priority in the order of request.
+ * 2. No host has more than `limits.perHostOut` migrations out of it or `limits.perHostIn` into it.
+ * 3. A serial migration does not start while a migration of its own or a higher priority, of whatever strategy, runs (or
+ *    has just been started) on a link that it uses too. A parallel one starts beside whatever runs.
+ * 4. A serial migration that rule 3 keeps waiting is not overtaken on its links: later serial ones that share a link with
+ *    it wait behind it. (One that waits for a host's limit may be overtaken, or its links would lie idle.)
+ */
+import type { Priority, Reason, Strategy } from '../contracts/common.ts';
+import { PRIORITIES } from '../contracts/common.ts';
+import type { CompiledPolicy } from './document.ts';
+
+export interface AdmissionItem {
+  id: string;
+  group: string | null;
+  priority: Priority;
+  strategy: Strategy;
+  fromHost: string;
+  toHost: string;
+  /** Ids of the directed links of its path. */
+  links: readonly string[];
+}
+
+export interface Admission {
+  /** To be started now, in this order. */
+  start: string[];
+  /** Why each of the others waits, and the ids of the migrations it waits for. */
+  wait: { id: string; reason: Reason; behind: string[] }[];
+}
+
+const rank = (p: Priority) => PRIORITIES.indexOf(p);
+
+/** Rules of the reasons: `admission.hostOut`, `admission.hostIn`, `admission.serial`, `admission.order`. */
+export function admit(
+  q: { waiting: readonly AdmissionItem[]; running: readonly AdmissionItem[] },
+  policy: CompiledPolicy,
+): Admission {
+  const { perHostOut, perHostIn } = policy.doc.limits;
+  const running = [...q.running];
+  const heldBack: AdmissionItem[] = [];
+  const result: Admission = { start: [], wait: [] };
+  // Stable: the order of request within a priority is kept.
+  const waiting = [...q.waiting].sort((a, b) => rank(a.priority) - rank(b.priority));
+
+  for (const item of waiting) {
+    const hold = (rule: string, text: string, behind: AdmissionItem[], inputs: Reason['inputs'], link?: string) => {
+      const reason: Reason = { rule: `admission.${rule}`, text, inputs };
+      if (link !== undefined) reason.bindingLink = link;
+      result.wait.push({ id: item.id, reason, behind: behind.map((b) => b.id) });
+    };
+    const sharesLink = (other: AdmissionItem) => item.links.find((l) => other.links.includes(l));
+
+    if (item.strategy === 'serial') {
+      const ahead = running.filter((r) => rank(r.priority) <= rank(item.priority) && sharesLink(r) !== undefined);
+      const first = ahead[0];
+      if (first !== undefined) {
+        const link = sharesLink(first) as string;
+        hold(
+          'serial',
+          `serial: ${names(ahead)} runs on ${link}`,
+          ahead,
+          { strategy: 'serial', running: ahead.length },
+          link,
+        );
+        heldBack.push(item);
+        continue;
+      }
+      const earlier = heldBack.filter((h) => sharesLink(h) !== undefined);
+      const next = earlier[0];
+      if (next !== undefined) {
+        const link = sharesLink(next) as string;
+        hold('order', `serial: ${names(earlier)} comes first on ${link}`, earlier, { strategy: 'serial' }, link);
+        heldBack.push(item);
+        continue;
+      }
+    }
+    const out = running.filter((r) => r.fromHost === item.fromHost);
+    if (out.length >= perHostOut) {
+      const inputs = { host: item.fromHost, running: out.length, perHostOut };
+      hold('hostOut', `${out.length} migrations leave ${item.fromHost}, at most ${perHostOut} may`, out, inputs);
+      continue;
+    }
+    const into = running.filter((r) => r.toHost === item.toHost);
+    if (into.length >= perHostIn) {
+      const inputs = { host: item.toHost, running: into.length, perHostIn };
+      hold('hostIn', `${into.length} migrations enter ${item.toHost}, at most ${perHostIn} may`, into, inputs);
+      continue;
+    }
+    result.start.push(item.id);
+    running.push(item);
+  }
+  return result;
+}
+
+function names(items: readonly AdmissionItem[]): string {
+  const shown = items.slice(0, 3).map((i) => i.id);
+  return items.length > 3 ? `${shown.join(', ')} and ${items.length - 3} more` : shown.join(', ');
+}
