@@ -10,9 +10,15 @@ const common = {
 const at = (...folders) => folders.map((f) => `<rootDir>/${f}/**/*.test.ts`);
 
 export default {
+  reporters: ['default', '<rootDir>/test/summaryReporter.mjs'],
   projects: [
     { ...common, displayName: 'unit', testMatch: at('test/unit', 'test/property', 'openflow/test') },
     { ...common, displayName: 'scenarios', testMatch: at('test/scenarios') },
-    { ...common, displayName: 'integration', testMatch: at('test/integration') },
+    {
+      ...common,
+      displayName: 'integration',
+      testMatch: at('test/integration'),
+      globalSetup: '<rootDir>/test/buildOnce.mjs',
+    },
   ],
 };

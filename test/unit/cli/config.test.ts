@@ -131,6 +131,12 @@ test('variable names are upper snake case', () => {
   expect(variableName(['tokenFile'])).toBe('FAIRWAY_TOKEN_FILE');
 });
 
+test('the example files are valid', () => {
+  const example = (name: string) => join(import.meta.dirname, '../../../examples', name);
+  expect(loadControllerConfig({ file: example('controller.yaml'), env: {} }).config.policy.store).toBe('file');
+  expect(loadAgentConfig({ file: example('agent.yaml'), env: {} }).config.guests).toHaveLength(1);
+});
+
 test('docs/configuration.md has every key with its variable, and no other', () => {
   const text = readFileSync(join(import.meta.dirname, '../../../docs/configuration.md'), 'utf8');
   const documented = [...text.matchAll(/^\| `([A-Za-z.]+)` \| `(FAIRWAY_[A-Z_]+)` \|/gm)].map((m) => `${m[1]} ${m[2]}`);

@@ -1,0 +1,35 @@
+# The commands of the README. `make demo` needs Node.js 20 or later and nothing else; `make test` and `make lab` use what
+# scripts/setup-system.sh installs.
+.PHONY: demo test lab check build clean
+
+demo: build
+	node cli/fairway.mjs demo
+
+# One test file after the other: those that measure time must not share the processor.
+test: system node_modules/.package-lock.json
+	npm run --silent check
+	npx jest --runInBand
+
+lab: system build
+	@test "$$(id -u)" = 0 || { echo 'make lab makes network namespaces and needs root: sudo make lab' >&2; exit 2; }
+	node cli/fairway.mjs lab run contention
+	node cli/fairway.mjs lab run readjust
+	node cli/fairway.mjs lab run gang
+
+check: node_modules/.package-lock.json
+	npm run --silent check
+
+build: node_modules/.package-lock.json
+	npm run --silent build
+
+.PHONY: system
+system:
+	scripts/setup-system.sh
+
+# npm writes this file last, so it is as new as the last complete installation.
+node_modules/.package-lock.json: package-lock.json
+	npm ci --ignore-scripts
+	@touch $@
+
+clean:
+	rm -rf dist openflow/dist coverage

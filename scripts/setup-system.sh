@@ -1,0 +1,78 @@
+#!/bin/sh
+# Installs the Debian packages that the integration tests and the lab use. Does nothing when all are there. Without root,
+# or on another system, it says what is missing; the tests that need it then say that they are skipped.
+# The tests start daemons of their own and never use the services that these packages may start.
+set -eu
+
+packages='openvswitch-switch mininet redis-server iperf3 iputils-ping ethtool tcpdump cpio busybox-static iproute2 procps python3-os-ken qemu-system-x86'
+# QEMU 7.2 corrupts guests during live migration when it runs without KVM.
+qemu_least='1:10.0'
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+qemu_version() { dpkg-query -W -f '${Version}' qemu-system-x86 2>/dev/null; }
+qemu_is_recent() { installed qemu-system-x86 && dpkg --compare-versions "$(qemu_version)" ge "$qemu_least"; }
+missing() {
+  for p in $packages; do installed "$p" || printf '%s ' "$p"; done
+  if installed qemu-system-x86 && ! qemu_is_recent; then printf 'qemu-system-x86 (%s or later)' "$qemu_least"; fi
+}
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+  echo "setup-system: not a Debian system; install what corresponds to: $packages" >&2
+  exit 0
+fi
+lacking=$(missing)
+# The guest kernel is fetched from the package lists when the lab builds its guest image.
+kernel_is_known() { apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1; }
+if [ -z "$lacking" ] && kernel_is_known; then exit 0; fi
+if [ "$(id -u)" != 0 ]; then
+  [ -z "$lacking" ] || echo "setup-system: not installed: $lacking- run scripts/setup-system.sh as root" >&2
+  exit 0
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+[ -n "$lacking" ] || exit 0
+
+# Where the release itself comes from, its backports come from too: same address, same keyring.
+add_backports() {
+  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+  if [ -z "$codename" ]; then
+    echo 'setup-system: /etc/os-release names no release; cannot add its backports' >&2
+    return 1
+  fi
+  targets=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI) $(SOURCESENTRY)' 'Identifier: Packages')
+  if echo "$targets" | grep -q "^$codename-backports "; then return 0; fi
+  line=$(echo "$targets" | grep "^$codename main " | head -n 1)
+  if [ -z "$line" ]; then
+    echo "setup-system: no source of $codename main among apt's sources; cannot add its backports" >&2
+    return 1
+  fi
+  uri=$(echo "$line" | cut -d ' ' -f 3)
+  entry=$(echo "$line" | cut -d ' ' -f 4-)
+  keyring=$(sed -nE 's/.*[Ss]igned-[Bb]y[:=][[:space:]]*(\/[^][:space:]]+).*/\1/p' "${entry%:*}" | head -n 1)
+  folder=$(apt-config shell folder Dir::Etc::sourceparts/d | cut -d "'" -f 2)
+  {
+    echo 'Types: deb'
+    echo "URIs: $uri"
+    echo "Suites: $codename-backports"
+    echo 'Components: main'
+    [ -z "$keyring" ] || echo "Signed-By: $keyring"
+  } >"${folder%/}/fairway-backports.sources"
+  apt-get update -qq
+}
+
+install='apt-get install -y -qq --no-install-recommends'
+if ! qemu_is_recent; then
+  candidate=$(apt-cache policy qemu-system-x86 | sed -n 's/^  Candidate: //p')
+  if dpkg --compare-versions "$candidate" ge "$qemu_least"; then
+    $install qemu-system-x86
+  else
+    add_backports
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    $install -t "$codename-backports" qemu-system-x86
+  fi
+fi
+# shellcheck disable=SC2086
+$install $packages
+lacking=$(missing)
+[ -z "$lacking" ] || { echo "setup-system: still missing: $lacking" >&2; exit 1; }
