@@ -175,6 +175,15 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
 export type AgentCommand = z.infer<typeof agentCommandSchema>;
 export type AgentCommandOf<D extends AgentCommand['do']> = Extract<AgentCommand, { do: D }>;
 
+/** Value of a `prepare` result: where the destination listens, and the switch port the guest will be attached to. */
+export const prepareResultSchema = z.object({
+  address: z.string(),
+  port: z.number().int().min(1).max(65535),
+  portName: z.string(),
+});
+/** Value of a `measureDirtyRate` result. */
+export const dirtyRateResultSchema = z.object({ dirtyBytesPerS: finite });
+
 /** Controller → agent: a command with the id its `result` will carry, or a welcome after hello. */
 export const controllerMessageSchema = z.discriminatedUnion('type', [
   z.object({

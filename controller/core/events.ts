@@ -37,7 +37,6 @@ export interface QueueCounter {
 }
 export interface FlowCounter {
   cookie: bigint;
-  key: string;
   packets: number;
   bytes: number;
 }

@@ -3,8 +3,12 @@
  * cancelled. Agents' messages and command results move it on; `advance` moves it on when what it waits for holds (flows
  * confirmed, queues set). Part of `step.ts`; slices are in `reserve.ts`.
  */
-import { z } from 'zod';
-import type { AgentMessage, CopyProgress } from '../../contracts/agent.ts';
+import {
+  type AgentMessage,
+  type CopyProgress,
+  dirtyRateResultSchema,
+  prepareResultSchema,
+} from '../../contracts/agent.ts';
 import { FairwayError, isFinal, type Reason } from '../../contracts/common.ts';
 import type { MigrateRequest } from '../../contracts/rest.ts';
 import { formatRate } from '../../contracts/units.ts';
@@ -24,13 +28,6 @@ const MEASURE_SECONDS = 1;
 /** A working set is not measured; what is dirtied in this time stands for it, capped by the memory. */
 const WORKING_SET_SECONDS = 8;
 const PAGE_BYTES = 4096;
-
-const preparedSchema = z.object({
-  address: z.string(),
-  port: z.number().int().min(1).max(65535),
-  portName: z.string(),
-});
-const measuredSchema = z.object({ dirtyBytesPerS: z.number().nonnegative() });
 
 const reason = (rule: string, text: string, inputs: Reason['inputs'] = {}): Reason => ({ rule, text, inputs });
 
@@ -352,11 +349,11 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
     return;
   }
   if (e.step === 'measureDirtyRate' && job.awaiting === e.step) {
-    const value = measuredSchema.safeParse(e.value);
+    const value = dirtyRateResultSchema.safeParse(e.value);
     t.setJob(job.id, { awaiting: null, dirtyBytesPerS: value.success ? value.data.dirtyBytesPerS : null });
     decideTechnique(t, job.id);
   } else if (e.step === 'prepare' && job.awaiting === 'prepare') {
-    const value = preparedSchema.safeParse(e.value);
+    const value = prepareResultSchema.safeParse(e.value);
     if (!value.success) {
       end(t, job, 'failed', `${job.to} prepared, but did not say where it listens`);
       return;

@@ -5,7 +5,7 @@
 import type { Technique } from '../../contracts/common.ts';
 import { type LinkLoad, type Reservation, reserve, type SliceClaim } from '../../policies/index.ts';
 import { workloadBps } from './rates.ts';
-import { type ControllerState, type Job, type LinkShare, needsSlice } from './state.ts';
+import { type ControllerState, type Job, needsSlice } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /**
@@ -60,43 +60,15 @@ export function reserveAll(t: Turn): void {
     return;
   }
   const result = reserve({ links: loads(t.state, claims, t.nowMs), claims }, t.state.policy);
-  const rates = new Map<string, number>();
-  const kept = keepable(t.state, result);
   for (const [id, slice] of result.slices) {
     const job = t.job(id);
-    if (!job) continue;
-    const keep = kept.has(id);
-    rates.set(id, keep ? job.sliceBps : Math.round(slice.rateBps));
-    if (keep) continue;
-    const rateBps = Math.round(slice.rateBps);
-    t.setJob(id, {
-      sliceBps: rateBps,
-      sliceSteps: [...job.sliceSteps, { atMs: t.nowMs, rateBps, reason: slice.reason }],
-    });
-    t.decide('reservation', id, [slice.reason]);
+    if (!job || !slice.changed) continue;
+    const { rateBps, reason } = slice;
+    t.setJob(id, { sliceBps: rateBps, sliceSteps: [...job.sliceSteps, { atMs: t.nowMs, rateBps, reason }] });
+    t.decide('reservation', id, [reason]);
   }
-  // A slice too little changed to be told keeps its rate on every link, so that pace and queues agree.
-  const shares = new Map<string, LinkShare>();
-  for (const [id, l] of result.links) {
-    const byMigration = new Map([...l.byMigration].map(([m, bps]) => [m, rates.get(m) ?? bps]));
-    const sliced = [...byMigration.values()].reduce((a, b) => a + b, 0);
-    const workload = Math.max(0, t.state.topology.capacityBps(id) - sliced);
-    shares.set(id, { workloadBps: workload, floorBps: l.floorBps, ceilingBps: l.ceilingBps, byMigration });
-  }
-  t.set({ shares });
-  for (const id of rates.keys()) pace(t, id);
-}
-
-/** Slices whose change is too small to be worth telling, unless keeping them would take from some workload's floor. */
-function keepable(state: ControllerState, result: Reservation): ReadonlySet<string> {
-  const kept = new Set<string>();
-  for (const [id, s] of result.slices) if (!s.changed && (state.jobs.get(id)?.sliceBps ?? 0) > 0) kept.add(id);
-  const rateOf = (id: string, fresh: number) => (kept.has(id) ? (state.jobs.get(id)?.sliceBps ?? fresh) : fresh);
-  for (const [link, l] of result.links) {
-    const sum = [...l.byMigration].reduce((a, [id, bps]) => a + rateOf(id, bps), 0);
-    if (sum > state.topology.capacityBps(link) - l.floorBps + 1) for (const id of l.byMigration.keys()) kept.delete(id);
-  }
-  return kept;
+  t.set({ shares: result.links });
+  for (const id of result.slices.keys()) pace(t, id);
 }
 
 /** Pace for the source, bit/s of payload. */

@@ -14,7 +14,7 @@ import type {
 } from '../../contracts/common.ts';
 import type { Decision, MigrationView } from '../../contracts/feed.ts';
 import type { PolicyStatus } from '../../contracts/policy.ts';
-import type { CompiledPolicy } from '../../policies/index.ts';
+import type { CompiledPolicy, LinkReservation } from '../../policies/index.ts';
 import { Topology } from '../../topology/index.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
@@ -97,14 +97,6 @@ export interface QosState {
   note: string;
 }
 
-/** What the last reservation left on a link. */
-export interface LinkShare {
-  workloadBps: number;
-  floorBps: number;
-  ceilingBps: number;
-  byMigration: ReadonlyMap<string, number>;
-}
-
 export interface Job {
   id: string;
   /** Small number for cookies, labels and meters; unique among jobs of this controller's life. */
@@ -164,7 +156,8 @@ export interface ControllerState {
   /** By link id (`dpid:port`): every port's history, edge ports too. */
   ports: ReadonlyMap<string, PortHistory>;
   qos: ReadonlyMap<string, QosState>;
-  shares: ReadonlyMap<string, LinkShare>;
+  /** What the last reservation left on each link, by link id. */
+  shares: ReadonlyMap<string, LinkReservation>;
   jobs: ReadonlyMap<string, Job>;
   decisions: readonly Decision[];
   /** By directed link id: when its last LLDP frame arrived. */

@@ -1,0 +1,38 @@
+/** Jobs of an earlier life of the controller, from its journal. What became of them meanwhile, agents and switches tell. */
+import { isFinal, jobStateSchema } from '../../contracts/common.ts';
+import type { ControllerState, Job } from './state.ts';
+
+/** Ended jobs kept for readers after a restart. */
+const KEPT_ENDED = 100;
+
+function asJob(entry: Record<string, unknown>): Job | undefined {
+  const job = entry.job as Partial<Job> | undefined;
+  const sound =
+    entry.type === 'job' &&
+    typeof job?.id === 'string' &&
+    typeof job.number === 'number' &&
+    jobStateSchema.safeParse(job.state).success;
+  return sound ? (job as Job) : undefined;
+}
+
+/** The state with the jobs the journal tells of: each as it was last written. */
+export function restoreJobs(state: ControllerState, entries: readonly Record<string, unknown>[]): ControllerState {
+  const last = new Map<string, Job>();
+  for (const e of entries) {
+    const job = asJob(e);
+    if (job) {
+      last.delete(job.id);
+      last.set(job.id, job);
+    }
+  }
+  const all = [...last.values()];
+  const ended = all.filter((j) => isFinal(j.state)).slice(-KEPT_ENDED);
+  const open = all.filter((j) => !isFinal(j.state));
+  const jobs = new Map([...ended, ...open].map((j) => [j.id, j]));
+  const nextNumber = all.reduce((n, j) => Math.max(n, j.number + 1), state.nextNumber);
+  return { ...state, jobs, nextNumber };
+}
+
+/** What a compacted journal must hold: every job as it is now. */
+export const journalOf = (state: ControllerState, nowMs: number): object[] =>
+  [...state.jobs.values()].map((job) => ({ type: 'job', atMs: nowMs, job }));

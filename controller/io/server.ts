@@ -1,0 +1,304 @@
+/**
+ * The running controller: puts the sessions, stores and servers of this folder around `controller/core`. Events go in
+ * one at a time, effects come out and are carried out; nothing is decided here.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Clock } from '../../contracts/clock.ts';
+import { FairwayError } from '../../contracts/common.ts';
+import type { ControllerConfig } from '../../contracts/config.ts';
+import type { Topic } from '../../contracts/feed.ts';
+import type { Log } from '../../contracts/log.ts';
+import type { MigrateAnswer, MigrateRequest } from '../../contracts/rest.ts';
+import { compilePolicy } from '../../policies/index.ts';
+import { METER_BASE, METER_COUNT } from '../core/desired.ts';
+import type { Effect, Event } from '../core/events.ts';
+import { checkCancel, checkRequest } from '../core/jobs.ts';
+import { journalOf, restoreJobs } from '../core/restore.ts';
+import { type ControllerState, initialState, type Settings } from '../core/state.ts';
+import { step } from '../core/step.ts';
+import { migrationView, policyView, snapshot, statusView } from '../core/views.ts';
+import { AgentGateway } from './agents.ts';
+import { Feed } from './feed.ts';
+import { startHttp } from './http.ts';
+import { Journal, type JournalLike, MemoryJournal } from './journal.ts';
+import { OvsdbClient } from './ovsdb.ts';
+import { FilePolicyStore } from './policyStores/file.ts';
+import { MemoryPolicyStore } from './policyStores/memory.ts';
+import { RedisPolicyStore } from './policyStores/redis.ts';
+import { type PolicyStore, policyCodec } from './policyStores/store.ts';
+import { QosManager } from './qos.ts';
+import { SwitchServer } from './switches.ts';
+
+export const VERSION = '0.1.0';
+
+/** The core is given a tick this often, for what depends on time alone. */
+const TICK_MS = 250;
+const PROGRESS_PERIOD_MS = 500;
+/** Preparing a destination starts a machine; measuring takes its seconds; the rest is quick. */
+const COMMAND_MS = { prepare: 60_000, measureDirtyRate: 20_000 } as const;
+const DEFAULT_COMMAND_MS = 15_000;
+
+export interface ServerOptions {
+  log: Log;
+  clock: Clock;
+  /** Presented by agents, feed readers and the CLI. */
+  token: string;
+  /** Instead of the file named in the configuration; null keeps the journal in memory. */
+  journal?: null;
+}
+
+export interface FairwayServer {
+  readonly openflowPort: number;
+  readonly httpPort: number;
+  /** Stops. With `removeFlows`, first takes everything of ours out of the connected switches. */
+  close(options?: { removeFlows?: boolean }): Promise<void>;
+}
+
+function openStore(config: ControllerConfig, clock: Clock, log: Log): PolicyStore {
+  const { store, file, redisUrl, redisPrefix } = config.policy;
+  if (store === 'memory') return new MemoryPolicyStore({ clock, codec: policyCodec });
+  if (store === 'file') return new FilePolicyStore({ file, clock, log, codec: policyCodec });
+  return new RedisPolicyStore({ url: redisUrl, prefix: redisPrefix, clock, log, codec: policyCodec });
+}
+
+function settingsOf(config: ControllerConfig): Settings {
+  return {
+    version: VERSION,
+    forwarding: config.forwarding,
+    capacityOf: (dpid, portName) => config.switches[dpid]?.ports[portName]?.capacity,
+    defaultCapacityBps: config.defaultCapacity,
+    nameOf: (dpid) => config.switches[dpid]?.name,
+    hasQueues: (dpid) => config.switches[dpid]?.ovsdb !== undefined,
+    policyStore: config.policy.store,
+  };
+}
+
+/** Starts a controller. Ports 0 are any free ones. Throws FairwayError for what cannot be opened, with the cure. */
+export async function startController(config: ControllerConfig, o: ServerOptions): Promise<FairwayServer> {
+  const { log, clock, token } = o;
+  const undo: (() => Promise<void> | void)[] = [];
+  const closeAll = async () => {
+    for (const u of undo.splice(0).reverse()) await u();
+  };
+  try {
+    return await open();
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+
+  async function open(): Promise<FairwayServer> {
+    const journal: JournalLike = o.journal === null ? new MemoryJournal() : await Journal.open(config.journal, { log });
+    undo.push(() => journal.close());
+
+    const store = openStore(config, clock, log);
+    undo.push(() => store.close());
+    const first = await store.start(
+      (doc, status) => emit({ kind: 'policyChanged', policy: compilePolicy(doc), status }),
+      (status) => emit({ kind: 'policyRefused', status }),
+    );
+    let state: ControllerState = initialState(settingsOf(config), compilePolicy(first.doc), first.status, clock.now());
+    state = restoreJobs(state, journal.entries);
+    await journal.compact(() => journalOf(state, clock.now()));
+
+    const queues = new Map<string, QosManager>();
+    for (const [dpid, s] of Object.entries(config.switches)) {
+      if (s.ovsdb === undefined) continue;
+      const client = new OvsdbClient({ remote: s.ovsdb, clock, log });
+      undo.push(() => client.close());
+      const manager = new QosManager(client, log);
+      queues.set(dpid, manager);
+      // Queues of an earlier life of the controller: the slices that still run are set up again.
+      manager.clearAll().catch((error) => log('warn', 'queues.clear', { dpid, error: String(error) }));
+    }
+
+    const feed = new Feed({ snapshot: <T extends Topic>(topic: T) => snapshot(state, topic, clock.now()), clock, log });
+    undo.push(() => feed.close());
+    const agents = new AgentGateway({
+      clock,
+      log,
+      progressPeriodMs: PROGRESS_PERIOD_MS,
+      onUp: (host, hello) => emit({ kind: 'agentUp', host, hello }),
+      onMessage: (host, message) => emit({ kind: 'agentMessage', host, message }),
+      onDown: (host) => emit({ kind: 'agentDown', host }),
+    });
+    undo.push(() => agents.close());
+
+    const switches = await SwitchServer.listen({ ...config.openflow, clock, log, emit });
+    undo.push(() => switches.close());
+
+    const inbox: Event[] = [];
+    let working = false;
+    let stopped = false;
+
+    /** Takes an event in; all that are waiting are worked on in order, one after the other. */
+    function emit(event: Event): void {
+      if (stopped) return;
+      inbox.push(event);
+      if (working) return;
+      working = true;
+      try {
+        for (let next = inbox.shift(); next; next = inbox.shift()) {
+          const result = step(state, next, clock.now());
+          state = result.state;
+          for (const effect of result.effects) carryOut(effect);
+        }
+      } finally {
+        working = false;
+      }
+    }
+
+    function carryOut(e: Effect): void {
+      switch (e.kind) {
+        case 'write':
+          switches.write(e.dpid, e.batch, e.messages);
+          break;
+        case 'packetOut':
+          switches.packetOut(e.dpid, e.portNo, e.frame);
+          break;
+        case 'qos':
+          void setQueues(e);
+          break;
+        case 'command':
+          void command(e);
+          break;
+        case 'publish':
+          feed.publish(e.topic, e.data);
+          break;
+        case 'journal':
+          journal.append(e.entry);
+          break;
+        case 'log':
+          log(e.level, e.event, e.fields);
+      }
+    }
+
+    async function command(e: Extract<Effect, { kind: 'command' }>): Promise<void> {
+      const done = { kind: 'commandDone', migration: e.migration, step: e.command.do } as const;
+      const limit =
+        e.command.do === 'prepare' || e.command.do === 'measureDirtyRate'
+          ? COMMAND_MS[e.command.do]
+          : DEFAULT_COMMAND_MS;
+      try {
+        const value = await agents.send(e.host, e.command, limit);
+        emit({ ...done, ok: true, value });
+      } catch (error) {
+        const unknown = error instanceof FairwayError && error.has('outcomeUnknown');
+        emit({ ...done, ok: false, error: error instanceof Error ? error.message : String(error), unknown });
+      }
+    }
+
+    /** Filters set on a port, by link, so that they are set again only when they must change. */
+    const filtersSet = new Map<string, string>();
+
+    /** Queues in OVSDB first, then, on a host with an agent, the filters that lead marked packets into them. */
+    async function setQueues(e: Extract<Effect, { kind: 'qos' }>): Promise<void> {
+      const done = (note: string) =>
+        emit({ kind: 'qosDone', link: e.link, serial: e.serial, enforcement: note === '' ? 'queue' : 'pace', note });
+      const manager = queues.get(e.dpid);
+      if (!manager) return done('the switch has no OVSDB address in the configuration');
+      try {
+        const host = [...state.agents.values()].find((a) => a.dpid === e.dpid && a.connected)?.host;
+        const filters = e.qos ? e.filters : [];
+        const wanted = JSON.stringify(filters);
+        const had = filtersSet.get(e.link);
+        if (!e.qos) {
+          if (host && had !== undefined)
+            await agents.send(host, { do: 'queueFilters', portName: e.portName, filters }, DEFAULT_COMMAND_MS);
+          filtersSet.delete(e.link);
+          await manager.clearPort(e.portName);
+          return done('');
+        }
+        const outcome = await manager.applyPort(e.portName, e.qos);
+        if (!outcome.applied) return done(outcome.reason);
+        if (host && had !== wanted) {
+          await agents.send(host, { do: 'queueFilters', portName: e.portName, filters }, DEFAULT_COMMAND_MS);
+          filtersSet.set(e.link, wanted);
+        }
+        return done('');
+      } catch (error) {
+        return done(error instanceof Error ? error.message : String(error));
+      }
+    }
+
+    const http = await startHttp({
+      ...config.http,
+      token,
+      log,
+      clock,
+      version: VERSION,
+      feed,
+      agents,
+      handlers: {
+        status: () => statusView(state, clock.now()),
+        migrate: async (request: MigrateRequest): Promise<MigrateAnswer> => {
+          checkRequest(state, request);
+          const ids = request.moves.map(() => `m-${randomBytes(5).toString('hex')}`);
+          const group = ids.length > 1 ? `g-${randomBytes(5).toString('hex')}` : null;
+          emit({ kind: 'migrate', request, ids, group });
+          await journal.flush();
+          return { migrations: request.moves.map((m, i) => ({ id: ids[i] as string, guest: m.guest })), group };
+        },
+        migration: (id) => {
+          const job = state.jobs.get(id);
+          return job && migrationView(job);
+        },
+        cancel: async (id) => {
+          checkCancel(state, id);
+          emit({ kind: 'cancel', id });
+        },
+        policy: () => policyView(state),
+        patchPolicy: async (fields) => {
+          await store.patch(fields);
+          return policyView(state);
+        },
+      },
+    });
+    undo.push(() => http.close());
+
+    undo.push(clock.every(TICK_MS, () => emit({ kind: 'tick' })));
+    let sampling = false;
+    let nextSampleMs = 0;
+    // Ten times finer than the shortest period a policy may ask for, so that periods are kept to a tenth.
+    undo.push(
+      clock.every(50, () => {
+        const now = clock.now();
+        if (sampling || now < nextSampleMs) return;
+        const { periodMs } = state.policy.doc.reservation;
+        nextSampleMs = Math.max(nextSampleMs + periodMs, now + periodMs / 2);
+        sampling = true;
+        void switches
+          .sampleAll((dpid) => queues.has(dpid), periodMs / 2)
+          .then(() => emit({ kind: 'sampled' }))
+          .finally(() => {
+            sampling = false;
+          });
+      }),
+    );
+
+    log('info', 'controller.up', {
+      openflowPort: switches.port,
+      httpPort: http.port,
+      forwarding: config.forwarding,
+      policy: config.policy.store,
+    });
+    return {
+      openflowPort: switches.port,
+      httpPort: http.port,
+      async close({ removeFlows = false } = {}) {
+        stopped = true;
+        if (removeFlows) {
+          const meters = (dpid: string) =>
+            [...(state.switches.get(dpid)?.installed.meters.keys() ?? [])].filter(
+              (id) => id >= METER_BASE && id < METER_BASE + METER_COUNT,
+            );
+          await switches.removeAll(meters);
+          for (const [dpid, m] of queues)
+            await m.clearAll().catch((error) => log('warn', 'queues.clear', { dpid, error: String(error) }));
+        }
+        await closeAll();
+        log('info', 'controller.down');
+      },
+    };
+  }
+}
