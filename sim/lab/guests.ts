@@ -1,0 +1,36 @@
+/** The lab's guests: their image, kept in a cache so that only the first run downloads a kernel, and their definitions. */
+import { join } from 'node:path';
+import { type GuestSpec, guestSpecSchema } from '../../contracts/agent.ts';
+import type { Log } from '../../contracts/log.ts';
+import { buildGuestImage, type GuestImage } from './guest/build.ts';
+
+/** Where kernels and initial RAM disks are kept between runs. */
+export const cacheDir = (): string => join(process.env.XDG_CACHE_HOME ?? '/var/cache', 'fairway-lab');
+
+export const guestImage = (log: Log): Promise<GuestImage> => buildGuestImage(cacheDir(), log);
+
+export interface GuestWish {
+  /** 0, 1, 2, …: decides name, MAC and address. */
+  index: number;
+  memoryMiB: number;
+  /** Pages of 4 KiB the guest dirties each second, and within how much memory. */
+  dirtyPagesPerS: number;
+  workingSetMiB: number;
+}
+
+/** Address of a guest on the data network. */
+export const guestAddress = (index: number): string => `10.0.0.${index + 101}`;
+
+/** Definition of a guest that dirties its memory at a known rate and counts aloud. */
+export function guestSpec(image: GuestImage, wish: GuestWish): GuestSpec {
+  const ip = guestAddress(wish.index);
+  return guestSpecSchema.parse({
+    name: `guest${wish.index + 1}`,
+    mac: `52:54:00:fa:1c:${(wish.index + 1).toString(16).padStart(2, '0')}`,
+    memoryMiB: wish.memoryMiB,
+    kernel: image.kernel,
+    initrd: image.initrd,
+    append: `console=ttyS0 fw.ip=${ip}/24 fw.dirty_pages=${wish.dirtyPagesPerS} fw.dirty_mib=${wish.workingSetMiB}`,
+    ip,
+  });
+}
