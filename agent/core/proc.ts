@@ -1,0 +1,73 @@
+/** Reading the kernel's texts: TCP connections, processor and memory use. Pure; the io room reads the files. */
+
+export interface TcpConnection {
+  localIp: string;
+  localPort: number;
+  remoteIp: string;
+  remotePort: number;
+}
+
+function endpoint(text: string): { ip: string; port: number } | undefined {
+  const m = /^([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4})$/i.exec(text);
+  if (!m) return undefined;
+  const [, hex = '', port = ''] = m;
+  // The kernel prints each 32-bit word in host order (little-endian on the machines we run on).
+  const words = hex.match(/.{8}/g) ?? [];
+  const bytes = words.flatMap((w) => (w.match(/../g) ?? []).map((b) => Number.parseInt(b, 16)).reverse());
+  const v4 = bytes.length === 4 ? bytes : mappedV4(bytes);
+  const ip = v4 === undefined ? v6Text(bytes) : v4.join('.');
+  return { ip, port: Number.parseInt(port, 16) };
+}
+
+function mappedV4(bytes: number[]): number[] | undefined {
+  const prefix = bytes.slice(0, 10).every((b) => b === 0) && bytes[10] === 0xff && bytes[11] === 0xff;
+  return prefix ? bytes.slice(12) : undefined;
+}
+
+function v6Text(bytes: number[]): string {
+  const groups: string[] = [];
+  for (let i = 0; i < bytes.length; i += 2) groups.push((((bytes[i] ?? 0) << 8) | (bytes[i + 1] ?? 0)).toString(16));
+  return groups.join(':');
+}
+
+/** Connections in `/proc/<pid>/net/tcp` or `tcp6` (IPv4-mapped addresses as IPv4). Lines that make no sense are left out. */
+export function parseProcNetTcp(text: string): TcpConnection[] {
+  const found: TcpConnection[] = [];
+  for (const line of text.split('\n').slice(1)) {
+    const [, local = '', remote = ''] = line.trim().split(/\s+/);
+    const l = endpoint(local);
+    const r = endpoint(remote);
+    if (l && r) found.push({ localIp: l.ip, localPort: l.port, remoteIp: r.ip, remotePort: r.port });
+  }
+  return found;
+}
+
+export interface CpuTimes {
+  busy: number;
+  total: number;
+}
+
+/** The first line of `/proc/stat`: ticks since boot. */
+export function parseCpuTimes(stat: string): CpuTimes | undefined {
+  const m = /^cpu\s+(.*)$/m.exec(stat);
+  if (!m) return undefined;
+  // user nice system idle iowait irq softirq steal (guest times are already in user)
+  const ticks = (m[1] ?? '').trim().split(/\s+/).slice(0, 8).map(Number);
+  const total = ticks.reduce((sum, t) => sum + t, 0);
+  return { busy: total - (ticks[3] ?? 0) - (ticks[4] ?? 0), total };
+}
+
+/** Share of the processors in use between two readings, 0 to 1. */
+export function cpuShare(before: CpuTimes, now: CpuTimes): number {
+  const total = now.total - before.total;
+  return total <= 0 ? 0 : Math.min(1, Math.max(0, (now.busy - before.busy) / total));
+}
+
+/** `/proc/meminfo`: bytes used (what could not be given to a new program) and bytes in all. */
+export function parseMemory(meminfo: string): { usedBytes: number; totalBytes: number } | undefined {
+  const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(meminfo)?.[1] ?? Number.NaN);
+  const total = kib('MemTotal');
+  const available = kib('MemAvailable');
+  if (Number.isNaN(total) || Number.isNaN(available)) return undefined;
+  return { usedBytes: Math.max(0, total - available) * 1024, totalBytes: total * 1024 };
+}

@@ -1,0 +1,61 @@
+/**
+ * Splits what arrives on a QMP socket into messages: one JSON object a line. Pure; `io/qmp.ts` feeds it whatever pieces the
+ * socket delivers. Source: QEMU's QMP protocol specification (docs/interop/qmp-spec).
+ */
+import { FairwayError } from '../../contracts/common.ts';
+
+export type QmpMessage =
+  | { kind: 'greeting' }
+  | { kind: 'event'; name: string; data: Record<string, unknown> }
+  | { kind: 'return'; id: number | undefined; value: unknown }
+  | { kind: 'error'; id: number | undefined; class: string; text: string };
+
+/** Longest line accepted; real answers stay far below. */
+const MAX_LINE_BYTES = 16 * 1024 * 1024;
+
+function garbage(line: string, why: string): FairwayError {
+  const shown = line.length > 80 ? `${line.slice(0, 80)}…` : line;
+  return new FairwayError('qmp-garbage', `the QMP peer sent ${why}: ${JSON.stringify(shown)}`, ['badInput']);
+}
+
+const isRecord = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
+
+/** Reads one line. @throws FairwayError `qmp-garbage` for anything that is not a QMP message. */
+export function parseQmpLine(line: string): QmpMessage {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw garbage(line, 'something that is not JSON');
+  }
+  if (isRecord(value)) {
+    const id = typeof value.id === 'number' ? value.id : undefined;
+    const { event, error, data } = value;
+    if (typeof event === 'string') return { kind: 'event', name: event, data: isRecord(data) ? data : {} };
+    if (isRecord(error) && typeof error.class === 'string' && typeof error.desc === 'string') {
+      return { kind: 'error', id, class: error.class, text: error.desc };
+    }
+    if ('return' in value) return { kind: 'return', id, value: value.return };
+    if (isRecord(value.QMP)) return { kind: 'greeting' };
+  }
+  throw garbage(line, 'JSON that is no QMP message');
+}
+
+/** A reader that keeps the unfinished line between pieces. `push` throws FairwayError `qmp-garbage`. */
+export function createQmpReader(): { push(piece: Uint8Array): QmpMessage[] } {
+  let rest = Buffer.alloc(0);
+  return {
+    push(piece) {
+      let data = rest.length === 0 ? Buffer.from(piece) : Buffer.concat([rest, piece]);
+      const messages: QmpMessage[] = [];
+      for (let at = data.indexOf(0x0a); at >= 0; at = data.indexOf(0x0a)) {
+        const line = data.toString('utf8', 0, at).trim();
+        data = data.subarray(at + 1);
+        if (line !== '') messages.push(parseQmpLine(line));
+      }
+      if (data.length > MAX_LINE_BYTES) throw garbage(data.toString('latin1', 0, 100), 'a line without end');
+      rest = data;
+      return messages;
+    },
+  };
+}

@@ -1,0 +1,145 @@
+/**
+ * One guest's QEMU process: started detached, found again by its files, and ended. A guest's folder below the agent's run
+ * directory holds its definition (`guest.json`), sockets, pid and serial output; a restarted agent reads them and goes on.
+ * `qemuDriver.ts` decides when; `core/qemuArgv.ts` says with which command line.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { guestSpecSchema } from '../../contracts/agent.ts';
+import { FairwayError } from '../../contracts/common.ts';
+import { type QemuPaths, qemuArgv } from '../core/qemuArgv.ts';
+import { run } from './hostNet.ts';
+import type { QmpClient } from './qmp.ts';
+
+const recordSchema = z.object({
+  spec: guestSpecSchema,
+  tap: z.string().nullable(),
+  /** The guest was moved away: it must not be started here again by the agent's own configuration. */
+  departed: z.boolean(),
+});
+export type GuestRecord = z.infer<typeof recordSchema>;
+
+/** The longest path a unix socket may have on Linux (sun_path, without the final zero). */
+const MAX_SOCKET_PATH = 107;
+
+export function guestPaths(runDir: string, guest: string): QemuPaths & { dir: string; record: string } {
+  const dir = join(runDir, 'guests', guest);
+  return {
+    dir,
+    record: join(dir, 'guest.json'),
+    qmp: join(dir, 'qmp.sock'),
+    monitor: join(dir, 'monitor.sock'),
+    serial: join(dir, 'serial.log'),
+    pidFile: join(dir, 'pid'),
+  };
+}
+
+/** Writes a small file so that a reader sees the old or the new contents, never half. */
+export function writeAtomically(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+export function writeRecord(runDir: string, record: GuestRecord): void {
+  const paths = guestPaths(runDir, record.spec.name);
+  mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
+  writeAtomically(paths.record, JSON.stringify(record));
+}
+
+export function readRecord(runDir: string, guest: string): GuestRecord | undefined {
+  try {
+    return recordSchema.parse(JSON.parse(readFileSync(guestPaths(runDir, guest).record, 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+/** All guests this agent has files of. */
+export function readRecords(runDir: string): GuestRecord[] {
+  const root = join(runDir, 'guests');
+  if (!existsSync(root)) return [];
+  return readdirSync(root)
+    .map((name) => readRecord(runDir, name))
+    .filter((r) => r !== undefined);
+}
+
+/** Forgets a guest whose process is gone; its serial output stays for whoever wants to know why. */
+export function forgetFiles(runDir: string, guest: string): void {
+  const { qmp, monitor, pidFile, record } = guestPaths(runDir, guest);
+  for (const path of [qmp, monitor, pidFile, record]) rmSync(path, { force: true });
+}
+
+/**
+ * Starts QEMU and returns its process id once it is ready for QMP.
+ *
+ * @throws FairwayError `guest-start` with what QEMU said, or `run-dir-too-long`.
+ */
+export async function startProcess(
+  qemu: string,
+  runDir: string,
+  record: GuestRecord,
+  incoming: boolean,
+): Promise<number> {
+  const paths = guestPaths(runDir, record.spec.name);
+  if (Buffer.byteLength(paths.monitor) > MAX_SOCKET_PATH) {
+    const text = `${paths.monitor} is too long for a unix socket (${MAX_SOCKET_PATH} bytes): choose a shorter runDir`;
+    throw new FairwayError('run-dir-too-long', text, ['badInput']);
+  }
+  for (const path of [paths.qmp, paths.monitor, paths.pidFile]) rmSync(path, { force: true });
+  writeRecord(runDir, record);
+  try {
+    await run(qemu, qemuArgv(record.spec, paths, record.tap, incoming), 30_000);
+  } catch (error) {
+    forgetFiles(runDir, record.spec.name);
+    throw new FairwayError(
+      'guest-start',
+      `guest ${record.spec.name} did not start: ${(error as Error).message}`,
+      [],
+      error,
+    );
+  }
+  const pid = processOf(runDir, record.spec.name);
+  if (pid === undefined)
+    throw new FairwayError('guest-start', `guest ${record.spec.name} ended as soon as it had started`);
+  return pid;
+}
+
+/** The process id of the guest's QEMU, if it runs. The command line is compared, since ids are used again. */
+export function processOf(runDir: string, guest: string): number | undefined {
+  const paths = guestPaths(runDir, guest);
+  try {
+    const pid = Number.parseInt(readFileSync(paths.pidFile, 'utf8'), 10);
+    const commandLine = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+    return commandLine.includes(paths.qmp.replaceAll(',', ',,')) ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** True once the guest's process is gone; waits up to `ms`. */
+export async function processGone(runDir: string, guest: string, ms: number): Promise<boolean> {
+  for (let waited = 0; processOf(runDir, guest) !== undefined; waited += 20) {
+    if (waited >= ms) return false;
+    await sleep(20);
+  }
+  return true;
+}
+
+/** Ends the guest's QEMU: by QMP if it listens, by force if it does not. Only a process that is provably this guest's. */
+export async function endProcess(runDir: string, guest: string, qmp: QmpClient | undefined): Promise<void> {
+  if (qmp !== undefined) await qmp.execute('quit', {}, 2000).catch(() => undefined);
+  if (await processGone(runDir, guest, qmp === undefined ? 0 : 3000)) return;
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    const pid = processOf(runDir, guest);
+    if (pid === undefined) return;
+    try {
+      process.kill(pid, signal);
+    } catch {
+      return;
+    }
+    if (await processGone(runDir, guest, 2000)) return;
+  }
+  throw new FairwayError('guest-end', `the QEMU of guest ${guest} does not end`);
+}

@@ -1,0 +1,758 @@
+/**
+ * The migration driver for real guests: QEMU processes controlled over QMP. What to do next is decided by the pure machines
+ * `core/source.ts` and `core/destination.ts`; this file carries their actions out, feeds events and polls back, and
+ * writes each state down, so that a restarted agent goes on with its guests and their migrations.
+ */
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createServer, isIP } from 'node:net';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
+import type { Clock } from '../../contracts/clock.ts';
+import { FairwayError, TECHNIQUES, type Technique } from '../../contracts/common.ts';
+import type { AgentConfig } from '../../contracts/config.ts';
+import type { Log } from '../../contracts/log.ts';
+import {
+  type DestinationAction,
+  type DestinationEvent,
+  type DestinationState,
+  prepareDestination,
+  stepDestination,
+} from '../core/destination.ts';
+import type {
+  DriverReport,
+  EventMessage,
+  MigrationDriver,
+  OngoingMigration,
+  PreparedDestination,
+} from '../core/driver.ts';
+import { parseProcNetTcp } from '../core/proc.ts';
+import { type MigrateInfo, parseMigrateInfo } from '../core/progress.ts';
+import {
+  isEnded,
+  type SourceAction,
+  type SourceEvent,
+  type SourceState,
+  startSource,
+  stepSource,
+} from '../core/source.ts';
+import {
+  endProcess,
+  forgetFiles,
+  type GuestRecord,
+  guestPaths,
+  processGone,
+  processOf,
+  readRecord,
+  readRecords,
+  startProcess,
+  writeAtomically,
+  writeRecord,
+} from './guestProcess.ts';
+import { attachTap, detachTap, tapName } from './hostNet.ts';
+import { connectQmp, type QmpClient } from './qmp.ts';
+
+export interface QemuDriverOptions {
+  config: Pick<AgentConfig, 'host' | 'migrationIp' | 'runDir' | 'qemu' | 'ovs' | 'incomingPorts' | 'guests'>;
+  clock: Clock;
+  log: Log;
+}
+
+interface Guest {
+  record: GuestRecord;
+  state: GuestInfo['state'];
+  qmp: QmpClient;
+  /** The agent is ending it: its disappearance is no surprise. */
+  ending: boolean;
+}
+
+interface Job {
+  readonly id: string;
+  readonly guest: string;
+  state: SourceState | DestinationState;
+  readonly events: EventMessage[];
+  /** Actions are carried out one after another, in the order decided. */
+  queue: Promise<void>;
+  stopPolling: () => void;
+  polling: boolean;
+  /** What is on disk. */
+  written: string;
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+/** How long QEMU may take to answer while it holds its lock for a switch-over. */
+const SLOW_MS = 60_000;
+
+/** Reads a state back from disk: trusted to be ours, checked to be whole. */
+const savedJob = z.object({
+  id: z.string(),
+  guest: z.string(),
+  state: z.looseObject({ role: z.enum(['source', 'destination']), phase: z.string() }),
+  events: z.array(z.looseObject({ type: z.literal('event') })),
+});
+
+/** A driver of QEMU guests. `open()` finds those that run and starts the configured ones that neither run nor moved away. */
+export function createQemuDriver({ config, clock, log }: QemuDriverOptions): MigrationDriver {
+  const { runDir, ovs } = config;
+  const guests = new Map<string, Guest>();
+  const jobs = new Map<string, Job>();
+  /** Guests in the making: their name is taken though they are not yet in `guests`. */
+  const making = new Map<string, Promise<Guest>>();
+  let report: (message: DriverReport) => void = () => {};
+  let periodMs = 500;
+  let closed = false;
+
+  const portName = (g: GuestRecord): string => g.tap ?? '';
+  const info = (g: Guest): GuestInfo => ({ spec: g.record.spec, state: g.state, portName: portName(g.record) });
+  const listGuests = (): GuestInfo[] => [...guests.values()].map(info);
+  const tellGuests = (): void => {
+    if (!closed) report({ type: 'guests', guests: listGuests() });
+  };
+
+  // ---- guests ----
+
+  function setGuestState(g: Guest, state: GuestInfo['state']): void {
+    if (g.state === state) return;
+    g.state = state;
+    tellGuests();
+  }
+
+  function onQmpEvent(name: string, event: string, data: Record<string, unknown>): void {
+    const g = guests.get(name);
+    if (g === undefined || closed) return;
+    const job = jobOfGuest(name);
+    switch (event) {
+      case 'STOP':
+        setGuestState(g, 'paused');
+        break;
+      case 'RESUME':
+        setGuestState(g, 'running');
+        if (job?.state.role === 'destination') feedDestination(job, { type: 'running' }).catch(logged(job));
+        break;
+      case 'MIGRATION': {
+        const status = String(data.status);
+        if (job?.state.role === 'source') feedSource(job, { type: 'status', info: { status } }).catch(logged(job));
+        if (job?.state.role === 'destination') feedDestination(job, { type: 'status', status }).catch(logged(job));
+        break;
+      }
+      case 'MIGRATION_PASS':
+        if (job?.state.role === 'source') {
+          feedSource(job, { type: 'pass', pass: Number(data.pass) }).catch(logged(job));
+        }
+        break;
+      default:
+        break;
+    }
+  }
+
+  /** QMP is gone: the process ended (often the way an incoming QEMU reports failure), or it lives and is asked again. */
+  async function onQmpClose(name: string, reason: string): Promise<void> {
+    const g = guests.get(name);
+    if (g === undefined || closed || g.ending) return;
+    if (!(await processGone(runDir, name, 2000))) {
+      try {
+        g.qmp = await connectGuest(name);
+        return;
+      } catch (error) {
+        log('warn', 'guest-unreachable', { guest: name, error });
+      }
+    }
+    if (g.ending || closed) return;
+    log('warn', 'guest-gone', { guest: name, reason });
+    guests.delete(name);
+    for (const job of jobs.values()) {
+      if (job.guest !== name) continue;
+      const lost = { type: 'lost', reason: `the guest's QEMU is gone: ${reason}` } as const;
+      if (job.state.role === 'source') feedSource(job, lost).catch(logged(job));
+      else feedDestination(job, lost).catch(logged(job));
+    }
+    await cleanUp(g.record).catch((error: unknown) => log('error', 'guest-clean-up', { guest: name, error }));
+    tellGuests();
+  }
+
+  function connectGuest(name: string): Promise<QmpClient> {
+    return connectQmp(guestPaths(runDir, name).qmp, {
+      onEvent: (event, data) => onQmpEvent(name, event, data),
+      onClose: (reason) => {
+        onQmpClose(name, reason).catch((error: unknown) => log('error', 'guest-gone', { guest: name, error }));
+      },
+    });
+  }
+
+  async function cleanUp(record: GuestRecord): Promise<void> {
+    forgetFiles(runDir, record.spec.name);
+    if (ovs !== undefined && record.tap !== null) await detachTap(ovs, record.tap);
+  }
+
+  async function makeGuest(spec: GuestSpec, incoming: boolean): Promise<Guest> {
+    const record: GuestRecord = {
+      spec,
+      tap: ovs === undefined ? null : tapName(config.host, spec.name),
+      departed: false,
+    };
+    if (ovs !== undefined && record.tap !== null) await attachTap(ovs, record.tap, spec.name, spec.mac);
+    try {
+      await startProcess(config.qemu, runDir, record, incoming);
+      const qmp = await connectGuest(spec.name);
+      return { record, state: incoming ? 'incoming' : 'running', qmp, ending: false };
+    } catch (error) {
+      await endProcess(runDir, spec.name, undefined).catch(() => undefined);
+      await cleanUp(record).catch((e: unknown) => log('error', 'guest-clean-up', { guest: spec.name, error: e }));
+      throw error;
+    }
+  }
+
+  async function addGuest(spec: GuestSpec, incoming: boolean): Promise<Guest> {
+    if (guests.has(spec.name) || making.has(spec.name)) {
+      const text = `guest ${spec.name} already has a machine on ${config.host}`;
+      throw new FairwayError('guest-exists', text, ['conflict']);
+    }
+    const promise = makeGuest(spec, incoming);
+    making.set(spec.name, promise);
+    try {
+      const guest = await promise;
+      guests.set(spec.name, guest);
+      log('info', 'guest-started', { guest: spec.name, incoming });
+      tellGuests();
+      return guest;
+    } finally {
+      making.delete(spec.name);
+    }
+  }
+
+  async function removeGuest(name: string, departed: boolean): Promise<void> {
+    const g = guests.get(name);
+    if (g === undefined) return;
+    g.ending = true;
+    await endProcess(runDir, name, g.qmp);
+    g.qmp.close();
+    guests.delete(name);
+    await cleanUp(g.record);
+    if (departed) writeRecord(runDir, { ...g.record, departed: true });
+    log('info', 'guest-removed', { guest: name, departed });
+    tellGuests();
+  }
+
+  const GUEST_STATES: Record<string, GuestInfo['state']> = {
+    running: 'running',
+    inmigrate: 'incoming',
+    postmigrate: 'stopped',
+    shutdown: 'stopped',
+  };
+  async function askState(g: Guest): Promise<GuestInfo['state']> {
+    const status = z.object({ status: z.string() }).parse(await g.qmp.execute('query-status'));
+    return GUEST_STATES[status.status] ?? 'paused';
+  }
+
+  /** Takes up guests and migrations that a previous agent left running. */
+  async function adopt(): Promise<void> {
+    for (const record of readRecords(runDir)) {
+      const name = record.spec.name;
+      if (record.departed) continue;
+      if (processOf(runDir, name) === undefined) {
+        await cleanUp(record);
+        continue;
+      }
+      const g: Guest = { record, state: 'running', qmp: await connectGuest(name), ending: false };
+      guests.set(name, g);
+      g.state = await askState(g);
+      if (ovs !== undefined && record.tap !== null) await attachTap(ovs, record.tap, name, record.spec.mac);
+      log('info', 'guest-adopted', { guest: name, state: g.state });
+    }
+    const folder = join(runDir, 'migrations');
+    for (const file of readdirSync(folder).filter((f) => f.endsWith('.json'))) {
+      try {
+        await adoptJob(readFileSync(join(folder, file), 'utf8'));
+      } catch (error) {
+        log('error', 'migration-unreadable', { file, error });
+      }
+    }
+  }
+
+  async function adoptJob(text: string): Promise<void> {
+    const saved = savedJob.parse(JSON.parse(text));
+    const job: Job = {
+      id: saved.id,
+      guest: saved.guest,
+      state: saved.state as unknown as SourceState | DestinationState,
+      events: saved.events as unknown as EventMessage[],
+      queue: Promise.resolve(),
+      stopPolling: () => {},
+      polling: false,
+      written: text,
+    };
+    jobs.set(job.id, job);
+    const g = guests.get(job.guest);
+    const gone = { type: 'lost', reason: "the guest's QEMU ended while no agent was looking" } as const;
+    if (job.state.role === 'source') {
+      if (isEnded(job.state.phase)) return;
+      if (g === undefined) return feedSource(job, gone);
+      await feedSource(job, { type: 'restored', info: await queryMigrate(g) });
+      if (!isEnded(job.state.phase)) poll(job);
+      return;
+    }
+    if (g === undefined) return feedDestination(job, gone);
+    if (g.state === 'running') await feedDestination(job, { type: 'running' });
+    const { status } = await queryMigrate(g);
+    if (status !== undefined) await feedDestination(job, { type: 'status', status });
+  }
+
+  // ---- migrations ----
+
+  const logged = (job: Job) => (error: unknown) => log('warn', 'migration-step', { migration: job.id, error });
+  const jobOfGuest = (name: string): Job | undefined => {
+    // The latest: an ended job may wait for its `finish` while the guest is already on its next journey.
+    return [...jobs.values()].filter((j) => j.guest === name).at(-1);
+  };
+  const jobFile = (id: string) => join(runDir, 'migrations', `${id}.json`);
+
+  function save(job: Job): void {
+    // Figures change all the time and are asked for again after a restart: only the rest is worth a write.
+    const state = job.state.role === 'source' ? { ...job.state, progress: null, pace: null } : job.state;
+    const text = JSON.stringify({ id: job.id, guest: job.guest, state, events: job.events });
+    if (text === job.written) return;
+    job.written = text;
+    writeAtomically(jobFile(job.id), text);
+  }
+
+  function forget(job: Job): void {
+    job.stopPolling();
+    jobs.delete(job.id);
+    rmSync(jobFile(job.id), { force: true });
+  }
+
+  function newJob(id: string, guest: string, state: Job['state']): Job {
+    const job: Job = {
+      id,
+      guest,
+      state,
+      events: [],
+      queue: Promise.resolve(),
+      stopPolling: () => {},
+      polling: false,
+      written: '',
+    };
+    jobs.set(id, job);
+    save(job);
+    return job;
+  }
+
+  function tell(job: Job, message: EventMessage): void {
+    job.events.push(message);
+    log('info', 'migration-event', {
+      migration: job.id,
+      guest: job.guest,
+      event: message.event,
+      reason: message.reason,
+    });
+    if (!closed) report(message);
+  }
+
+  async function queryMigrate(g: Guest): Promise<MigrateInfo> {
+    return parseMigrateInfo(await g.qmp.execute('query-migrate', {}, SLOW_MS));
+  }
+
+  /**
+   * One step of the source's machine. Reports go out at once; actions are queued. The promise follows this event's own
+   * actions, so that a command can be answered with what became of it.
+   */
+  function feedSource(job: Job, event: SourceEvent): Promise<void> {
+    if (job.state.role !== 'source') return Promise.resolve();
+    const before = job.state;
+    const result = stepSource(before, event, clock.now());
+    if (result.refused !== undefined) {
+      return Promise.reject(new FairwayError(result.refused.code, result.refused.message, ['conflict']));
+    }
+    job.state = result.state;
+    return carryOut(job, result.actions, (action) => doSource(job, action));
+  }
+
+  function feedDestination(job: Job, event: DestinationEvent): Promise<void> {
+    if (job.state.role !== 'destination') return Promise.resolve();
+    const result = stepDestination(job.state, event);
+    job.state = result.state;
+    return carryOut(job, result.actions, (action) => doDestination(job, action));
+  }
+
+  function carryOut<A extends SourceAction | DestinationAction>(
+    job: Job,
+    actions: readonly A[],
+    act: (action: A) => Promise<void>,
+  ): Promise<void> {
+    for (const a of actions) {
+      if (a.do === 'event') tell(job, a.message);
+      else if (a.do === 'progress' && !closed) report({ type: 'progress', migration: job.id, progress: a.progress });
+    }
+    if (jobs.get(job.id) === job) save(job);
+    if (job.state.role === 'source' && isEnded(job.state.phase)) {
+      job.stopPolling();
+      const g = guests.get(job.guest);
+      if (g !== undefined && job.state.phase === 'completed') setGuestState(g, 'stopped');
+    }
+    const todo = actions.filter((a) => a.do !== 'event' && a.do !== 'progress');
+    if (todo.length === 0) return Promise.resolve();
+    const mine = job.queue.then(async () => {
+      for (const action of todo) await act(action);
+    });
+    job.queue = mine.catch(() => undefined);
+    return mine;
+  }
+
+  function guestOf(job: Job): Guest {
+    const g = guests.get(job.guest);
+    if (g === undefined)
+      throw new FairwayError('guest-gone', `guest ${job.guest} has no machine on ${config.host}`, ['notFound']);
+    return g;
+  }
+
+  /** Feeding from inside an action must not wait for the queue that the action itself is in. */
+  const follow = (job: Job, event: SourceEvent): void => {
+    feedSource(job, event).catch(logged(job));
+  };
+
+  async function doSource(job: Job, action: SourceAction): Promise<void> {
+    const answer = async (to: Extract<SourceEvent, { type: 'reply' }>['to'], work: () => Promise<unknown>) => {
+      const starting = !['startPostcopy', 'continue', 'cancel'].includes(to) && isStarting(job);
+      try {
+        await work();
+      } catch (error) {
+        follow(job, { type: 'reply', to, error: messageOf(error) });
+        if (!starting) throw error;
+        return;
+      }
+      follow(job, { type: 'reply', to });
+    };
+    const { qmp } = guestOf(job);
+    switch (action.do) {
+      case 'setCapabilities':
+        return answer('capabilities', () => setCapabilities(qmp, action.capabilities));
+      case 'setParameters':
+        return answer('parameters', () => qmp.execute('migrate-set-parameters', action.parameters, SLOW_MS));
+      case 'migrate': {
+        const { address, port } = action;
+        const host = isIP(address) === 6 ? `[${address}]` : address;
+        await answer('migrate', () => qmp.execute('migrate', { uri: `tcp:${host}:${port}` }, SLOW_MS));
+        poll(job);
+        findStream(job, address, port).catch(logged(job));
+        return;
+      }
+      case 'startPostcopy':
+        return answer('startPostcopy', () => qmp.execute('migrate-start-postcopy', {}, SLOW_MS));
+      case 'continue':
+        return answer('continue', () => qmp.execute('migrate-continue', { state: 'pre-switchover' }, SLOW_MS));
+      case 'cancel':
+        return answer('cancel', () => qmp.execute('migrate_cancel', {}, SLOW_MS));
+      case 'query':
+        follow(job, { type: 'status', info: await queryMigrate(guestOf(job)) });
+        return;
+      default:
+        return;
+    }
+  }
+
+  function isStarting(job: Job): boolean {
+    return job.state.phase === 'capabilities' || job.state.phase === 'parameters' || job.state.phase === 'starting';
+  }
+
+  async function doDestination(job: Job, action: DestinationAction): Promise<void> {
+    const answer = async (to: Extract<DestinationEvent, { type: 'reply' }>['to'], work: () => Promise<unknown>) => {
+      const error = await work().then(() => undefined, messageOf);
+      feedDestination(job, { type: 'reply', to, ...(error === undefined ? {} : { error }) }).catch(logged(job));
+    };
+    const { qmp } = guestOf(job);
+    switch (action.do) {
+      case 'setCapabilities':
+        return answer('capabilities', () => setCapabilities(qmp, action.capabilities));
+      case 'setParameters':
+        return answer('parameters', () => qmp.execute('migrate-set-parameters', action.parameters));
+      case 'incoming': {
+        const host = isIP(action.address) === 6 ? `[${action.address}]` : action.address;
+        return answer('incoming', () => qmp.execute('migrate-incoming', { uri: `tcp:${host}:${action.port}` }));
+      }
+      default:
+        return;
+    }
+  }
+
+  function setCapabilities(qmp: QmpClient, wanted: Record<string, boolean>): Promise<unknown> {
+    const capabilities = Object.entries(wanted).map(([capability, state]) => ({ capability, state }));
+    return qmp.execute('migrate-set-capabilities', { capabilities });
+  }
+
+  function poll(job: Job): void {
+    job.stopPolling();
+    if (closed || (job.state.role === 'source' && isEnded(job.state.phase))) return;
+    job.stopPolling = clock.every(periodMs, () => {
+      const g = guests.get(job.guest);
+      if (g === undefined || job.polling) return;
+      job.polling = true;
+      queryMigrate(g)
+        .then((i) => feedSource(job, { type: 'status', info: i }))
+        .catch(logged(job))
+        .finally(() => {
+          job.polling = false;
+        });
+    });
+  }
+
+  /** Looks the copy's connection up in the kernel's table until it is there, for two seconds at most. */
+  async function findStream(job: Job, address: string, port: number): Promise<void> {
+    const technique = job.state.role === 'source' ? job.state.command.technique : 'pre-copy';
+    for (let tries = 0; tries < 80 && !closed; tries++) {
+      if (job.state.role === 'source' && isEnded(job.state.phase)) return;
+      const pid = processOf(runDir, job.guest);
+      if (pid === undefined) return;
+      const tables = await Promise.all(
+        ['tcp', 'tcp6'].map((t) => readFile(`/proc/${pid}/net/${t}`, 'utf8').catch(() => '')),
+      );
+      const found = tables
+        .flatMap(parseProcNetTcp)
+        .find((c) => c.remotePort === port && (isIP(address) !== 4 || c.remoteIp === address));
+      if (found !== undefined) {
+        // Post-copy opens a second connection for urgent pages: "any" source port means both.
+        const sourcePort = technique === 'pre-copy' ? found.localPort : 0;
+        return follow(job, {
+          type: 'stream',
+          stream: { sourceIp: found.localIp, destinationIp: found.remoteIp, sourcePort, destinationPort: port },
+        });
+      }
+      await new Promise<void>((resolve) => clock.after(25, resolve));
+    }
+    if (config.migrationIp === undefined) return;
+    const stream: Stream = {
+      sourceIp: config.migrationIp,
+      destinationIp: address,
+      sourcePort: 0,
+      destinationPort: port,
+    };
+    follow(job, { type: 'stream', stream });
+  }
+
+  /** Resolves when the job's machine has left its opening steps, i.e. when nothing is queued and nothing follows. */
+  async function settled(job: Job): Promise<void> {
+    let seen: Promise<void> | undefined;
+    while (seen !== job.queue) {
+      seen = job.queue;
+      await seen;
+    }
+  }
+
+  /** Ports of the configured range that nothing listens on and that no other destination of ours was given. */
+  async function freePorts(address: string): Promise<number[]> {
+    const [from, to] = config.incomingPorts;
+    const ours = new Set([...jobs.values()].map((j) => (j.state.role === 'destination' ? j.state.port : 0)));
+    const free: number[] = [];
+    for (let port = from; port <= to && free.length < 8; port++) {
+      if (!ours.has(port) && (await canListen(address, port))) free.push(port);
+    }
+    return free;
+  }
+
+  function sourceJob(id: string): Job {
+    const job = jobs.get(id);
+    if (job === undefined || job.state.role !== 'source') {
+      throw new FairwayError('migration-unknown', `${config.host} is not the source of migration ${id}`, ['notFound']);
+    }
+    return job;
+  }
+
+  function prepared(job: Job): PreparedDestination {
+    const { state } = job;
+    if (state.role !== 'destination' || state.phase === 'failed') {
+      const reason = state.role === 'destination' ? (state.reason ?? 'unknown') : 'it is the source here';
+      throw new FairwayError('prepare-failed', `migration ${job.id} cannot be prepared: ${reason}`);
+    }
+    const record = guests.get(job.guest)?.record;
+    return { address: state.address, port: state.port, portName: record === undefined ? '' : portName(record) };
+  }
+
+  return {
+    kind: 'qmp',
+    techniques: TECHNIQUES as readonly Technique[],
+
+    async open(listener) {
+      report = listener;
+      mkdirSync(join(runDir, 'migrations'), { recursive: true, mode: 0o700 });
+      await adopt();
+      for (const spec of config.guests) {
+        if (guests.has(spec.name) || readRecord(runDir, spec.name)?.departed) continue;
+        await addGuest(spec, false);
+      }
+    },
+
+    async launch(spec) {
+      const here = guests.get(spec.name);
+      if (here !== undefined && here.state === 'running' && JSON.stringify(here.record.spec) === JSON.stringify(spec)) {
+        return info(here);
+      }
+      return info(await addGuest(spec, false));
+    },
+
+    guests: listGuests,
+
+    migrations(): OngoingMigration[] {
+      return [...jobs.values()].map((j) => {
+        const progress: CopyProgress | null = j.state.role === 'source' ? j.state.progress : null;
+        return {
+          migration: j.id,
+          guest: j.guest,
+          role: j.state.role,
+          ...(progress === null ? {} : { progress }),
+        };
+      });
+    },
+
+    pastEvents: () => [...jobs.values()].flatMap((j) => j.events),
+
+    setProgressPeriod(ms) {
+      if (ms === periodMs) return;
+      periodMs = ms;
+      for (const job of jobs.values()) if (job.state.role === 'source' && !isStarting(job)) poll(job);
+    },
+
+    async prepare(command) {
+      const known = jobs.get(command.migration);
+      if (known !== undefined) {
+        await making.get(command.guest.name);
+        await settled(known);
+        return prepared(known);
+      }
+      const address = config.migrationIp ?? '127.0.0.1';
+      if (guests.has(command.guest.name) || making.has(command.guest.name)) {
+        const text = `guest ${command.guest.name} already has a machine on ${config.host}: finish or abandon its last migration`;
+        throw new FairwayError('guest-exists', text, ['conflict']);
+      }
+      const ports = await freePorts(address);
+      const first = prepareDestination(command, address, ports);
+      const job = newJob(command.migration, command.guest.name, first.state);
+      try {
+        await addGuest(command.guest, true);
+        await carryOut(job, first.actions, (action) => doDestination(job, action));
+        await settled(job);
+        return prepared(job);
+      } catch (error) {
+        await removeGuest(job.guest, false).catch((e: unknown) => log('error', 'guest-clean-up', { error: e }));
+        forget(job);
+        throw error;
+      }
+    },
+
+    async start(command) {
+      const known = jobs.get(command.migration);
+      if (known === undefined) {
+        const g = guests.get(command.guest);
+        if (g === undefined || g.state !== 'running') {
+          const text = `guest ${command.guest} does not run on ${config.host}${g === undefined ? '' : ` (it is ${g.state})`}`;
+          throw new FairwayError('guest-not-running', text, ['notFound']);
+        }
+        for (const other of [...jobs.values()].filter((j) => j.guest === command.guest)) {
+          if (other.state.role === 'source' && !isEnded(other.state.phase)) {
+            const text = `guest ${command.guest} is already being copied by migration ${other.id}`;
+            throw new FairwayError('guest-busy', text, ['conflict']);
+          }
+          // It runs here, so what brought it or failed to take it away is over.
+          forget(other);
+        }
+      }
+      const first = startSource(command, clock.now());
+      const job = known ?? newJob(command.migration, command.guest, first.state);
+      if (known === undefined) await carryOut(job, first.actions, (action) => doSource(job, action));
+      await settled(job);
+      if (job.state.role === 'source' && job.state.phase === 'failed') {
+        const reason = job.events.at(-1)?.reason ?? 'no reason given';
+        throw new FairwayError('start-failed', `migration ${job.id} did not start: ${reason}`);
+      }
+    },
+
+    async setBandwidth(command) {
+      await feedSource(sourceJob(command.migration), {
+        type: 'setBandwidth',
+        bandwidthBps: command.bandwidthBps,
+        ...(command.switchoverBps === undefined ? {} : { switchoverBps: command.switchoverBps }),
+      });
+    },
+    async switchToPostcopy(migration) {
+      await feedSource(sourceJob(migration), { type: 'switchToPostcopy' });
+    },
+    async continueSwitchover(migration) {
+      await feedSource(sourceJob(migration), { type: 'continueSwitchover' });
+    },
+    async cancel(migration) {
+      await feedSource(sourceJob(migration), { type: 'cancel' });
+    },
+
+    async finish(migration) {
+      const job = jobs.get(migration);
+      if (job === undefined) return;
+      const { state } = job;
+      if (state.role === 'source') {
+        if (!isEnded(state.phase)) {
+          throw new FairwayError('migration-running', `migration ${migration} is still ${state.phase}`, ['conflict']);
+        }
+        if (state.phase === 'completed') await removeGuest(job.guest, true);
+      } else if (!state.guestRan) {
+        throw new FairwayError('guest-not-arrived', `the guest of migration ${migration} has not run here yet`, [
+          'conflict',
+        ]);
+      }
+      forget(job);
+    },
+
+    async abandon(migration) {
+      const job = jobs.get(migration);
+      if (job === undefined) return;
+      if (job.state.role === 'source' || job.state.guestRan) {
+        const why = job.state.role === 'source' ? 'this is the source' : 'the guest has run here';
+        throw new FairwayError('not-abandonable', `migration ${migration} cannot be abandoned: ${why}`, ['conflict']);
+      }
+      await removeGuest(job.guest, false);
+      forget(job);
+    },
+
+    async measureDirtyRate(guest, seconds) {
+      const g = guests.get(guest);
+      if (g === undefined) throw new FairwayError('guest-unknown', `no guest ${guest} on ${config.host}`, ['notFound']);
+      await g.qmp.execute('calc-dirty-rate', {
+        'calc-time': Math.round(seconds * 1000),
+        'calc-time-unit': 'millisecond',
+        mode: 'page-sampling',
+        // Pages looked at per GiB: the most QEMU takes, since a small guest gets few samples.
+        'sample-pages': 16384,
+      });
+      const answer = z.object({ status: z.string(), 'dirty-rate': z.number().optional() });
+      for (let tries = 0; tries < 200; tries++) {
+        await new Promise<void>((resolve) => clock.after(tries === 0 ? seconds * 1000 : 50, resolve));
+        const measured = answer.parse(await g.qmp.execute('query-dirty-rate'));
+        const mibPerS = measured['dirty-rate'];
+        if (measured.status === 'measured' && mibPerS !== undefined && mibPerS >= 0) {
+          // QEMU rounds down to whole MiB/s: the middle of what it may have been is the better estimate.
+          return { dirtyBytesPerS: mibPerS === 0 ? 0 : (mibPerS + 0.5) * 1024 * 1024 };
+        }
+      }
+      throw new FairwayError('dirty-rate', `QEMU did not finish measuring guest ${guest}`, ['retryable']);
+    },
+
+    async close({ stopGuests }) {
+      closed = true;
+      for (const job of jobs.values()) job.stopPolling();
+      await Promise.allSettled(making.values());
+      if (stopGuests) {
+        for (const job of [...jobs.values()]) forget(job);
+        await Promise.all([...guests.keys()].map((name) => removeGuest(name, false)));
+      }
+      for (const g of guests.values()) {
+        g.ending = true;
+        g.qmp.close();
+      }
+    },
+  };
+}
+
+function canListen(address: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve(true)));
+  });
+}
