@@ -83,24 +83,63 @@ export function fail(r: Reader, p: number, what: string, type: number, code: num
   throw new OfDecodeError(what, { version: r.version, type: r.type, offset: p - r.base, ofError: { type, code } });
 }
 
-const utf8 = new TextDecoder('utf-8');
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
-/** Fixed-width string: trailing NULs are padding, as in Ryu. */
+/** Length of the valid UTF-8 sequence at `i`, 0 when there is none. */
+function sequence(b: Uint8Array, i: number, end: number): number {
+  const c = b[i] as number;
+  if (c < 0x80) return 1;
+  const n = c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+  if (n === 0 || i + n > end) return 0;
+  for (let k = 1; k < n; k++) if (((b[i + k] as number) & 0xc0) !== 0x80) return 0;
+  const d = b[i + 1] as number;
+  // overlong forms, surrogates, beyond U+10FFFF
+  if ((c === 0xe0 && d < 0xa0) || (c === 0xed && d > 0x9f) || (c === 0xf0 && d < 0x90) || (c === 0xf4 && d > 0x8f)) return 0;
+  return n;
+}
+
+/**
+ * Fixed-width string: trailing NULs are padding, as in Ryu. Bytes that are not UTF-8 become lone surrogates U+DC80 to
+ * U+DCFF (Python calls it surrogateescape), which `writeString` turns back, so that no name loses bytes.
+ */
 export function readString(r: Reader, p: number, size: number): string {
-  let end = p + size - r.base;
-  const from = p - r.base;
   const b = r.b;
+  const from = p - r.base;
+  let end = from + size;
   while (end > from && b[end - 1] === 0) end--;
-  return utf8.decode(b.subarray(from, end));
+  let ascii = true;
+  for (let i = from; i < end && ascii; i++) ascii = (b[i] as number) < 0x80;
+  if (ascii) return b.toString('latin1', from, end);
+  let out = '';
+  let start = from;
+  for (let i = from; i < end; ) {
+    const n = sequence(b, i, end);
+    if (n === 0) {
+      out += utf8.decode(b.subarray(start, i)) + String.fromCharCode(0xdc00 + (b[i] as number));
+      start = ++i;
+    } else {
+      i += n;
+    }
+  }
+  return out + utf8.decode(b.subarray(start, end));
+}
+
+const ESCAPED = /([\udc80-\udcff])/u;
+
+function bytesOf(v: string): Buffer {
+  if (!ESCAPED.test(v)) return Buffer.from(v);
+  // Splitting at a group keeps the escaped bytes as the odd parts.
+  const parts = v.split(ESCAPED);
+  return Buffer.concat(parts.map((s, i) => (i % 2 === 0 ? Buffer.from(s) : Buffer.from([s.charCodeAt(0) - 0xdc00]))));
 }
 
 /** Writes a NUL-padded string of `size` bytes at `p` (room was made by the caller). */
 export function writeString(w: Writer, p: number, size: number, v: unknown, cls: string, field: string): void {
   if (typeof v !== 'string') throw new OfEncodeError(cls, field, `not a string: ${describe(v)}`);
-  const n = Buffer.byteLength(v);
-  if (n > size) throw new OfEncodeError(cls, field, `${n} bytes do not fit in ${size}`);
-  w.b.write(v, p, size);
-  w.b.fill(0, p + n, p + size);
+  const b = bytesOf(v);
+  if (b.length > size) throw new OfEncodeError(cls, field, `${b.length} bytes do not fit in ${size}`);
+  w.b.set(b, p);
+  w.b.fill(0, p + b.length, p + size);
 }
 
 export function describe(v: unknown): string {
