@@ -66,7 +66,8 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
       'fairway controller --set openflow.host=0.0.0.0 --set policy.store=redis',
     ]),
   )
-    .option('--json', 'print the addresses in use as one JSON object once it listens')
+    .option('--json', 'print the ports in use as one JSON object once it listens')
+    .option('--remove-flows', 'at the end take everything of ours out of the connected switches')
     .action(does(async () => (await import('./commands/serve.ts')).controller));
 
   configured(

@@ -39,7 +39,11 @@ function partAt(policy: unknown, path: string): unknown {
 }
 
 export async function set(terminal: Terminal, o: Options, assignments: string[]): Promise<undefined> {
-  const patch: PolicyPatch = Object.fromEntries(assignments.map(splitAssignment));
+  const patch: PolicyPatch = {};
+  for (const text of assignments) {
+    const [path, value] = splitAssignment(text);
+    patch[path] = value === 'null' ? null : value; // Numbers and lists travel as text, as from Redis.
+  }
   const view = await connect(terminal, o).patchPolicy(patch);
   terminal.out(o.json ? `${JSON.stringify(view)}\n` : `accepted: policy revision ${view.status.revision}\n`);
 }

@@ -11,7 +11,10 @@ interface ServeOptions {
   logLevel: LogLevel;
 }
 
-export async function controller(terminal: Terminal, o: ServeOptions & { json?: true }): Promise<undefined> {
+export async function controller(
+  terminal: Terminal,
+  o: ServeOptions & { json?: true; removeFlows?: true },
+): Promise<undefined> {
   const log = createLog(o.logLevel, terminal.err);
   const config = accept(loadControllerConfig({ file: o.config, env: terminal.env, set: o.set }), log);
   const { loadToken } = await import('../../controller/io/token.ts');
@@ -27,7 +30,7 @@ export async function controller(terminal: Terminal, o: ServeOptions & { json?: 
   );
   await untilStopped(terminal.signal);
   log('info', 'controller.stopping');
-  await running.close();
+  await running.close({ removeFlows: o.removeFlows === true });
 }
 
 export async function agent(terminal: Terminal, o: ServeOptions): Promise<undefined> {
