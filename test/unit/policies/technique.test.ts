@@ -1,0 +1,200 @@
+/** Step 2: every cell of paper 002's table, what happens beside the table, and the cost model under it. */
+import { type Direction, FairwayError, type Priority, TECHNIQUES, type Technique } from '../../../contracts/common.ts';
+import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
+import {
+  applyPolicyPatch,
+  chooseTechnique,
+  compilePolicy,
+  type GuestModel,
+  predictCopy,
+  type TechniqueQuestion,
+} from '../../../policies/index.ts';
+
+const policy = compilePolicy(DEFAULT_POLICY);
+const MiB = 2 ** 20;
+/** 256 MiB, 500 pages/s in 64 MiB: 16 Mbit/s of dirtying. */
+const calm: GuestModel = { memoryBytes: 256 * MiB, dirtyBytesPerS: 500 * 4096, workingSetBytes: 64 * MiB };
+/** The same with 5,000 pages/s: 164 Mbit/s. */
+const busy: GuestModel = { ...calm, dirtyBytesPerS: 5000 * 4096 };
+
+const question = (change: Partial<TechniqueQuestion>): TechniqueQuestion => ({
+  priority: 'medium',
+  source: 'out',
+  destination: 'in',
+  guest: 'in',
+  model: calm,
+  sliceBps: 100e6,
+  supported: TECHNIQUES,
+  ...change,
+});
+const rules = (d: { reasons: { rule: string }[] }) => d.reasons.map((r) => r.rule);
+
+describe('the table (paper 002, step 2)', () => {
+  test.each<[Direction, Direction, Direction, Technique, Technique, Technique]>([
+    // source, destination, guest → high, medium, low
+    ['in', 'in', 'in', 'hybrid', 'hybrid', 'hybrid'],
+    ['in', 'in', 'out', 'post-copy', 'post-copy', 'post-copy'],
+    ['out', 'out', 'in', 'post-copy', 'post-copy', 'post-copy'],
+    ['out', 'out', 'out', 'post-copy', 'post-copy', 'post-copy'],
+    ['in', 'out', 'in', 'post-copy', 'post-copy', 'post-copy'],
+    ['in', 'out', 'out', 'post-copy', 'post-copy', 'post-copy'],
+    ['out', 'in', 'in', 'hybrid', 'hybrid', 'pre-copy'],
+    ['out', 'in', 'out', 'post-copy', 'post-copy', 'post-copy'],
+  ])('source %s, destination %s, guest %s: high %s, medium %s, low %s', (source, destination, guest, ...expected) => {
+    const chosen = (['high', 'medium', 'low'] as const).map((priority) =>
+      chooseTechnique(question({ source, destination, guest, priority }), policy),
+    );
+    expect(chosen.map((c) => c.value)).toEqual(expected);
+    for (const c of chosen) {
+      expect(rules(c)).toEqual(['technique.table']);
+      expect(c.reasons[0]?.inputs).toMatchObject({ source, destination, guest });
+    }
+  });
+
+  test('is policy: an edited cell is obeyed', () => {
+    const edited = compilePolicy(
+      applyPolicyPatch(DEFAULT_POLICY, { 'technique.table.out-in.guestIn.high': 'post-copy' }),
+    );
+    expect(chooseTechnique(question({ priority: 'high' }), edited).value).toBe('post-copy');
+  });
+});
+
+describe('a guest that dirties faster than its slice', () => {
+  const low = question({ priority: 'low', model: busy });
+  test('is not left on plain pre-copy: hybrid', () => {
+    const c = chooseTechnique(low, policy);
+    expect(c.value).toBe('hybrid');
+    expect(rules(c)).toEqual(['technique.table', 'technique.notConverging']);
+    expect(c.reasons[1]?.inputs).toEqual({ dirtyBps: 5000 * 4096 * 8, sliceBps: 100e6, convergenceRatio: 0.8 });
+  });
+  test('post-copy where hybrid cannot be done', () => {
+    expect(chooseTechnique({ ...low, supported: ['pre-copy', 'post-copy'] }, policy).value).toBe('post-copy');
+  });
+  test('nothing at all where only pre-copy can be done', () => {
+    const attempt = () => chooseTechnique({ ...low, supported: ['pre-copy'] }, policy);
+    expect(attempt).toThrow(FairwayError);
+    expect(attempt).toThrow(/hybrid or post-copy/);
+  });
+  test.each([
+    ['at the ratio', 0.8, 'pre-copy'],
+    ['above the ratio', 0.8001, 'hybrid'],
+  ])('is one whose dirty rate is %s of the slice', (_, ratio, technique) => {
+    const model = { ...calm, dirtyBytesPerS: (100e6 * ratio) / 8 };
+    expect(chooseTechnique(question({ priority: 'low', model }), policy).value).toBe(technique);
+  });
+  test('is none, however fast, when all it dirties fits into the downtime', () => {
+    const model = { ...busy, workingSetBytes: (100e6 / 8) * 0.29 };
+    expect(chooseTechnique(question({ priority: 'low', model }), policy).value).toBe('pre-copy');
+  });
+  test('is one when its working set is not known', () => {
+    const model = { ...busy, workingSetBytes: 0 };
+    expect(chooseTechnique(question({ priority: 'low', model }), policy).value).toBe('hybrid');
+  });
+  test('is one in a slice of nothing', () => {
+    expect(chooseTechnique(question({ priority: 'low', sliceBps: 0 }), policy).value).toBe('hybrid');
+  });
+});
+
+describe('mixed and idle traffic: the least predicted cost', () => {
+  test.each<[Partial<TechniqueQuestion>]>([
+    [{ source: 'mixed' }],
+    [{ destination: 'idle' }],
+    [{ guest: 'mixed' }],
+    [{ source: 'idle', destination: 'idle', guest: 'idle' }],
+  ])('%j', (change) => {
+    const c = chooseTechnique(question(change), policy);
+    expect(rules(c)).toEqual(['technique.leastCost']);
+    expect(Object.keys(c.reasons[0]?.inputs ?? {})).toEqual(
+      expect.arrayContaining(['cost pre-copy ms', 'cost post-copy ms', 'cost hybrid ms']),
+    );
+  });
+
+  test.each<[string, Priority, GuestModel, Technique]>([
+    ['a guest that writes nothing', 'low', { ...calm, dirtyBytesPerS: 0 }, 'pre-copy'],
+    ['a calm guest', 'low', calm, 'pre-copy'],
+    ['a guest with a small working set that it dirties fast', 'low', busy, 'hybrid'],
+    ['one that dirties all of its memory fast', 'high', { ...busy, workingSetBytes: 256 * MiB }, 'post-copy'],
+  ])('%s, %s priority', (_, priority, model, technique) => {
+    expect(chooseTechnique(question({ guest: 'mixed', priority, model }), policy).value).toBe(technique);
+  });
+
+  test('only among what policy and hosts allow', () => {
+    const edited = compilePolicy(
+      applyPolicyPatch(DEFAULT_POLICY, {
+        'technique.allowed': '["post-copy", "hybrid"]',
+        'technique.table.out-in.guestIn.low': 'hybrid',
+      }),
+    );
+    const idle = question({ guest: 'idle', model: { ...calm, dirtyBytesPerS: 0 } });
+    expect(chooseTechnique(idle, edited).value).toBe('hybrid');
+    expect(chooseTechnique({ ...idle, supported: ['pre-copy', 'post-copy'] }, edited).value).toBe('post-copy');
+    expect(() => chooseTechnique({ ...idle, supported: ['pre-copy'] }, edited)).toThrow(
+      /NO_TECHNIQUE|nothing that policy/,
+    );
+  });
+});
+
+test("the table's entry that the hosts cannot do gives way to what costs least", () => {
+  const c = chooseTechnique(question({ supported: ['pre-copy'] }), policy);
+  expect(c.value).toBe('pre-copy');
+  expect(rules(c)).toEqual(['technique.unsupported']);
+});
+
+describe('what an operator asks for', () => {
+  test('goes before the table, and the reason says so', () => {
+    const c = chooseTechnique(question({ requested: 'post-copy' }), policy);
+    expect(c.value).toBe('post-copy');
+    expect(rules(c)).toEqual(['technique.requested']);
+  });
+  test('goes before convergence, with a warning', () => {
+    const c = chooseTechnique(question({ requested: 'pre-copy', model: busy }), policy);
+    expect(c.value).toBe('pre-copy');
+    expect(rules(c)).toEqual(['technique.requested', 'technique.notConverging']);
+    expect(c.predicted.converges).toBe(false);
+  });
+  test('is refused when the hosts cannot do it', () => {
+    const attempt = () => chooseTechnique(question({ requested: 'hybrid', supported: ['pre-copy'] }), policy);
+    expect(attempt).toThrow(/together can do pre-copy/);
+    expect(() => chooseTechnique(question({ requested: 'hybrid', supported: [] }), policy)).toThrow(
+      /nothing in common/,
+    );
+  });
+});
+
+describe('predicted cost of a copy', () => {
+  // 100 MB at 80 Mbit/s = 10 MB/s; 2 MB/s dirtied in at most 10 MB; downtime limit 300 ms = 3 MB.
+  const model: GuestModel = { memoryBytes: 100e6, dirtyBytesPerS: 2e6, workingSetBytes: 10e6 };
+
+  test('pre-copy: passes with a capped working set until the rest fits into the downtime limit', () => {
+    // 100 MB in 10 s; 10 MB (capped, not 20) in 1 s; 2 MB fit: sent while the guest is stopped.
+    const p = predictCopy('pre-copy', model, 80e6, policy);
+    expect(p).toEqual({ totalMs: 11_240, downtimeMs: 240, degradedMs: 0, bytes: 112e6, converges: true });
+  });
+  test('post-copy: every page once, after the switch-over', () => {
+    const p = predictCopy('post-copy', model, 80e6, policy);
+    expect(p).toEqual({ totalMs: 10_040, downtimeMs: 40, degradedMs: 10_000, bytes: 100e6, converges: true });
+  });
+  test('hybrid: the passes of the policy, then what is dirty', () => {
+    const p = predictCopy('hybrid', model, 80e6, policy);
+    expect(p).toEqual({ totalMs: 11_240, downtimeMs: 40, degradedMs: 200, bytes: 112e6, converges: true });
+    const one = compilePolicy(applyPolicyPatch(DEFAULT_POLICY, { 'technique.hybridPasses': 1 }));
+    expect(predictCopy('hybrid', model, 80e6, one)).toMatchObject({ bytes: 110e6, degradedMs: 1000 });
+  });
+  test('a guest that writes nothing is sent once by any technique', () => {
+    for (const t of TECHNIQUES) expect(predictCopy(t, { ...model, dirtyBytesPerS: 0 }, 80e6, policy).bytes).toBe(100e6);
+  });
+  test('pre-copy that does not converge is finite and says so', () => {
+    const p = predictCopy('pre-copy', { ...model, dirtyBytesPerS: 20e6 }, 80e6, policy);
+    expect(p.converges).toBe(false);
+    // 100 MB, 29 more passes of 10 MB, and the last 10 MB by force.
+    expect(p.bytes).toBe(400e6);
+    expect(p.downtimeMs).toBe(1040);
+  });
+  test('a working set larger than the memory is the memory', () => {
+    const p = predictCopy('hybrid', { memoryBytes: 10e6, dirtyBytesPerS: 1e9, workingSetBytes: 1e12 }, 80e6, policy);
+    expect(p.bytes).toBe(30e6);
+  });
+  test('nothing is ever copied at a rate of 0', () => {
+    for (const t of TECHNIQUES) expect(predictCopy(t, model, 0, policy).totalMs).toBe(Number.POSITIVE_INFINITY);
+  });
+});
