@@ -98,7 +98,13 @@ export class Topology {
   #byName: ReadonlyMap<string, Location> | undefined;
   #byIp: ReadonlyMap<string, Location> | undefined;
 
-  static readonly empty = new Topology(new Map(), new Map(), new Map());
+  static #empty: Topology | undefined;
+
+  /** The network before anything is known of it. (Made on demand: TypeScript 7.0 miscompiles a static field that constructs its own class when the class has private methods.) */
+  static get empty(): Topology {
+    Topology.#empty ??= new Topology(new Map(), new Map(), new Map());
+    return Topology.#empty;
+  }
 
   private constructor(
     switches: ReadonlyMap<string, SwitchNode>,

@@ -44,14 +44,15 @@ export class Turn {
     return next;
   }
 
-  /** Records why, in the job (unless it says the same as its last word on that rule) and in the stream of decisions. */
+  /** Records why, in the stream of decisions and in the job. Re-adjustments are kept in the job's `sliceSteps` instead. */
   decide(kind: Decision['kind'], migration: string | null, reasons: readonly Reason[]): void {
     if (reasons.length === 0) return;
     const fresh = reasons.map((reason) => ({ atMs: this.nowMs, migration, kind, reason }));
     this.newDecisions.push(...fresh);
     this.set({ decisions: [...this.state.decisions, ...fresh].slice(-KEPT_DECISIONS) });
     const job = migration === null ? undefined : this.job(migration);
-    if (job && kind !== 'reservation') this.setJob(job.id, { reasons: [...job.reasons, ...reasons] });
+    if (job && (kind !== 'reservation' || job.sliceSteps.length <= 1))
+      this.setJob(job.id, { reasons: [...job.reasons, ...reasons] });
   }
 
   command(host: string, migration: string, command: AgentCommand): void {

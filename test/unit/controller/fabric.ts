@@ -1,0 +1,275 @@
+/**
+ * A network in memory for tests of `controller/core`: switches that interpret the core's writes with the pipeline of
+ * `sim/switch`, cables between them, and agents that answer as told. Ask it where a packet comes out, not what was sent.
+ */
+import type { AgentCommand, AgentHello, GuestInfo } from '../../../contracts/agent.ts';
+import { DEFAULT_POLICY, type PolicyDocument } from '../../../contracts/policy.ts';
+import type { Effect, Event, PortQos } from '../../../controller/core/events.ts';
+import { flow } from '../../../controller/core/flows.ts';
+import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
+import { step } from '../../../controller/core/step.ts';
+import { compilePolicy } from '../../../policies/index.ts';
+import { buildFrame, type Packet, parseFrame } from '../../../sim/packet.ts';
+import { FlowTables } from '../../../sim/switch/pipeline.ts';
+
+export const LOCAL = 0xfffffffe;
+const MBIT = 1e6;
+
+interface FakeSwitch {
+  tables: FlowTables;
+  ports: Map<number, string>;
+  connected: boolean;
+  /** Cumulative bytes by port, and of slices by port. */
+  tx: Map<number, number>;
+  rx: Map<number, number>;
+  sliced: Map<number, number>;
+}
+
+export interface FabricOptions {
+  forwarding?: 'managed' | 'normal';
+  queues?: boolean;
+  policy?: PolicyDocument;
+  capacityBps?: number;
+}
+
+export class Fabric {
+  state: ControllerState;
+  nowMs = 1_000_000;
+  readonly switches = new Map<string, FakeSwitch>();
+  readonly cables = new Map<string, { dpid: string; port: number }>();
+  readonly commands: { host: string; migration: string; command: AgentCommand }[] = [];
+  readonly effects: Effect[] = [];
+  readonly qos = new Map<string, PortQos | null>();
+  /** Writes are held back while true, so that a test can look at what waits for them. */
+  holdWrites = false;
+  readonly held: Extract<Effect, { kind: 'write' }>[] = [];
+  answer: (host: string, c: AgentCommand) => { value?: unknown; error?: string } | undefined = () => undefined;
+
+  constructor(o: FabricOptions = {}) {
+    const settings: Settings = {
+      version: 'test',
+      forwarding: o.forwarding ?? 'managed',
+      capacityOf: () => o.capacityBps ?? 200 * MBIT,
+      defaultCapacityBps: 1e9,
+      nameOf: () => undefined,
+      hasQueues: () => o.queues ?? true,
+      policyStore: 'memory',
+    };
+    const status = { state: 'accepted' as const, revision: 1, reason: '', atMs: 0 };
+    this.state = initialState(settings, compilePolicy(o.policy ?? DEFAULT_POLICY), status, this.nowMs);
+  }
+
+  send(event: Event): void {
+    const result = step(this.state, event, this.nowMs);
+    this.state = result.state;
+    this.effects.push(...result.effects);
+    for (const e of result.effects) this.#carryOut(e);
+  }
+
+  #carryOut(e: Effect): void {
+    if (e.kind === 'write') {
+      if (this.holdWrites) this.held.push(e);
+      else this.write(e);
+    } else if (e.kind === 'packetOut') {
+      const packet = parseFrame(e.frame);
+      if (packet) this.#cross(e.dpid, e.portNo, packet, []);
+    } else if (e.kind === 'qos') {
+      this.qos.set(e.link, e.qos);
+      this.send({ kind: 'qosDone', link: e.link, serial: e.serial, enforcement: 'queue', note: '' });
+    } else if (e.kind === 'command') {
+      this.commands.push({ host: e.host, migration: e.migration, command: e.command });
+      const a = this.answer(e.host, e.command);
+      const done = { kind: 'commandDone' as const, migration: e.migration, step: e.command.do };
+      if (a?.error !== undefined) this.send({ ...done, ok: false, error: a.error });
+      else if (a) this.send({ ...done, ok: true, value: a.value });
+    }
+  }
+
+  write(e: Extract<Effect, { kind: 'write' }>): void {
+    const s = this.switches.get(e.dpid);
+    if (!s?.connected) {
+      this.send({ kind: 'written', dpid: e.dpid, batch: e.batch, outcome: 'unknown', errors: [] });
+      return;
+    }
+    const errors: string[] = [];
+    for (const m of e.messages) {
+      if (m.cls === 'OFPFlowMod' || m.cls === 'OFPMeterMod')
+        errors.push(...s.tables.apply(m, this.nowMs).map((x) => `${x.type}/${x.code}`));
+    }
+    this.send({
+      kind: 'written',
+      dpid: e.dpid,
+      batch: e.batch,
+      outcome: errors.length > 0 ? 'refused' : 'applied',
+      errors,
+    });
+  }
+
+  addSwitch(dpid: string, ports: Record<number, string>): void {
+    const map = new Map(Object.entries(ports).map(([no, name]) => [Number(no), name]));
+    this.switches.set(dpid, {
+      tables: new FlowTables({ ports: () => map.keys() }),
+      ports: map,
+      connected: false,
+      tx: new Map(),
+      rx: new Map(),
+      sliced: new Map(),
+    });
+  }
+
+  cable(a: string, aPort: number, b: string, bPort: number): void {
+    this.cables.set(`${a}:${aPort}`, { dpid: b, port: bPort });
+    this.cables.set(`${b}:${bPort}`, { dpid: a, port: aPort });
+  }
+
+  connect(dpid: string): void {
+    const s = this.switches.get(dpid) as FakeSwitch;
+    s.connected = true;
+    const ports = [...s.ports].map(([portNo, name]) => ({
+      portNo,
+      name,
+      hwAddr: `0e:00:00:00:${dpid.slice(-2)}:${(portNo & 0xff).toString(16).padStart(2, '0')}`,
+      isUp: true,
+      speedBps: 0,
+    }));
+    const flows = s.tables.flows().map((f) =>
+      flow({
+        table: f.tableId,
+        priority: f.priority,
+        match: f.match,
+        instructions: [...f.instructions],
+        cookie: f.cookie,
+      }),
+    );
+    this.send({
+      kind: 'switchUp',
+      dpid,
+      ports,
+      maxMeters: 65_535,
+      flows,
+      meterIds: s.tables.meters().map((m) => m.meterId),
+    });
+  }
+
+  disconnect(dpid: string): void {
+    (this.switches.get(dpid) as FakeSwitch).connected = false;
+    this.send({ kind: 'switchDown', dpid });
+  }
+
+  /** Where a packet that enters at a port comes out, as `dpid:port` of edge ports, with the DSCP and queue it has there. */
+  inject(dpid: string, inPort: number, packet: Packet): { at: string; packet: Packet; queue: number }[] {
+    const out: { at: string; packet: Packet; queue: number }[] = [];
+    this.#process(dpid, inPort, packet, out, 0);
+    return out;
+  }
+
+  #process(
+    dpid: string,
+    inPort: number,
+    packet: Packet,
+    out: { at: string; packet: Packet; queue: number }[],
+    hops: number,
+  ): void {
+    if (hops > 16) throw new Error(`a packet for ${packet.eth_dst} is looping at ${dpid}`);
+    const s = this.switches.get(dpid) as FakeSwitch;
+    const result = s.tables.process(packet, inPort, { nowMs: this.nowMs });
+    for (const up of result.toController) {
+      if (s.connected) this.send({ kind: 'packetIn', dpid, inPort, frame: buildFrame(up.packet) });
+    }
+    for (const o of result.outputs) this.#cross(dpid, o.port, o.packet, out, o.queue, hops);
+  }
+
+  #cross(
+    dpid: string,
+    port: number,
+    packet: Packet,
+    out: { at: string; packet: Packet; queue: number }[],
+    queue = 0,
+    hops = 0,
+  ): void {
+    const far = this.cables.get(`${dpid}:${port}`);
+    if (far) this.#process(far.dpid, far.port, packet, out, hops + 1);
+    else out.push({ at: `${dpid}:${port}`, packet, queue });
+  }
+
+  agentUp(
+    host: string,
+    dpid: string,
+    migrationIp: string,
+    guests: GuestInfo[] = [],
+    migrations: AgentHello['migrations'] = [],
+  ): void {
+    const hello: AgentHello = {
+      type: 'hello',
+      protocol: 'fairway-agent/1',
+      host,
+      dpid,
+      migrationIp,
+      migrationPort: 'br0',
+      driver: 'emulated',
+      techniques: ['pre-copy', 'post-copy', 'hybrid'],
+      guests,
+      migrations,
+    };
+    this.send({ kind: 'agentUp', host, hello });
+  }
+
+  /** Lets `ms` pass while ports send at the given rates (Mbit/s; `sliced` is the part that is migration), then reads counters. */
+  pass(ms: number, rates: Record<string, { tx?: number; rx?: number; sliced?: number }> = {}): void {
+    this.nowMs += ms;
+    const add = (m: Map<number, number>, port: number, mbps = 0) =>
+      m.set(port, (m.get(port) ?? 0) + (mbps * MBIT * ms) / 8000);
+    for (const [dpid, s] of this.switches) {
+      for (const port of s.ports.keys()) {
+        const r = rates[`${dpid}:${port}`] ?? {};
+        add(s.tx, port, r.tx);
+        add(s.rx, port, r.rx);
+        add(s.sliced, port, r.sliced);
+      }
+      if (!s.connected) continue;
+      this.send({
+        kind: 'counters',
+        dpid,
+        ports: [...s.ports.keys()].map((portNo) => ({
+          portNo,
+          rxBytes: s.rx.get(portNo) ?? 0,
+          txBytes: s.tx.get(portNo) ?? 0,
+        })),
+        queues: [...s.ports.keys()].map((portNo) => ({ portNo, queueId: 1, txBytes: s.sliced.get(portNo) ?? 0 })),
+        flows: s.tables.flows().map((f) => ({ cookie: f.cookie, packets: f.packets, bytes: f.bytes })),
+      });
+    }
+    this.send({ kind: 'sampled' });
+    this.send({ kind: 'tick' });
+  }
+}
+
+export const HV1 = '0000000000000001';
+export const HV2 = '0000000000000002';
+export const CORE = '00000000000000c0';
+export const GUEST_MAC = '52:54:00:00:00:09';
+export const CLIENT_MAC = '52:54:00:00:00:c1';
+export const UPLINK = 1;
+
+export function guest(name = 'g1', mac = GUEST_MAC, portName = 'tap1'): GuestInfo {
+  return {
+    spec: { name, mac, memoryMiB: 256, vcpus: 1, machine: 'pc', accel: 'emulated', ip: '10.0.0.9' },
+    state: 'running',
+    portName,
+  };
+}
+
+/** Two hypervisors, each with its own switch, on a core switch with a client: hv1 – core – hv2. */
+export function twoHypervisors(o: FabricOptions = {}): Fabric {
+  const f = new Fabric(o);
+  for (const dpid of [HV1, HV2]) f.addSwitch(dpid, { [UPLINK]: 'up', 2: 'tap1', 3: 'tap2', [LOCAL]: 'br0' });
+  f.addSwitch(CORE, { 1: 'to-hv1', 2: 'to-hv2', 3: 'client' });
+  f.cable(HV1, UPLINK, CORE, 1);
+  f.cable(HV2, UPLINK, CORE, 2);
+  for (const dpid of [HV1, HV2, CORE]) f.connect(dpid);
+  // Probes of the first switch came before its neighbour was there.
+  f.pass(2500);
+  f.agentUp('hv1', HV1, '10.0.0.1', [guest()]);
+  f.agentUp('hv2', HV2, '10.0.0.2', []);
+  return f;
+}
