@@ -1,67 +1,34 @@
-/** The client against a small HTTP and WebSocket server that answers as the test says. */
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { WebSocketServer } from 'ws';
+/** The client against a controller that answers as the test says. */
 import { FairwayClient } from '../../../cli/client.ts';
 import type { FeedEnvelope } from '../../../contracts/feed.ts';
-import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
+import { type FakeController, fakeController, POLICY_VIEW, TOKEN } from './fakeController.ts';
 
-const POLICY_VIEW = {
-  policy: DEFAULT_POLICY,
-  status: { state: 'accepted', revision: 1, reason: '', atMs: 5 },
-  store: 'memory',
-};
-
-let server: Server;
-let sockets: WebSocketServer;
-let requests: { line: string; token: string | undefined; body: string }[];
-let answer: { status: number; body: string };
-let onFeed: (socket: import('ws').WebSocket, path: string) => void;
-
+let fake: FakeController;
 beforeEach(async () => {
-  requests = [];
-  answer = { status: 200, body: '{}' };
-  onFeed = () => {};
-  server = createServer(async (request, response) => {
-    let body = '';
-    for await (const piece of request) body += String(piece);
-    requests.push({ line: `${request.method} ${request.url}`, token: request.headers.authorization, body });
-    response.writeHead(answer.status, { 'content-type': 'application/json' }).end(answer.body);
-  });
-  sockets = new WebSocketServer({ noServer: true });
-  server.on('upgrade', (request, socket, head) => {
-    if (request.headers.authorization !== 'Bearer right') socket.end('HTTP/1.1 401 Unauthorized\r\n\r\n');
-    else sockets.handleUpgrade(request, socket, head, (ws) => onFeed(ws, request.url ?? ''));
-  });
-  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  fake = await fakeController();
 });
+afterEach(() => fake.close());
 
-afterEach(async () => {
-  for (const s of sockets.clients) s.terminate();
-  await new Promise((done) => server.close(done));
-});
-
-const client = (token = 'right', timeoutMs = 5000) =>
-  new FairwayClient({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, token, timeoutMs });
+const client = (token = TOKEN, timeoutMs = 5000) => new FairwayClient({ url: `${fake.url}/`, token, timeoutMs });
 
 describe('requests', () => {
   test('carry token and body, and give back the checked answer', async () => {
-    answer = { status: 202, body: JSON.stringify({ migrations: [{ id: 'm1', guest: 'g1' }], group: null }) };
+    fake.answer = { status: 202, body: JSON.stringify({ migrations: [{ id: 'm1', guest: 'g1' }], group: null }) };
     const moves = [{ guest: 'g1', destination: 'h2' }];
     expect(await client().migrate({ moves, priority: 'high' })).toEqual({
       migrations: [{ id: 'm1', guest: 'g1' }],
       group: null,
     });
-    expect(requests).toEqual([
-      { line: 'POST /v1/migrations', token: 'Bearer right', body: JSON.stringify({ moves, priority: 'high' }) },
+    expect(fake.requests).toEqual([
+      { line: 'POST /v1/migrations', token: `Bearer ${TOKEN}`, body: JSON.stringify({ moves, priority: 'high' }) },
     ]);
   });
 
   test('read and patch the policy', async () => {
-    answer = { status: 200, body: JSON.stringify(POLICY_VIEW) };
+    fake.answer = { status: 200, body: JSON.stringify(POLICY_VIEW) };
     expect((await client().policy()).store).toBe('memory');
     await client().patchPolicy({ 'reservation.low': 'capacity' });
-    expect(requests[1]).toMatchObject({ line: 'PATCH /v1/policy', body: '{"reservation.low":"capacity"}' });
+    expect(fake.requests[1]).toMatchObject({ line: 'PATCH /v1/policy', body: '{"reservation.low":"capacity"}' });
   });
 
   test.each([
@@ -70,12 +37,12 @@ describe('requests', () => {
     [409, 'conflict'],
     [503, 'retryable'],
   ] as const)('status %i is the error the controller wrote, labelled %s', async (status, label) => {
-    answer = { status, body: JSON.stringify({ error: { code: 'x.y', message: 'because' } }) };
+    fake.answer = { status, body: JSON.stringify({ error: { code: 'x.y', message: 'because' } }) };
     await expect(client().cancel('m1')).rejects.toMatchObject({ code: 'x.y', message: 'because', labels: [label] });
   });
 
   test('an unauthorised request names the cure and not the token', async () => {
-    answer = { status: 401, body: '{}' };
+    fake.answer = { status: 401, body: '{}' };
     const error = await client('wrong-secret')
       .status()
       .catch((e: Error) => e);
@@ -85,7 +52,7 @@ describe('requests', () => {
   });
 
   test('an answer of another shape is refused with its key', async () => {
-    answer = { status: 200, body: JSON.stringify({ ...POLICY_VIEW, store: 7 }) };
+    fake.answer = { status: 200, body: JSON.stringify({ ...POLICY_VIEW, store: 7 }) };
     await expect(client().policy()).rejects.toMatchObject({
       code: 'client.unreadable',
       message: expect.stringContaining('store'),
@@ -94,7 +61,7 @@ describe('requests', () => {
 
   test('nobody there: unreachable, retryable', async () => {
     const gone = client();
-    await new Promise((done) => server.close(done));
+    await fake.close();
     await expect(gone.status()).rejects.toMatchObject({ code: 'client.unreachable', labels: ['retryable'] });
     expect(await gone.isUp()).toBe(false);
   });
@@ -105,7 +72,7 @@ describe('the feed', () => {
 
   test('asks for the topics and hands over envelopes until aborted', async () => {
     const paths: string[] = [];
-    onFeed = (socket, path) => {
+    fake.onFeed = (socket, path) => {
       paths.push(path);
       socket.send(JSON.stringify({ v: 1, seq: 1, atMs: 1, kind: 'snapshot', topic: 'policy', data: POLICY_VIEW }));
       socket.send(heartbeat(2));
@@ -125,7 +92,7 @@ describe('the feed', () => {
   });
 
   test('closed by the controller: rejects as retryable', async () => {
-    onFeed = (socket) => socket.close(1012, 'restart');
+    fake.onFeed = (socket) => socket.close(1012, 'restart');
     await expect(client().follow([], () => {})).rejects.toMatchObject({
       code: 'client.closed',
       message: expect.stringContaining('1012: restart'),
@@ -134,17 +101,17 @@ describe('the feed', () => {
   });
 
   test('silent for longer than the timeout: rejects as retryable', async () => {
-    await expect(client('right', 100).follow([], () => {})).rejects.toMatchObject({ code: 'client.silent' });
+    await expect(client(TOKEN, 100).follow([], () => {})).rejects.toMatchObject({ code: 'client.silent' });
   });
 
   test('a wrong token is unauthorised, an unknown envelope unreadable', async () => {
     await expect(client('wrong').follow([], () => {})).rejects.toMatchObject({ code: 'client.unauthorized' });
-    onFeed = (socket) => socket.send('{"v":1,"kind":"surprise"}');
+    fake.onFeed = (socket) => socket.send('{"v":1,"kind":"surprise"}');
     await expect(client().follow([], () => {})).rejects.toMatchObject({ code: 'client.unreadable' });
   });
 
   test('what the reader throws ends the following and is passed on', async () => {
-    onFeed = (socket) => socket.send(heartbeat(1));
+    fake.onFeed = (socket) => socket.send(heartbeat(1));
     const thrown = new Error('enough');
     await expect(
       client().follow([], () => {
@@ -155,7 +122,7 @@ describe('the feed', () => {
 
   test('an already aborted signal opens nothing', async () => {
     let opened = 0;
-    onFeed = () => {
+    fake.onFeed = () => {
       opened++;
     };
     await client().follow([], () => {}, AbortSignal.abort());

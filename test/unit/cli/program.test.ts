@@ -3,27 +3,16 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { explain } from '../../../cli/errors.ts';
 import { run } from '../../../cli/program.ts';
-import { EXIT, type Terminal, table } from '../../../cli/terminal.ts';
+import { EXIT, table } from '../../../cli/terminal.ts';
 import { FairwayError, prioritySchema, strategySchema, techniqueSchema } from '../../../contracts/common.ts';
 import { topicSchema } from '../../../contracts/feed.ts';
 import { VERSION } from '../../../contracts/version.ts';
+import { screen } from './samples.ts';
 
 async function call(argv: string[], env: Record<string, string> = {}) {
-  let out = '';
-  let err = '';
-  const terminal: Terminal = {
-    out: (t) => {
-      out += t;
-    },
-    err: (t) => {
-      err += t;
-    },
-    env,
-    columns: () => undefined,
-    signal: new AbortController().signal,
-  };
-  const status = await run(argv, terminal);
-  return { status, out, err };
+  const s = screen(undefined, env);
+  const status = await run(argv, s.terminal);
+  return { status, out: s.out(), err: s.err() };
 }
 
 const COMMANDS = [

@@ -1,68 +1,11 @@
 /** What people see of migrations and of the network: bars, plain lines, the status page. */
 import { statusText } from '../../../cli/commands/status.ts';
 import { barLine, createDisplay } from '../../../cli/progress.ts';
-import type { Terminal } from '../../../cli/terminal.ts';
-import type { FeedEnvelope, MigrationView } from '../../../contracts/feed.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import type { StatusView } from '../../../contracts/rest.ts';
+import { change, screen, view } from './samples.ts';
 
-const view = (o: Partial<MigrationView> = {}): MigrationView => ({
-  id: 'm1',
-  guest: 'web1',
-  priority: 'high',
-  group: null,
-  from: 'h1',
-  to: 'h2',
-  state: 'copying',
-  technique: 'post-copy',
-  strategy: 'parallel',
-  contention: 'low',
-  enforcement: 'queue',
-  path: [],
-  sliceBps: 83e6,
-  progressShare: 0.5,
-  transferredBytes: 1e8,
-  remainingBytes: 1e8,
-  passes: 1,
-  downtimeMs: null,
-  requestedAtMs: 0,
-  startedAtMs: 0,
-  endedAtMs: null,
-  totalMs: null,
-  note: null,
-  reasons: [],
-  sliceSteps: [],
-  transitions: [],
-  ...o,
-});
 const done = view({ state: 'done', progressShare: 1, totalMs: 8000, downtimeMs: 120 });
-let seq = 0;
-const change = (...migrations: MigrationView[]): FeedEnvelope => ({
-  v: 1,
-  seq: ++seq,
-  atMs: 0,
-  kind: 'change',
-  topic: 'migrations',
-  data: { migrations },
-});
-
-function screen(columns?: number) {
-  let out = '';
-  let err = '';
-  const terminal: Terminal = {
-    out: (t) => {
-      out += t;
-    },
-    err: (t) => {
-      err += t;
-    },
-    env: {},
-    columns: () => columns,
-    signal: new AbortController().signal,
-  };
-  return { terminal, out: () => out, err: () => err };
-}
-
 describe('a bar', () => {
   test('is as full as the copy is done', () => {
     expect(barLine(view(), 200)).toContain(`[${'#'.repeat(12)}${'·'.repeat(12)}]  50 %  copying at 83.0 Mbit/s`);

@@ -1,0 +1,233 @@
+/** The commands that speak to a controller, against one that answers as the test says. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { run } from '../../../cli/program.ts';
+import { EXIT } from '../../../cli/terminal.ts';
+import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
+import { type FakeController, fakeController, POLICY_VIEW, TOKEN } from './fakeController.ts';
+import { change, screen, view } from './samples.ts';
+
+let fake: FakeController;
+beforeEach(async () => {
+  fake = await fakeController();
+});
+afterEach(() => fake.close());
+
+function begin(...argv: string[]) {
+  const s = screen(undefined, { FAIRWAY_TOKEN: TOKEN });
+  return { ...s, status: run([...argv, '--url', fake.url], s.terminal) };
+}
+async function call(...argv: string[]) {
+  const s = begin(...argv);
+  return { status: await s.status, out: s.out(), err: s.err() };
+}
+const answering = (status: number, body: unknown) => {
+  fake.answer = { status, body: JSON.stringify(body) };
+};
+const STARTED = {
+  migrations: [
+    { id: 'm1', guest: 'web1' },
+    { id: 'm2', guest: 'web2' },
+  ],
+  group: 'g1',
+};
+
+describe('migrate', () => {
+  test('asks for a group and prints what was started', async () => {
+    answering(202, STARTED);
+    const { status, out } = await call(
+      'migrate',
+      'web1,web2',
+      '--to',
+      'h2',
+      '--priority',
+      'high',
+      '--strategy',
+      'serial',
+    );
+    expect(status).toBe(EXIT.ok);
+    expect(out).toBe('m1 web1 -> h2\nm2 web2 -> h2\n');
+    expect(JSON.parse(fake.requests[0]?.body ?? '')).toEqual({
+      moves: [
+        { guest: 'web1', destination: 'h2' },
+        { guest: 'web2', destination: 'h2' },
+      ],
+      priority: 'high',
+      strategy: 'serial',
+    });
+  });
+
+  test('--json prints the answer', async () => {
+    answering(202, STARTED);
+    expect(JSON.parse((await call('migrate', 'web1,web2', '--to', 'h2', '--json')).out)).toEqual(STARTED);
+  });
+
+  test('what the controller refuses is bad input or a failure', async () => {
+    answering(404, { error: { code: 'GUEST_UNKNOWN', message: 'no guest named web9' } });
+    expect(await call('migrate', 'web9', '--to', 'h2')).toEqual({
+      status: EXIT.usage,
+      out: '',
+      err: 'fairway: no guest named web9\n',
+    });
+    answering(409, { error: { code: 'ALREADY_MOVING', message: 'already moving' } });
+    expect((await call('migrate', 'web1', '--to', 'h2')).status).toBe(EXIT.failed);
+  });
+
+  test('--wait ends when all have ended, and takes notice of no other', async () => {
+    answering(202, STARTED);
+    fake.onFeed = (socket) => {
+      socket.send(JSON.stringify(change(view(), view({ id: 'm9', state: 'failed' }))));
+      socket.send(JSON.stringify(change(view({ state: 'done', progressShare: 1, totalMs: 5000 }))));
+      socket.send(JSON.stringify(change(view({ id: 'm2', guest: 'web2', state: 'done', progressShare: 1 }))));
+    };
+    const { status, out } = await call('migrate', 'web1,web2', '--to', 'h2', '--wait');
+    expect(status).toBe(EXIT.ok);
+    expect(out.split('\n').map((line) => line.split(' ')[0])).toEqual(['m1', 'm1', 'm2', '']);
+  });
+
+  test('--wait fails unless all are done; --json prints their last views only', async () => {
+    answering(202, STARTED);
+    fake.onFeed = (socket) => {
+      socket.send(JSON.stringify(change(view(), view({ id: 'm2', state: 'failed', note: 'no memory' }))));
+      socket.send(JSON.stringify(change(view({ state: 'done' }))));
+    };
+    const { status, out } = await call('migrate', 'web1,web2', '--to', 'h2', '--wait', '--json');
+    expect(status).toBe(EXIT.failed);
+    const result = JSON.parse(out);
+    expect(result.group).toBe('g1');
+    expect(result.migrations.map((m: { id: string; state: string }) => [m.id, m.state])).toEqual([
+      ['m1', 'done'],
+      ['m2', 'failed'],
+    ]);
+  });
+
+  test('--wait survives a controller that goes away and comes back', async () => {
+    answering(202, STARTED);
+    let connections = 0;
+    fake.onFeed = (socket) => {
+      connections++;
+      const state = connections === 1 ? 'copying' : 'done';
+      socket.send(JSON.stringify(change(view({ state }), view({ id: 'm2', state }))));
+      if (connections === 1) socket.close(1012, 'restart');
+    };
+    const { status, err } = await call('migrate', 'web1,web2', '--to', 'h2', '--wait');
+    expect(status).toBe(EXIT.ok);
+    expect(err).toContain('1012: restart); trying again');
+  });
+
+  test('--wait interrupted: the migrations go on', async () => {
+    answering(202, STARTED);
+    const command = begin('migrate', 'web1,web2', '--to', 'h2', '--wait');
+    fake.onFeed = (socket) => {
+      socket.send(JSON.stringify(change(view())), () => command.interrupt());
+    };
+    expect(await command.status).toBe(EXIT.interrupted);
+    expect(command.err()).toContain('the migrations go on');
+    expect(fake.requests.map((r) => r.line)).toEqual(['POST /v1/migrations']);
+  });
+});
+
+test('cancel asks for each', async () => {
+  expect((await call('cancel', 'm1,m2')).out).toBe('m1: asked to stop\nm2: asked to stop\n');
+  expect(fake.requests.map((r) => r.line)).toEqual(['DELETE /v1/migrations/m1', 'DELETE /v1/migrations/m2']);
+});
+
+describe('watch', () => {
+  test('--json prints envelopes of the wanted topics until interrupted', async () => {
+    const command = begin('watch', '--json', '--topics', 'migrations,slices');
+    const envelope = change(view());
+    fake.onFeed = (socket, path) => {
+      expect(path).toBe('/feed?topics=migrations,slices');
+      socket.send(JSON.stringify(envelope), () => setTimeout(command.interrupt, 50));
+    };
+    expect(await command.status).toBe(EXIT.ok);
+    expect(command.out()).toBe(`${JSON.stringify(envelope)}\n`);
+  });
+
+  test('a controller that was never there is an error', async () => {
+    await fake.close();
+    expect((await call('watch')).status).toBe(EXIT.unreachable);
+    fake = await fakeController();
+  });
+});
+
+describe('policy', () => {
+  test('get prints YAML with its revision, or one value, or JSON', async () => {
+    answering(200, POLICY_VIEW);
+    expect((await call('policy', 'get')).out).toMatch(/^# revision 1, kept in: memory\nformat: policy\/1\n/);
+    expect((await call('policy', 'get', 'reservation.high')).out).toBe('capacity - floor\n');
+    expect((await call('policy', 'get', 'marks')).out).toBe('high: 10\nmedium: 12\nlow: 14\n');
+    expect(JSON.parse((await call('policy', 'get', '--json')).out)).toEqual(POLICY_VIEW);
+    expect(JSON.parse((await call('policy', 'get', 'marks.low', '--json')).out)).toBe(14);
+  });
+
+  test('get shows why the last edit was refused', async () => {
+    answering(200, {
+      ...POLICY_VIEW,
+      status: { ...POLICY_VIEW.status, state: 'refused', reason: 'marks.low: too big' },
+    });
+    expect((await call('policy', 'get')).out).toContain('# last edit refused: marks.low: too big\n');
+  });
+
+  test('get of a path that is not there names what is', async () => {
+    answering(200, POLICY_VIEW);
+    const { status, err } = await call('policy', 'get', 'marks.lowest');
+    expect(status).toBe(EXIT.usage);
+    expect(err).toBe('fairway: marks.lowest: marks has high, medium, low\n');
+    expect((await call('policy', 'get', 'constructor')).status).toBe(EXIT.usage);
+  });
+
+  test('set sends texts; null removes', async () => {
+    answering(200, { ...POLICY_VIEW, status: { ...POLICY_VIEW.status, revision: 2 } });
+    const { out } = await call(
+      'policy',
+      'set',
+      'marks.low=15',
+      'reservation.low=capacity - rate',
+      'sla.links.a:1=null',
+    );
+    expect(out).toBe('accepted: policy revision 2\n');
+    expect(JSON.parse(fake.requests[0]?.body ?? '')).toEqual({
+      'marks.low': '15',
+      'reservation.low': 'capacity - rate',
+      'sla.links.a:1': null,
+    });
+  });
+
+  test('set refused: the reason, status 2', async () => {
+    answering(400, { error: { code: 'POLICY_INVALID', message: 'marks.low: must be a number' } });
+    expect(await call('policy', 'set', 'marks.low=x')).toMatchObject({
+      status: EXIT.usage,
+      err: 'fairway: marks.low: must be a number\n',
+    });
+    expect((await call('policy', 'set', 'marks.low')).status).toBe(EXIT.usage);
+  });
+
+  test('check tells valid from broken files without a controller', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'fairway-policy-'));
+    try {
+      const check = async (text: string, ...options: string[]) => {
+        const file = join(folder, 'policy.yaml');
+        writeFileSync(file, text);
+        const s = screen();
+        return { status: await run(['policy', 'check', file, ...options], s.terminal), out: s.out(), err: s.err() };
+      };
+      expect(await check(stringify(DEFAULT_POLICY))).toMatchObject({ status: EXIT.ok, err: '' });
+      const broken = stringify({ ...DEFAULT_POLICY, marks: { high: 10, medium: 12, low: 'x' } });
+      expect(await check(broken)).toMatchObject({
+        status: EXIT.usage,
+        out: '',
+        err: expect.stringContaining('marks.low'),
+      });
+      const asJson = await check(broken, '--json');
+      expect(JSON.parse(asJson.out)).toMatchObject({ ok: false, problem: expect.stringContaining('marks.low') });
+      expect(asJson.status).toBe(EXIT.usage);
+      expect(await check('a: [')).toMatchObject({ status: EXIT.usage });
+      expect(JSON.parse((await check(stringify(DEFAULT_POLICY), '--json')).out)).toEqual({ ok: true, problem: null });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
