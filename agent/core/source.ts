@@ -144,17 +144,16 @@ function paceParameters(s: SourceState): Record<string, number> {
   };
 }
 
+/** The phase that an event itself tells of: figures in hand may be from just before. */
+const EVENT_PHASE: Partial<Record<EventMessage['event'], CopyProgress['phase']>> = {
+  preSwitchover: 'switchover',
+  postcopyStarted: 'post-copy',
+};
+
 function event(s: SourceState, name: EventMessage['event'], more: Partial<EventMessage> = {}): SourceAction {
-  return {
-    do: 'event',
-    message: {
-      type: 'event',
-      migration: s.command.migration,
-      event: name,
-      ...(s.progress === null ? {} : { progress: s.progress }),
-      ...more,
-    },
-  };
+  const progress =
+    s.progress === null ? {} : { progress: { ...s.progress, phase: EVENT_PHASE[name] ?? s.progress.phase } };
+  return { do: 'event', message: { type: 'event', migration: s.command.migration, event: name, ...progress, ...more } };
 }
 
 function end(
@@ -163,7 +162,7 @@ function end(
   reason?: string,
   actions: SourceAction[] = [],
 ): SourceResult {
-  const progress: CopyProgress | null = state.progress === null ? null : { ...state.progress, phase, rateBps: 0 };
+  const progress: CopyProgress | null = state.progress === null ? null : { ...state.progress, phase };
   const ended = { ...state, phase, ending: phase, progress };
   return { state: ended, actions: [...actions, event(ended, phase, reason === undefined ? {} : { reason })] };
 }

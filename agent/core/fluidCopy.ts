@@ -1,0 +1,207 @@
+/**
+ * A live copy as arithmetic: how memory, dirtying and bandwidth turn into passes, downtime and completion. Pure; the
+ * emulated driver (`io/emulatedDriver.ts`) advances it with the time that passed and the rate that its network gave. It
+ * follows QEMU 10: the same order of phases, and the same rule for when a pre-copy is near enough to its end.
+ *
+ * The guest writes round and round its working set, so in `t` seconds it dirties min(workingSet, dirtyRate × t) bytes.
+ */
+import type { CopyProgress } from '../../contracts/agent.ts';
+import type { Technique } from '../../contracts/common.ts';
+
+export interface FluidCopyOrder {
+  readonly technique: Technique;
+  readonly memoryBytes: number;
+  readonly workingSetBytes: number;
+  readonly dirtyBytesPerS: number;
+  readonly downtimeLimitMs: number;
+  readonly hybridPasses: number;
+  readonly pauseBeforeSwitchover: boolean;
+}
+
+export type FluidPhase = 'pre-copy' | 'preSwitchover' | 'stopped' | 'post-copy' | 'completed' | 'cancelled' | 'failed';
+
+export interface FluidCopy {
+  readonly order: FluidCopyOrder;
+  readonly phase: FluidPhase;
+  readonly bandwidthBps: number;
+  readonly switchoverBps: number | null;
+  readonly elapsedMs: number;
+  readonly transferredBytes: number;
+  /** Still to be sent in this pass, in the stop, or in post-copy. */
+  readonly remainingBytes: number;
+  /** Sent while the guest stands still: what `stopped` still has to carry, and the fixed cost of switching over. */
+  readonly stopBytes: number;
+  readonly stopFixedMs: number;
+  /** Since the last look at the dirty log. */
+  readonly passMs: number;
+  readonly passes: number;
+  readonly postcopyRequested: boolean;
+  readonly postcopyStarted: boolean;
+  readonly rateBps: number;
+  readonly downtimeMs: number;
+}
+
+export type FluidEvent = 'preSwitchover' | 'postcopyStarted' | 'completed';
+
+/** Device state and what else QEMU sends with the guest stopped, whatever the technique. */
+const DEVICE_BYTES = 300_000;
+/** Stopping, loading the devices' state and starting, ms. */
+const SWITCH_MS = 10;
+/** The switch-over is not paced: it asks for as much as a fast network card takes. */
+export const UNPACED_BPS = 10e9;
+
+/** A copy that is about to send its first byte. */
+export function startFluidCopy(order: FluidCopyOrder, bandwidthBps: number): FluidCopy {
+  return {
+    order,
+    phase: 'pre-copy',
+    bandwidthBps,
+    switchoverBps: null,
+    elapsedMs: 0,
+    transferredBytes: 0,
+    remainingBytes: order.memoryBytes,
+    stopBytes: 0,
+    stopFixedMs: 0,
+    passMs: 0,
+    passes: 1,
+    postcopyRequested: order.technique === 'post-copy',
+    postcopyStarted: false,
+    rateBps: 0,
+    downtimeMs: 0,
+  };
+}
+
+export const isFluidEnded = (c: FluidCopy): boolean =>
+  c.phase === 'completed' || c.phase === 'cancelled' || c.phase === 'failed';
+
+/** What the copy would send now if the network let it, bit/s. */
+export function wantedBps(c: FluidCopy): number {
+  switch (c.phase) {
+    case 'pre-copy':
+    case 'post-copy':
+      return c.bandwidthBps;
+    case 'stopped':
+      return UNPACED_BPS;
+    default:
+      return 0;
+  }
+}
+
+function dirtied(c: FluidCopy): number {
+  return Math.min(c.order.workingSetBytes, (c.order.dirtyBytesPerS * c.passMs) / 1000);
+}
+
+/** Bytes that the path carries within the downtime limit: the copy stops the guest when no more than this is left. */
+function thresholdBytes(c: FluidCopy, rateBps: number): number {
+  return ((c.switchoverBps ?? rateBps) * c.order.downtimeLimitMs) / 8000;
+}
+
+function stopGuest(c: FluidCopy, forPostcopy: boolean): FluidCopy {
+  const rest = c.remainingBytes + dirtied(c);
+  return {
+    ...c,
+    phase: c.order.pauseBeforeSwitchover ? 'preSwitchover' : 'stopped',
+    remainingBytes: rest,
+    stopBytes: DEVICE_BYTES + (forPostcopy ? 0 : rest),
+    stopFixedMs: SWITCH_MS,
+    postcopyStarted: false,
+    passMs: 0,
+  };
+}
+
+/**
+ * Advances the copy by `dtMs` of network at `rateBps`. The rate belongs to the phase at the start of the step: after a
+ * change of phase the rest of the step is still served at it, so steps should be short beside the downtime limit.
+ */
+export function advanceFluidCopy(
+  copy: FluidCopy,
+  dtMs: number,
+  rateBps: number,
+): { copy: FluidCopy; events: FluidEvent[] } {
+  const events: FluidEvent[] = [];
+  let c: FluidCopy = { ...copy, rateBps: wantedBps(copy) > 0 ? rateBps : 0 };
+  let leftMs = dtMs;
+  const bytesPerMs = rateBps / 8000;
+  const send = (bytes: number, ms: number): void => {
+    c = { ...c, transferredBytes: c.transferredBytes + bytes, elapsedMs: c.elapsedMs + ms };
+    leftMs -= ms;
+  };
+  // Each round ends the step or changes phase or pass; passes shrink to nothing only when the copy can stop.
+  for (let round = 0; round < 10_000 && leftMs > 1e-9 && !isFluidEnded(c); round++) {
+    if (c.phase === 'preSwitchover') {
+      c = { ...c, downtimeMs: c.downtimeMs + leftMs };
+      send(0, leftMs);
+    } else if (c.phase === 'stopped') {
+      const fixedMs = Math.min(leftMs, c.stopFixedMs);
+      c = { ...c, stopFixedMs: c.stopFixedMs - fixedMs, downtimeMs: c.downtimeMs + fixedMs };
+      send(0, fixedMs);
+      const ms = c.stopBytes === 0 ? 0 : bytesPerMs > 0 ? Math.min(leftMs, c.stopBytes / bytesPerMs) : leftMs;
+      const bytes = Math.min(c.stopBytes, ms * bytesPerMs);
+      c = { ...c, stopBytes: c.stopBytes - bytes, downtimeMs: c.downtimeMs + ms };
+      send(bytes, ms);
+      if (c.stopBytes > 1e-6 || c.stopFixedMs > 1e-9) continue;
+      if (c.postcopyRequested) {
+        c = { ...c, phase: 'post-copy', postcopyStarted: true, stopBytes: 0 };
+        events.push('postcopyStarted');
+      } else {
+        c = { ...c, phase: 'completed', remainingBytes: 0, stopBytes: 0 };
+        events.push('completed');
+      }
+    } else if (c.phase === 'post-copy') {
+      const ms = bytesPerMs > 0 ? Math.min(leftMs, c.remainingBytes / bytesPerMs) : leftMs;
+      const bytes = Math.min(c.remainingBytes, ms * bytesPerMs);
+      c = { ...c, remainingBytes: c.remainingBytes - bytes };
+      send(bytes, ms);
+      if (c.remainingBytes > 1e-6) continue;
+      c = { ...c, phase: 'completed', remainingBytes: 0 };
+      events.push('completed');
+    } else {
+      if (c.order.technique === 'hybrid' && c.passes > c.order.hybridPasses) c = { ...c, postcopyRequested: true };
+      if (c.postcopyRequested) {
+        c = stopGuest(c, true);
+        if (c.phase === 'preSwitchover') events.push('preSwitchover');
+        continue;
+      }
+      const threshold = thresholdBytes(c, rateBps);
+      const surplus = Math.max(0, c.remainingBytes - threshold);
+      const ms = surplus === 0 ? 0 : bytesPerMs > 0 ? Math.min(leftMs, surplus / bytesPerMs) : leftMs;
+      const bytes = Math.min(surplus, ms * bytesPerMs);
+      c = { ...c, remainingBytes: c.remainingBytes - bytes, passMs: c.passMs + ms };
+      send(bytes, ms);
+      if (surplus - bytes > 1e-6) continue;
+      // Near the end of the pass: look at the dirty log, as QEMU does, and stop only if that leaves little enough.
+      const rest = c.remainingBytes + dirtied(c);
+      if (rateBps > 0 && rest <= threshold + 1e-6) {
+        c = stopGuest(c, false);
+        if (c.phase === 'preSwitchover') events.push('preSwitchover');
+      } else {
+        if (rateBps <= 0) {
+          c = { ...c, passMs: c.passMs + leftMs };
+          send(0, leftMs);
+          continue;
+        }
+        c = { ...c, remainingBytes: rest, passMs: 0, passes: c.passes + 1 };
+      }
+    }
+  }
+  return { copy: c, events };
+}
+
+/** The copy as it is told to the controller. */
+export function fluidProgress(c: FluidCopy): CopyProgress {
+  const phase = c.phase === 'preSwitchover' || c.phase === 'stopped' ? 'switchover' : c.phase;
+  const guestIsHere = c.phase === 'pre-copy';
+  return {
+    phase,
+    elapsedMs: Math.round(c.elapsedMs),
+    transferredBytes: Math.round(c.transferredBytes),
+    remainingBytes: Math.round(c.remainingBytes),
+    totalBytes: c.order.memoryBytes,
+    passes: c.passes,
+    rateBps: Math.round(
+      c.phase === 'completed' && c.elapsedMs > 0 ? (c.transferredBytes * 8000) / c.elapsedMs : c.rateBps,
+    ),
+    dirtyBytesPerS: guestIsHere ? c.order.dirtyBytesPerS : 0,
+    ...(c.downtimeMs > 0 ? { downtimeMs: Math.round(c.downtimeMs) } : {}),
+  };
+}

@@ -1,0 +1,246 @@
+/**
+ * The host agent: a session with the controller over one WebSocket (`contracts/agent.ts`), a migration driver under it, and
+ * nothing between them but translation. The driver owns the copies: they go on while the controller is away, and when it
+ * returns it is told the truth: guests, migrations with their progress, and every event it may have missed.
+ */
+import { WebSocket } from 'ws';
+import {
+  AGENT_PROTOCOL,
+  type AgentCommand,
+  type AgentMessage,
+  controllerMessageSchema,
+} from '../../contracts/agent.ts';
+import { type Clock, systemClock } from '../../contracts/clock.ts';
+import { describeIssues, FairwayError } from '../../contracts/common.ts';
+import type { AgentConfig } from '../../contracts/config.ts';
+import type { Log } from '../../contracts/log.ts';
+import { backoffMs } from '../core/backoff.ts';
+import type { MigrationDriver } from '../core/driver.ts';
+import { createEmulatedDriver } from './emulatedDriver.ts';
+import { createLoadReader } from './hostLoad.ts';
+import { createNoDriver } from './noDriver.ts';
+import { createQemuDriver } from './qemuDriver.ts';
+import { applyQueueFilters } from './queueFilters.ts';
+
+export interface AgentOptions {
+  /** Presented to the controller. */
+  token: string;
+  log: Log;
+  clock?: Clock;
+  /** Instead of the one that the configuration names; the simulation gives its own. */
+  driver?: MigrationDriver;
+  /** Closing the agent ends its guests too. Otherwise they go on, and the next agent with this runDir finds them. */
+  stopGuestsOnClose?: boolean;
+  /** From 0 to 1, for the jitter of reconnecting. */
+  random?: () => number;
+  /** Period of load messages, ms. */
+  loadPeriodMs?: number;
+}
+
+export interface RunningAgent {
+  readonly driver: MigrationDriver;
+  close(): Promise<void>;
+}
+
+/** A controller that has said nothing, not even answered a ping, for so long is taken to be gone. */
+const SILENCE_MS = 15_000;
+const PING_MS = 5000;
+
+/**
+ * Starts the agent; resolves once the driver has found or started its guests. The controller need not be there yet.
+ *
+ * @throws FairwayError when the driver cannot open, e.g. a configured guest does not start.
+ */
+export async function startAgent(config: AgentConfig, options: AgentOptions): Promise<RunningAgent> {
+  const { token, log } = options;
+  const clock = options.clock ?? systemClock();
+  const random = options.random ?? Math.random;
+  const driver = options.driver ?? defaultDriver(config, clock, log);
+  const readLoad = createLoadReader();
+
+  let socket: WebSocket | undefined;
+  let welcomed = false;
+  let attempt = 0;
+  let closed = false;
+  let cancelRetry: () => void = () => {};
+
+  const send = (message: AgentMessage): void => {
+    if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+  };
+  /** What happens while the controller is away is not kept: it is told afresh on reconnect. */
+  const sendIfWelcome = (message: AgentMessage): void => {
+    if (welcomed) send(message);
+  };
+
+  await driver.open(sendIfWelcome);
+
+  const hello = (): AgentMessage => ({
+    type: 'hello',
+    protocol: AGENT_PROTOCOL,
+    host: config.host,
+    ...(config.migrationIp === undefined ? {} : { migrationIp: config.migrationIp }),
+    ...(config.dpid === undefined ? {} : { dpid: config.dpid }),
+    ...(config.migrationPort === undefined ? {} : { migrationPort: config.migrationPort }),
+    driver: driver.kind,
+    techniques: [...driver.techniques],
+    guests: driver.guests(),
+    migrations: driver.migrations(),
+  });
+
+  function connect(): void {
+    if (closed) return;
+    const ws = new WebSocket(`${config.controller.replace(/\/+$/, '')}/agent`, {
+      headers: { authorization: `Bearer ${token}` },
+      handshakeTimeout: 10_000,
+      maxPayload: 8 * 1024 * 1024,
+    });
+    socket = ws;
+    let heardMs = clock.now();
+    let stopPinging: () => void = () => {};
+    ws.on('open', () => {
+      log('info', 'controller-connected', { controller: config.controller, host: config.host });
+      send(hello());
+      stopPinging = clock.every(PING_MS, () => {
+        if (clock.now() - heardMs > SILENCE_MS) {
+          log('warn', 'controller-silent', { sinceMs: Math.round(clock.now() - heardMs) });
+          ws.terminate();
+        } else ws.ping();
+      });
+    });
+    ws.on('pong', () => {
+      heardMs = clock.now();
+    });
+    ws.on('message', (data, binary) => {
+      heardMs = clock.now();
+      if (!binary) onMessage(ws, data.toString());
+    });
+    ws.on('error', (error) =>
+      log(attempt === 0 ? 'warn' : 'debug', 'controller-unreachable', { error: error.message }),
+    );
+    ws.on('close', (code) => {
+      stopPinging();
+      if (socket === ws) {
+        socket = undefined;
+        welcomed = false;
+      }
+      if (closed) return;
+      const waitMs = backoffMs(attempt++, random());
+      log('info', 'controller-lost', { code, retryInMs: Math.round(waitMs) });
+      cancelRetry = clock.after(waitMs, connect);
+    });
+  }
+
+  function onMessage(ws: WebSocket, text: string): void {
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch {
+      log('warn', 'controller-garbage', { text: text.slice(0, 200) });
+      return;
+    }
+    const parsed = controllerMessageSchema.safeParse(value);
+    if (!parsed.success) {
+      const error = describeIssues(parsed.error);
+      log('warn', 'controller-garbage', { error });
+      // A command that cannot be understood is answered, if it can be told which one it was.
+      const id = (value as { id?: unknown } | null)?.id;
+      if (typeof id === 'number' && Number.isInteger(id)) {
+        send({ type: 'result', id, ok: false, code: 'bad-command', error });
+      }
+      return;
+    }
+    const message = parsed.data;
+    switch (message.type) {
+      case 'welcome':
+        attempt = 0;
+        welcomed = true;
+        driver.setProgressPeriod(message.progressPeriodMs);
+        // Between hello and now something may have happened, and before hello much more.
+        send({ type: 'guests', guests: driver.guests() });
+        for (const event of driver.pastEvents()) send(event);
+        void sendLoad();
+        break;
+      case 'refused':
+        log('error', 'controller-refused', { reason: message.reason });
+        ws.close();
+        break;
+      case 'command':
+        obey(driver, message.command, config)
+          .then((result) => ({ ok: true, ...(result === undefined ? {} : { value: result }) }))
+          .catch((error: unknown) => {
+            log('warn', 'command-failed', { command: message.command.do, error });
+            const code = error instanceof FairwayError ? error.code : 'internal';
+            return { ok: false, code, error: error instanceof Error ? error.message : String(error) };
+          })
+          .then((result) => {
+            // An answer is for the connection that asked: the next one numbers its commands anew.
+            if (ws.readyState === WebSocket.OPEN)
+              ws.send(JSON.stringify({ type: 'result', id: message.id, ...result }));
+          });
+        break;
+    }
+  }
+
+  async function sendLoad(): Promise<void> {
+    const load = await readLoad();
+    if (load !== undefined) sendIfWelcome(load);
+  }
+  const stopLoad = clock.every(options.loadPeriodMs ?? 3000, () => void sendLoad());
+
+  connect();
+  return {
+    driver,
+    async close() {
+      if (closed) return;
+      closed = true;
+      stopLoad();
+      cancelRetry();
+      const ws = socket;
+      if (ws !== undefined) {
+        const gone = new Promise<void>((resolve) => ws.once('close', () => resolve()));
+        ws.close(1001);
+        const cancel = clock.after(1000, () => ws.terminate());
+        await gone;
+        cancel();
+      }
+      await driver.close({ stopGuests: options.stopGuestsOnClose ?? false });
+    },
+  };
+}
+
+function defaultDriver(config: AgentConfig, clock: Clock, log: Log): MigrationDriver {
+  switch (config.driver) {
+    case 'qmp':
+      return createQemuDriver({ config, clock, log });
+    case 'emulated':
+      return createEmulatedDriver({ config, clock, log });
+    case 'none':
+      return createNoDriver(config.host);
+  }
+}
+
+/** Carries one command out; the answer is the result's value. */
+async function obey(driver: MigrationDriver, c: AgentCommand, config: AgentConfig): Promise<unknown> {
+  switch (c.do) {
+    case 'prepare':
+      return driver.prepare(c);
+    case 'start':
+      return driver.start(c);
+    case 'setBandwidth':
+      return driver.setBandwidth(c);
+    case 'switchToPostcopy':
+      return driver.switchToPostcopy(c.migration);
+    case 'continueSwitchover':
+      return driver.continueSwitchover(c.migration);
+    case 'cancel':
+      return driver.cancel(c.migration);
+    case 'finish':
+      return driver.finish(c.migration);
+    case 'abandon':
+      return driver.abandon(c.migration);
+    case 'measureDirtyRate':
+      return driver.measureDirtyRate(c.guest, c.seconds);
+    case 'queueFilters':
+      return applyQueueFilters(c.portName, c.filters, config.ovs);
+  }
+}

@@ -1,0 +1,22 @@
+/** How busy this host is, read from the kernel. The arithmetic is in `core/proc.ts`. */
+import { readFile } from 'node:fs/promises';
+import type { AgentMessage } from '../../contracts/agent.ts';
+import { type CpuTimes, cpuShare, parseCpuTimes, parseMemory } from '../core/proc.ts';
+
+export type LoadMessage = Extract<AgentMessage, { type: 'load' }>;
+
+/** A reader of the host's load; each call measures the processors since the last. Undefined where there is no /proc. */
+export function createLoadReader(): () => Promise<LoadMessage | undefined> {
+  let last: CpuTimes | undefined;
+  return async () => {
+    const [stat, meminfo] = await Promise.all(
+      ['/proc/stat', '/proc/meminfo'].map((path) => readFile(path, 'utf8').catch(() => '')),
+    );
+    const cpu = parseCpuTimes(stat ?? '');
+    const memory = parseMemory(meminfo ?? '');
+    if (cpu === undefined || memory === undefined) return undefined;
+    const share = cpuShare(last ?? { busy: 0, total: 0 }, cpu);
+    last = cpu;
+    return { type: 'load', cpuShare: share, memoryUsedBytes: memory.usedBytes, memoryTotalBytes: memory.totalBytes };
+  };
+}

@@ -1,0 +1,29 @@
+/** The driver of a host that only has a switch: no guests, and every order to move one is refused. */
+import { FairwayError } from '../../contracts/common.ts';
+import type { MigrationDriver } from '../core/driver.ts';
+
+/** @param host for the refusals' text */
+export function createNoDriver(host: string): MigrationDriver {
+  const refuse = () =>
+    Promise.reject(new FairwayError('no-driver', `${host} runs no guests: its agent has driver "none"`, ['badInput']));
+  return {
+    kind: 'none',
+    techniques: [],
+    open: () => Promise.resolve(),
+    launch: refuse,
+    guests: () => [],
+    migrations: () => [],
+    pastEvents: () => [],
+    setProgressPeriod: () => {},
+    prepare: refuse,
+    start: refuse,
+    setBandwidth: refuse,
+    switchToPostcopy: refuse,
+    continueSwitchover: refuse,
+    cancel: refuse,
+    finish: refuse,
+    abandon: refuse,
+    measureDirtyRate: refuse,
+    close: () => Promise.resolve(),
+  };
+}
