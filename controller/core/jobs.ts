@@ -132,7 +132,8 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
 /** Ends a job that is not done: what was set up for it is derived from its state and so goes away. */
 function end(t: Turn, job: Job, state: 'failed' | 'cancelled', note: string): void {
   if (isFinal(job.state)) return;
-  const abandon = job.destination !== null && !job.resumed;
+  // Also when the answer to `prepare` was lost: to forget what was never there does no harm.
+  const abandon = job.technique !== null && !job.resumed;
   t.setJob(job.id, {
     state,
     note,
@@ -546,8 +547,10 @@ export function reconcile(
     const mine = known.find((k) => k.migration === job.id);
     if (job.state === 'admitted' && job.from === host) {
       t.command(host, job.id, { do: 'measureDirtyRate', guest: job.guest, seconds: MEASURE_SECONDS });
-    } else if (job.state === 'preparing' && job.to === host && !mine) {
-      end(t, job, 'failed', `agent ${host} was restarted while it prepared; ask again`);
+    } else if (job.state === 'preparing' && job.to === host && !(mine && job.destination)) {
+      end(t, job, 'failed', `agent ${host} was away while it prepared; ask again`);
+    } else if (job.state === 'draining' && mine) {
+      t.command(host, job.id, { do: 'finish', migration: job.id });
     } else if ((job.state === 'copying' || job.state === 'switching') && job.from === host) {
       if (mine?.progress?.phase === 'completed') copyDone(t, job, mine.progress);
       else if (!mine) end(t, job, 'failed', `agent ${host} came back and knows nothing of this migration`);

@@ -1,0 +1,143 @@
+/**
+ * `controller/core` under any order of events: whatever comes late, twice or not at all, floors are kept, nothing throws,
+ * and when all jobs have ended nothing of them is left in switches or queues.
+ */
+import fc from 'fast-check';
+import { isFinal, PRIORITIES } from '../../contracts/common.ts';
+import { FEATURE, parseCookie } from '../../controller/core/cookies.ts';
+import { CORE, type Fabric, guest, HV1, HV2, twoHypervisors } from '../unit/controller/fabric.ts';
+
+const GUESTS = ['g1', 'g2', 'g3'];
+const AGENT_EVENTS = [
+  'stream',
+  'preSwitchover',
+  'postcopyStarted',
+  'resumed',
+  'completed',
+  'failed',
+  'cancelled',
+] as const;
+
+const action = fc.oneof(
+  fc.record({
+    do: fc.constant('migrate' as const),
+    guest: fc.constantFrom(...GUESTS),
+    priority: fc.constantFrom(...PRIORITIES),
+  }),
+  fc.record({
+    do: fc.constant('event' as const),
+    nth: fc.nat(2),
+    host: fc.constantFrom('hv1', 'hv2'),
+    event: fc.constantFrom(...AGENT_EVENTS),
+  }),
+  fc.record({ do: fc.constant('answer' as const), ok: fc.boolean() }),
+  fc.record({
+    do: fc.constant('pass' as const),
+    ms: fc.integer({ min: 1, max: 3000 }),
+    mbps: fc.integer({ min: 0, max: 200 }),
+  }),
+  fc.record({ do: fc.constant('switch' as const), dpid: fc.constantFrom(HV1, HV2, CORE), up: fc.boolean() }),
+  fc.record({ do: fc.constant('agent' as const), host: fc.constantFrom('hv1', 'hv2'), up: fc.boolean() }),
+  fc.record({ do: fc.constant('cancel' as const), nth: fc.nat(2) }),
+);
+type Action = typeof action extends fc.Arbitrary<infer A> ? A : never;
+
+const AGENTS = { hv1: [HV1, '10.0.0.1'], hv2: [HV2, '10.0.0.2'] } as const;
+const guests = () => GUESTS.map((name, i) => guest(name, `52:54:00:00:00:2${i}`, `tap${i + 1}`));
+
+function perform(f: Fabric, a: Action, unanswered: { n: number }): void {
+  const nth = (n: number) => [...f.state.jobs.keys()][n];
+  switch (a.do) {
+    case 'migrate': {
+      const busy = [...f.state.jobs.values()].some((j) => j.guest === a.guest && !isFinal(j.state));
+      const id = `m-${f.state.jobs.size}`;
+      if (!busy)
+        f.send({
+          kind: 'migrate',
+          request: { moves: [{ guest: a.guest, destination: 'hv2' }], priority: a.priority },
+          ids: [id],
+          group: null,
+        });
+      break;
+    }
+    case 'event': {
+      const migration = nth(a.nth);
+      if (migration)
+        f.send({ kind: 'agentMessage', host: a.host, message: { type: 'event', migration, event: a.event } });
+      break;
+    }
+    case 'answer': {
+      const c = f.commands[unanswered.n];
+      if (!c) break;
+      unanswered.n += 1;
+      const value =
+        c.command.do === 'prepare' ? { address: '10.0.0.2', port: 49152, portName: 'tap1' } : { dirtyBytesPerS: 4e6 };
+      const done = { kind: 'commandDone' as const, migration: c.migration, step: c.command.do };
+      f.send(a.ok ? { ...done, ok: true, value } : { ...done, ok: false, error: 'refused' });
+      break;
+    }
+    case 'pass':
+      f.pass(a.ms, { [`${HV1}:1`]: { tx: a.mbps } });
+      break;
+    case 'switch':
+      if (a.up !== f.switches.get(a.dpid)?.connected) {
+        if (a.up) f.connect(a.dpid);
+        else f.disconnect(a.dpid);
+      }
+      break;
+    case 'agent': {
+      const known = [...f.state.jobs.values()]
+        .filter((j) => !isFinal(j.state))
+        .map((j) => ({ migration: j.id, guest: j.guest, role: 'source' as const }));
+      const [dpid, ip] = AGENTS[a.host as 'hv1' | 'hv2'];
+      if (a.up) f.agentUp(a.host, dpid, ip, a.host === 'hv1' ? guests() : [], known);
+      else f.send({ kind: 'agentDown', host: a.host });
+      break;
+    }
+    case 'cancel': {
+      const id = nth(a.nth);
+      if (id) f.send({ kind: 'cancel', id });
+    }
+  }
+}
+
+function floorsHold(f: Fabric): void {
+  for (const [link, s] of f.state.shares) {
+    const sum = [...s.byMigration.values()].reduce((x, y) => x + y, 0);
+    const capacity = f.state.topology.capacityBps(link);
+    // A link whose capacity is no longer known carries no slice that a floor could be held against.
+    if (capacity > 0) expect(sum).toBeLessThanOrEqual(capacity - s.floorBps + 1);
+  }
+}
+
+test('floors are kept at every step, and nothing is left at the end', () => {
+  fc.assert(
+    fc.property(fc.array(action, { maxLength: 40 }), fc.boolean(), (actions, queues) => {
+      const f = twoHypervisors({ queues });
+      f.agentUp('hv1', HV1, '10.0.0.1', guests());
+      const unanswered = { n: 0 };
+      for (const a of actions) {
+        perform(f, a, unanswered);
+        floorsHold(f);
+      }
+      // Everyone returns, and every open job comes to an end.
+      for (const dpid of [HV1, HV2, CORE]) if (!f.switches.get(dpid)?.connected) f.connect(dpid);
+      for (const j of f.state.jobs.values()) {
+        f.send({ kind: 'cancel', id: j.id });
+        f.send({
+          kind: 'agentMessage',
+          host: 'hv1',
+          message: { type: 'event', migration: j.id, event: j.resumed ? 'completed' : 'failed' },
+        });
+      }
+      for (let i = 0; i < 4; i++) f.pass(15_000);
+      expect([...f.state.jobs.values()].filter((j) => !isFinal(j.state))).toEqual([]);
+      expect(f.state.shares.size).toBe(0);
+      expect([...f.qos.values()].filter((q) => q !== null)).toEqual([]);
+      const left = [...f.switches.values()].flatMap((s) => s.tables.flows()).map((x) => parseCookie(x.cookie)?.feature);
+      expect(left.filter((x) => x === FEATURE.stream || x === FEATURE.answer || x === FEATURE.moved)).toEqual([]);
+      expect([...f.switches.values()].flatMap((s) => s.tables.meters())).toEqual([]);
+    }),
+    { numRuns: 200 },
+  );
+});
