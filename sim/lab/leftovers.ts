@@ -2,8 +2,10 @@
  * What Fairway or the lab left behind, asked of the switches and the kernel themselves rather than of the controller:
  * flows by cookie prefix, meters, queues, tunnel ports, namespaces, processes. Scenarios report it; tests want it empty.
  */
+import { readdirSync } from 'node:fs';
 import { type Lab, ofctl, SITES, type SwitchAt, vsctl } from './network.ts';
-import { attempt } from './shell.ts';
+import { attempt, run } from './shell.ts';
+import { commandLine } from './state.ts';
 
 /** Fairway's cookies begin with these 16 bits; the last 32 are the migration's number, or 0 (`controller/core/cookies.ts`). */
 const OURS = 'cookie=0xfa1c000000000000/0xffff000000000000';
@@ -68,10 +70,17 @@ export function parseFlows(dump: string): { migration: number; text: string }[] 
 
 const words = (text: string): string[] => text.split(/\s+/).filter(Boolean);
 
-/** Namespaces and processes of a lab that was taken down. */
+/**
+ * Namespaces and processes of a lab that was taken down. Looks at the machine, not at the lab's own records: namespaces
+ * by the prefix of their names, processes by the lab's directory in their command lines.
+ */
 export async function hostLeftovers(lab: Lab): Promise<string[]> {
-  return [
-    ...(await lab.state.liveProcesses()).map((p) => `process ${p.pid} (${p.what})`),
-    ...(await lab.state.liveNamespaces()).map((n) => `namespace ${n}`),
-  ];
+  const namespaces = (await run('ip', ['netns', 'list'])).split('\n').map((l) => l.split(' ')[0] ?? '');
+  const found = namespaces.filter((n) => n.startsWith(`${lab.prefix}-`)).map((n) => `namespace ${n}`);
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
+    const line = commandLine(Number(name));
+    if (line.includes(`${lab.stateDir}/`)) found.push(`process ${name} (${line})`);
+  }
+  return found;
 }

@@ -84,11 +84,15 @@ export class Workload {
   private startMs = Number.POSITIVE_INFINITY;
   private readonly raw: Received[] = [];
 
-  private constructor(
-    private readonly lab: Lab,
-    private readonly rateBps: number,
-    private readonly port: number,
-  ) {}
+  private readonly lab: Lab;
+  private readonly rateBps: number;
+  private readonly port: number;
+
+  private constructor(lab: Lab, rateBps: number, port: number) {
+    this.lab = lab;
+    this.rateBps = rateBps;
+    this.port = port;
+  }
 
   /** Starts receiver and sender; resolves when the first bytes have arrived. */
   static async start(lab: Lab, rateBps: number, port = 5201, signal?: AbortSignal): Promise<Workload> {

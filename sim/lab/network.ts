@@ -166,7 +166,7 @@ export async function removeLab(options: LabOptions = {}): Promise<string[]> {
       'conflict',
     ]);
   }
-  return lab.state.cleanUp();
+  return (await lab.state.cleanUp()).removed;
 }
 
 async function makeNamespaces(lab: Lab): Promise<void> {

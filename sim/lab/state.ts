@@ -108,9 +108,9 @@ export class StateFile {
 
   /**
    * Ends every live process (TERM, then KILL after `graceMs`), deletes every namespace and the state directory's
-   * sockets and logs. Returns what it had to remove, each as a text.
+   * sockets and logs. Returns what it had to remove and what is there in spite of it, each as a text.
    */
-  async cleanUp(graceMs = 2000): Promise<string[]> {
+  async cleanUp(graceMs = 2000): Promise<{ removed: string[]; remaining: string[] }> {
     const removed: string[] = [];
     const processes = await this.liveProcesses();
     for (const p of processes) {
@@ -124,14 +124,20 @@ export class StateFile {
       alive = alive.filter((p) => startTicks(p.pid) !== undefined);
     }
     for (const p of await this.liveProcesses()) signal(p.pid, 'SIGKILL');
-    for (let i = 0; i < 40 && (await this.liveProcesses()).length > 0; i++) await sleep(50);
+    let survivors = await this.liveProcesses();
+    for (let i = 0; i < 40 && survivors.length > 0; i++) {
+      await sleep(50);
+      survivors = await this.liveProcesses();
+    }
+    const remaining = survivors.map((p) => `process ${p.pid} (${p.what})`);
     for (const namespace of await this.liveNamespaces()) {
       removed.push(`namespace ${namespace}`);
-      await run('ip', ['netns', 'delete', namespace]);
+      const deleted = await attempt('ip', ['netns', 'delete', namespace]);
+      if (!deleted.ok) remaining.push(`namespace ${namespace}: ${deleted.reason}`);
     }
     rmSync(this.directory, { recursive: true, force: true });
     this.state = { ...this.state, owner: null, namespaces: [], processes: [] };
-    return removed;
+    return { removed, remaining };
   }
 
   private write(): void {
@@ -151,9 +157,10 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-function commandLine(pid: number): string {
+/** Command line of a process, cut to 300 characters; `ended` when there is no such process. */
+export function commandLine(pid: number): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean).slice(0, 3).join(' ');
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean).join(' ').slice(0, 300);
   } catch {
     return 'ended';
   }

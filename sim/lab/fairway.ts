@@ -1,0 +1,231 @@
+/**
+ * Fairway itself in the lab's network: the controller in the control namespace, an agent at each hypervisor (QEMU) and at
+ * the core (queue filters only), each a process of its own started from the compiled command line, exactly as a user
+ * would. The lab speaks to the controller through the ordinary client, by way of `relay.ts`.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join, resolve } from 'node:path';
+import { stringify } from 'yaml';
+import type { z } from 'zod';
+import { FairwayClient } from '../../cli/client.ts';
+import { type GuestSpec, guestSpecSchema } from '../../contracts/agent.ts';
+import { FairwayError } from '../../contracts/common.ts';
+import type { agentConfigSchema, controllerConfigSchema } from '../../contracts/config.ts';
+import type { StatusView } from '../../contracts/rest.ts';
+import { ADDRESS, type Lab, OPENFLOW_PORT, SITES, type Site, setControl, waitForControl } from './network.ts';
+import { ended, inNamespace, spawnIn, stop, waitFor } from './shell.ts';
+import { startTicks } from './state.ts';
+
+const HTTP_PORT = 8653;
+
+type ControllerSettings = z.input<typeof controllerConfigSchema>;
+type AgentSettings = z.input<typeof agentConfigSchema>;
+
+export interface FairwayOptions {
+  /** Guests to start at each hypervisor. */
+  guests: Partial<Record<'hv1' | 'hv2', GuestSpec[]>>;
+  /** Fields of the policy document to set before anything moves, by dotted path. */
+  policy: Record<string, string | number>;
+  /** Where the policy lives. Default: in a file of the lab. */
+  store?: ControllerSettings['policy'];
+  logLevel?: 'debug' | 'info' | 'warn';
+  signal?: AbortSignal | undefined;
+}
+
+/** `relative` (e.g. `cli/main.js`) among the compiled files, whether this file runs compiled or as source in a test. */
+export function compiled(relative: string): string {
+  const here = import.meta.dirname;
+  const path = import.meta.filename.endsWith('.ts')
+    ? resolve(here, '../../dist', relative)
+    : resolve(here, '../..', relative);
+  if (!existsSync(path)) throw new FairwayError('lab.notBuilt', `${path} is missing: run \`npm run build\``);
+  return path;
+}
+
+/** Controller and agents that run in a lab. */
+export class FairwayInLab {
+  readonly client: FairwayClient;
+  readonly url: string;
+  readonly token: string;
+  private readonly children: { child: ChildProcess; name: string; logFile: string }[];
+
+  private constructor(url: string, token: string, children: FairwayInLab['children'], signal?: AbortSignal) {
+    this.url = url;
+    this.token = token;
+    this.children = children;
+    this.client = new FairwayClient({ url, token, ...(signal === undefined ? {} : { signal }) });
+  }
+
+  /**
+   * Hands the switches to a controller, starts it and the agents, sets the policy and waits until the controller sees
+   * the whole network: three switches, both cables in both directions, three agents, every guest running and located.
+   * On failure what was started is stopped, and the error quotes the end of the log of what failed.
+   */
+  static async start(lab: Lab, options: FairwayOptions): Promise<FairwayInLab> {
+    const { signal } = options;
+    const token = randomBytes(24).toString('hex');
+    const children: FairwayInLab['children'] = [];
+    try {
+      const directory = join(lab.stateDir, 'ctl');
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      const controllerFile = join(directory, 'controller.yaml');
+      writeFileSync(controllerFile, stringify(controllerSettings(lab, directory, options.store)));
+      const level = options.logLevel ?? 'info';
+      const environment = { FAIRWAY_TOKEN: token };
+      const launch = (namespace: string, name: string, args: string[], folder: string) => {
+        const logFile = join(folder, `${name}.log`);
+        const child = spawnIn(namespace, process.execPath, [compiled('cli/main.js'), ...args, '--log-level', level], {
+          logFile,
+          env: environment,
+          cwd: folder,
+        });
+        children.push({ child, name, logFile });
+        if (child.pid !== undefined) lab.state.addProcess(child.pid, `fairway ${name}`);
+      };
+      launch(lab.ns('ctl'), 'controller', ['controller', '--config', controllerFile], directory);
+      const url = await openDoor(lab, children);
+      const fairway = new FairwayInLab(url, token, children, signal);
+      await fairway.until(
+        'the controller',
+        30_000,
+        async () => ((await fairway.client.isUp()) ? true : undefined),
+        signal,
+      );
+      const patch = Object.entries(options.policy);
+      if (patch.length > 0) await fairway.client.patchPolicy(options.policy);
+
+      await setControl(lab, 'managed');
+      for (const site of SITES) {
+        const folder = lab.switches[site].runDir;
+        const agentFile = join(folder, 'agent.yaml');
+        writeFileSync(agentFile, stringify(agentSettings(lab, site, options.guests)));
+        launch(lab.ns(site), `agent-${site}`, ['agent', '--config', agentFile], folder);
+      }
+      await waitForControl(lab, signal);
+      const guests = Object.values(options.guests).flat();
+      await fairway.until('a complete view of the network', 90_000, () => fairway.seesAll(guests), signal);
+      return fairway;
+    } catch (e) {
+      await stopAll(children);
+      throw e;
+    }
+  }
+
+  /** Ends agents and controller. Guests and the switches' flows stay as they are. */
+  async stop(): Promise<void> {
+    await stopAll(this.children);
+  }
+
+  /** Polls until `probe` gives a value; fails at once, quoting its log, when one of the processes has ended. */
+  until<T>(what: string, timeoutMs: number, probe: () => Promise<T | undefined>, signal?: AbortSignal): Promise<T> {
+    return waitFor(
+      what,
+      async () => {
+        for (const { child, name, logFile } of this.children) {
+          if (child.exitCode === null && child.signalCode === null) continue;
+          const status = child.exitCode ?? child.signalCode;
+          throw new FairwayError('lab.ended', `fairway ${name} ended (${status}): ${lastLines(logFile)}`);
+        }
+        return await probe();
+      },
+      { timeoutMs, everyMs: 200, signal },
+    );
+  }
+
+  private async seesAll(guests: readonly GuestSpec[]): Promise<StatusView | undefined> {
+    const status = await this.client.status();
+    const { switches, links, agents, locations } = status.topology;
+    const located = new Set(locations.map((l) => l.mac));
+    const complete =
+      switches.filter((s) => s.connected).length === SITES.length &&
+      links.length === 4 &&
+      agents.filter((a) => a.connected).length === SITES.length &&
+      guests.every((g) => located.has(g.mac));
+    return complete ? status : undefined;
+  }
+}
+
+function controllerSettings(lab: Lab, directory: string, store?: ControllerSettings['policy']): ControllerSettings {
+  const switches: NonNullable<ControllerSettings['switches']> = {};
+  for (const site of SITES) {
+    const sw = lab.switches[site];
+    const ports = Object.fromEntries(sw.limitedPorts.map((p) => [p, { capacity: lab.capacityBps }]));
+    switches[sw.dpid] = { name: site, ovsdb: sw.ovsdb, ports };
+  }
+  return {
+    openflow: { host: ADDRESS.management.ctl, port: OPENFLOW_PORT },
+    http: { host: ADDRESS.management.ctl, port: HTTP_PORT },
+    forwarding: 'managed',
+    policy: store ?? { store: 'file', file: join(directory, 'policy.yaml') },
+    switches,
+    journal: join(directory, 'journal'),
+  };
+}
+
+function agentSettings(lab: Lab, site: Site, guests: FairwayOptions['guests']): AgentSettings {
+  const sw = lab.switches[site];
+  const common = {
+    host: site,
+    controller: `ws://${ADDRESS.management.ctl}:${HTTP_PORT}`,
+    dpid: sw.dpid,
+    runDir: join(sw.runDir, 'agent'),
+    ovs: { db: sw.ovsdb, bridge: sw.bridge },
+  };
+  if (site === 'core') return { ...common, driver: 'none' };
+  return {
+    ...common,
+    driver: 'qmp',
+    migrationIp: ADDRESS.data[site],
+    migrationPort: sw.bridge,
+    guests: (guests[site] ?? []).map((g) => guestSpecSchema.parse(g)),
+  };
+}
+
+/** Opens a port on the loopback interface that leads to the controller's HTTP interface; returns its address. */
+async function openDoor(lab: Lab, children: FairwayInLab['children']): Promise<string> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  const address = server.address();
+  const port = address !== null && typeof address === 'object' ? address.port : 0;
+  const logFile = join(lab.stateDir, 'relay.log');
+  const log = openSync(logFile, 'a');
+  const [command, args] = inNamespace(lab.ns('ctl'), process.execPath, [
+    ...[compiled('sim/lab/relay.js'), ADDRESS.management.ctl, String(HTTP_PORT)],
+  ]);
+  const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log, 'ipc'] });
+  children.push({ child, name: 'relay', logFile });
+  if (child.pid !== undefined) lab.state.addProcess(child.pid, 'relay to the controller');
+  await new Promise<void>((resolve, reject) => {
+    child.once('message', () => resolve());
+    child.once('exit', () => reject(new FairwayError('lab.ended', `the relay ended: ${lastLines(logFile)}`)));
+    child.once('error', reject);
+    child.send('listen', server);
+  });
+  child.disconnect();
+  server.close();
+  return `http://127.0.0.1:${port}`;
+}
+
+/** Agents before the controller, in the reverse order of their start. */
+async function stopAll(children: FairwayInLab['children']): Promise<void> {
+  for (const { child } of children.splice(0).reverse()) {
+    if (child.pid !== undefined && startTicks(child.pid) !== undefined) await stop(child, 'SIGTERM', 8000);
+    else await ended(child);
+  }
+}
+
+/** The end of a log, for an error's text. */
+function lastLines(file: string, count = 5): string {
+  try {
+    return readFileSync(file, 'utf8').trim().split('\n').slice(-count).join('\n');
+  } catch {
+    return '(no log)';
+  }
+}

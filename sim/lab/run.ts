@@ -1,0 +1,75 @@
+/**
+ * The door to the lab for `fairway lab run`: picks a scenario, runs it, and puts its runs and what they left behind into one
+ * `lab-result/1`. Neighbours: `scenarios/` say what is compared, `session.ts` how a run goes.
+ */
+import { FairwayError } from '../../contracts/common.ts';
+import { createLog } from '../../contracts/log.ts';
+import type { LabResult, LabRun } from '../../contracts/results.ts';
+import { guestImage } from './guests.ts';
+import { checkRequirements, type LabOptions } from './network.ts';
+import { contention } from './scenarios/contention.ts';
+import { gang } from './scenarios/gang.ts';
+import { policyEdit } from './scenarios/policyEdit.ts';
+import { readjust } from './scenarios/readjust.ts';
+import { FIGURES, type Session } from './session.ts';
+import { interrupted } from './shell.ts';
+
+/** By name, with one line about each. */
+export const SCENARIOS: Record<string, { about: string; run: (session: Session) => Promise<LabRun[]> }> = {
+  contention: { about: 'one guest against a 160 Mbit/s workload: unmanaged, low, medium, high', run: contention },
+  readjust: { about: 'the slice of a medium migration follows a workload that drops and returns', run: readjust },
+  gang: { about: 'four guests at once: serial with low priority, parallel with high', run: gang },
+  'policy-edit': { about: 'redis-cli edits the policy while a migration runs', run: policyEdit },
+};
+
+export interface ScenarioOptions {
+  /** Whether the caller will print the result as JSON; progress goes to `out` either way. */
+  json: boolean;
+  /** Receives progress for people, whole lines with their line end. */
+  out(text: string): void;
+  /** Leave the network of the last run standing. */
+  keep: boolean;
+  /** Ends the run early; everything is cleaned up before the call rejects with `lab.interrupted`. */
+  signal: AbortSignal;
+  lab?: LabOptions;
+}
+
+/**
+ * Runs a scenario and returns what it measured. Needs root. Fails with FairwayError: `lab.scenario` for an unknown name,
+ * `lab.root`, `lab.missing`, `lab.busy` (another lab of the prefix is at work), `lab.interrupted`, or what went wrong.
+ */
+export async function runScenario(name: string, options: ScenarioOptions): Promise<LabResult> {
+  const scenario = Object.hasOwn(SCENARIOS, name) ? SCENARIOS[name] : undefined;
+  if (scenario === undefined) {
+    const known = Object.entries(SCENARIOS).map(([n, s]) => `${n} (${s.about})`);
+    throw new FairwayError('lab.scenario', `no scenario "${name}"; there are: ${known.join('; ')}`, ['badInput']);
+  }
+  await checkRequirements();
+  const say = (text: string) => options.out(`${text}\n`);
+  const session: Session = {
+    image: await guestImage(createLog('info', (line) => options.out(line))),
+    labOptions: options.lab ?? {},
+    say,
+    signal: options.signal,
+    keep: options.keep,
+    leftovers: [],
+  };
+  let runs: LabRun[];
+  try {
+    runs = await scenario.run(session);
+  } catch (e) {
+    // Whatever a broken-off request or program said: the cause is the interruption.
+    throw options.signal.aborted ? interrupted() : e;
+  }
+  const leftovers = [...new Set(session.leftovers)];
+  say(leftovers.length === 0 ? 'nothing was left behind' : `left behind:\n  ${leftovers.join('\n  ')}`);
+  return {
+    format: 'lab-result/1',
+    scenario: name,
+    capacityMbps: FIGURES.capacityMbps,
+    floorMbps: FIGURES.floorMbps,
+    ceilingMbps: FIGURES.ceilingMbps,
+    runs,
+    leftovers,
+  };
+}
