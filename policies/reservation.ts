@@ -70,10 +70,10 @@ export interface Reservation {
  * and `medium` yields up to the ceiling. The next period shows what it really wants.
  *
  * Why this settles: a steady workload of x is left x (1 + headroom) and uses 1 ÷ (1 + headroom) of that, which the
- * document's check keeps below `saturatedAt`. Why `low` does not spiral: left s, a backlogged workload sends about s. Seen
- * as saturated, it gets the link; seen just below `saturatedAt`, it gets s × saturatedAt × (1 + headroom) > s. Only a
- * transport that cannot fill 1 ÷ (1 + headroom) of its share while backlogged would shrink: raise headroom and lower
- * saturatedAt for such.
+ * document's check keeps below `saturatedAt`. Why `low` does not spiral: left s, a backlogged workload sends nearly s.
+ * From `saturatedAt` on it is recognised and gets the link; between 1 ÷ (1 + headroom) and that it cannot be told from a
+ * steady one and keeps at least s. Only a transport that fills still less of its share while backlogged would shrink:
+ * where there is such, raise headroom and lower saturatedAt.
  */
 export function estimateDemand(
   seen: { measuredBps: number; shareBps: number | null; capacityBps: number },
