@@ -1,12 +1,17 @@
 /** From what was thrown to what a person reads and the exit status a program reads. */
 import { FairwayError } from '../contracts/common.ts';
-import { EXIT } from './terminal.ts';
+import { EXIT, type Terminal } from './terminal.ts';
 
 /** Message (one cause, one cure, never a token) and exit status of an error. */
 export function explain(
   error: unknown,
-  env: Readonly<Record<string, string | undefined>>,
+  { env, signal }: Pick<Terminal, 'env' | 'signal'>,
 ): { message: string; exit: number } {
+  // Whatever broke off when the signal came broke off because of it.
+  if (signal.aborted) {
+    const isSaid = error instanceof FairwayError && error.code.endsWith('.interrupted');
+    return { message: isSaid ? error.message : 'interrupted', exit: EXIT.interrupted };
+  }
   const text = messageOf(error);
   const message = env.FAIRWAY_TOKEN ? text.replaceAll(env.FAIRWAY_TOKEN, '<token>') : text;
   return { message, exit: exitOf(error) };

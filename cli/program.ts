@@ -29,9 +29,8 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    if (terminal.signal.aborted) return EXIT.interrupted;
     const { explain } = await import('./errors.ts');
-    const { message, exit } = explain(error, terminal.env);
+    const { message, exit } = explain(error, terminal);
     terminal.err(`fairway: ${message}\n`);
     return exit;
   }
@@ -173,7 +172,7 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     'sudo fairway lab run contention --json',
     'sudo fairway lab run readjust',
   ])
-    .argument('<scenario>', 'contention, readjust or gang')
+    .argument('<scenario>', 'contention, readjust, gang or policy-edit')
     .option('--json', 'print one lab-result/1 object and nothing else on standard output')
     .option('--out <file>', 'write the lab-result/1 object to a file as well')
     .option('--keep', 'leave the network standing afterwards')

@@ -21,7 +21,7 @@ export async function runOne(
   const text = `${JSON.stringify(result)}\n`;
   if (o.out !== undefined) writeFileSync(o.out, text);
   if (o.json) terminal.out(text);
-  return terminal.signal.aborted ? EXIT.interrupted : EXIT.ok;
+  return result.leftovers.length === 0 || o.keep ? EXIT.ok : EXIT.failed;
 }
 
 export async function up(terminal: Terminal, o: Json): Promise<undefined> {

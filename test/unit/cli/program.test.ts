@@ -93,7 +93,8 @@ test('no controller or no token: status 3', async () => {
 });
 
 describe('errors become messages', () => {
-  const statusOf = (...args: ConstructorParameters<typeof FairwayError>) => explain(new FairwayError(...args), {}).exit;
+  const statusOf = (...args: ConstructorParameters<typeof FairwayError>) =>
+    explain(new FairwayError(...args), screen().terminal).exit;
   test('the exit status follows labels and codes', () => {
     expect(statusOf('x', 'm', ['badInput'])).toBe(EXIT.usage);
     expect(statusOf('x', 'm', ['notFound'])).toBe(EXIT.usage);
@@ -101,15 +102,24 @@ describe('errors become messages', () => {
     expect(statusOf('client.unreachable', 'm', ['retryable'])).toBe(EXIT.unreachable);
     expect(statusOf('http.503', 'm', ['retryable'])).toBe(EXIT.failed);
     expect(statusOf('x', 'm', ['conflict'])).toBe(EXIT.failed);
-    expect(explain(new TypeError('m'), {}).exit).toBe(EXIT.failed);
+    expect(explain(new TypeError('m'), screen().terminal).exit).toBe(EXIT.failed);
   });
   test('a token never gets out, and only unforeseen errors show where they came from', () => {
-    expect(explain(new FairwayError('x', 'sent abc-secret to h'), { FAIRWAY_TOKEN: 'abc-secret' }).message).toBe(
-      'sent <token> to h',
-    );
-    expect(explain(new TypeError('m'), {}).message).toMatch(/\n\s+at /);
-    expect(explain('text', {}).message).toBe('text');
+    const { terminal } = screen(undefined, { FAIRWAY_TOKEN: 'abc-secret' });
+    expect(explain(new FairwayError('x', 'sent abc-secret to h'), terminal).message).toBe('sent <token> to h');
+    expect(explain(new TypeError('m'), screen().terminal).message).toMatch(/\n\s+at /);
+    expect(explain('text', screen().terminal).message).toBe('text');
   });
+});
+
+test('an interruption explains whatever broke off because of it', () => {
+  const { terminal, interrupt } = screen();
+  interrupt();
+  expect(explain(new FairwayError('lab.interrupted', 'cleaned up'), terminal)).toEqual({
+    message: 'cleaned up',
+    exit: 130,
+  });
+  expect(explain(new FairwayError('client.unreachable', 'm'), terminal)).toEqual({ message: 'interrupted', exit: 130 });
 });
 
 test('tables have columns of equal width and no trailing spaces', () => {
