@@ -72,90 +72,7 @@ export function portByName(topology: Topology, dpid: string, name: string): Port
   return undefined;
 }
 
-/** Desired flows and meters of every connected switch. */
-export function desiredTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
-  const { topology } = state;
-  const out = new Map<string, { flows: Map<string, Flow>; meters: Map<number, Meter> }>();
-  for (const [dpid, s] of state.switches) if (s.connected) out.set(dpid, { flows: new Map(), meters: new Map() });
-
-  const put = (
-    dpid: string,
-    table: number,
-    priority: number,
-    feature: Feature,
-    match: Match,
-    instructions: Instructions,
-    objectId = 0,
-  ) => {
-    const tables = out.get(dpid);
-    if (!tables) return;
-    const f = flow({ table, priority, match, instructions, cookie: cookieFor(feature, objectId) });
-    tables.flows.set(f.key, f);
-  };
-  const any = of13.OFPMatch({});
-
-  const flood = floodPorts(topology);
-  for (const dpid of out.keys()) {
-    put(dpid, 0, PRIORITY.lldp, FEATURE.infrastructure, of13.OFPMatch({ eth_type: ETH_LLDP }), [
-      apply([toController(0xffff)]),
-    ]);
-    // A sender we do not know here: tell the controller, and let the frame through meanwhile.
-    put(dpid, 0, 0, FEATURE.infrastructure, any, [apply([toController(LEARN_BYTES)]), goto(TABLE.moved)]);
-    put(dpid, 1, 0, FEATURE.infrastructure, any, [goto(TABLE.forward)]);
-    for (const port of topology.switches.get(dpid)?.ports.values() ?? []) {
-      if (!topology.isLinkPort({ dpid, portNo: port.portNo })) continue;
-      put(dpid, 0, PRIORITY.link, FEATURE.infrastructure, of13.OFPMatch({ in_port: port.portNo }), [goto(TABLE.moved)]);
-    }
-    if (state.settings.forwarding === 'normal') {
-      put(dpid, 2, 0, FEATURE.forwarding, any, [apply([output(ofp.OFPP_NORMAL)])]);
-    } else {
-      // Control frames of bridges (IEEE 802.1D) must not be flooded.
-      put(
-        dpid,
-        2,
-        PRIORITY.group,
-        FEATURE.forwarding,
-        of13.OFPMatch({ eth_dst: ['01:80:c2:00:00:00', 'ff:ff:ff:ff:ff:f0'] }),
-        [],
-      );
-      put(dpid, 2, 0, FEATURE.forwarding, any, [apply((flood.get(dpid) ?? []).map(output))]);
-    }
-  }
-
-  const hops = new Map<string, ReadonlyMap<string, number>>();
-  const hopTo = (from: string, to: string): number | undefined => {
-    let table = hops.get(to);
-    if (!table) {
-      table = nextHops(topology, to);
-      hops.set(to, table);
-    }
-    return table.get(from);
-  };
-  const portTowards = (dpid: string, at: PortRef): number | undefined =>
-    dpid === at.dpid ? at.portNo : hopTo(dpid, at.dpid);
-
-  for (const l of topology.locations.values()) {
-    put(l.at.dpid, 0, PRIORITY.source, FEATURE.source, of13.OFPMatch({ in_port: l.at.portNo, eth_src: l.mac }), [
-      goto(TABLE.moved),
-    ]);
-    if (state.settings.forwarding === 'normal') continue;
-    for (const dpid of out.keys()) {
-      const port = portTowards(dpid, l.at);
-      if (port !== undefined)
-        put(dpid, 2, PRIORITY.host, FEATURE.forwarding, of13.OFPMatch({ eth_dst: l.mac }), [apply([output(port)])]);
-    }
-  }
-
-  for (const job of state.jobs.values()) {
-    if (!isActive(job)) continue;
-    streamFlows(state, job, put);
-    movedFlows(state, job, put, portTowards);
-    const meter = guardOf(state, job);
-    if (meter) out.get(job.dpids[0] as string)?.meters.set(meter.meterId, meter);
-  }
-  return out;
-}
-
+type Tables = Map<string, { flows: Map<string, Flow>; meters: Map<number, Meter> }>;
 type Put = (
   dpid: string,
   table: number,
@@ -165,6 +82,112 @@ type Put = (
   instructions: Instructions,
   objectId?: number,
 ) => void;
+
+/** Puts flows into the tables of the switches that are in `tables`; others are left out. */
+function putInto(tables: Tables): Put {
+  return (dpid, table, priority, feature, match, instructions, objectId = 0) => {
+    const flows = tables.get(dpid)?.flows;
+    if (!flows) return;
+    const f = flow({ table, priority, match, instructions, cookie: cookieFor(feature, objectId) });
+    flows.set(f.key, f);
+  };
+}
+
+/** Desired flows and meters of every connected switch. */
+export function desiredTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
+  const base = networkFlows(state.topology, state.settings.forwarding);
+  const out: Tables = new Map();
+  for (const [dpid, s] of state.switches) {
+    if (s.connected) out.set(dpid, { flows: new Map(base.get(dpid)), meters: new Map() });
+  }
+  const put = putInto(out);
+  for (const job of state.jobs.values()) {
+    if (!isActive(job)) continue;
+    streamFlows(state, job, put);
+    movedFlows(state, job, put);
+    const meter = guardOf(state, job);
+    if (meter) out.get(job.dpids[0] as string)?.meters.set(meter.meterId, meter);
+  }
+  return out;
+}
+
+/** The port of `dpid` that leads to a place; undefined when no way is known. */
+function portTowards(topology: Topology, dpid: string, at: PortRef): number | undefined {
+  if (dpid === at.dpid) return at.portNo;
+  let tables = hopsOf.get(topology);
+  if (!tables) {
+    tables = new Map();
+    hopsOf.set(topology, tables);
+  }
+  let hops = tables.get(at.dpid);
+  if (!hops) {
+    hops = nextHops(topology, at.dpid);
+    tables.set(at.dpid, hops);
+  }
+  return hops.get(dpid);
+}
+
+// A topology never changes, so what was derived from it holds for as long as somebody has it.
+const hopsOf = new WeakMap<Topology, Map<string, ReadonlyMap<string, number>>>();
+const networkOf = new WeakMap<Topology, Map<string, ReadonlyMap<string, ReadonlyMap<string, Flow>>>>();
+
+/** Flows that follow from the network alone, by datapath and key: recognising senders, forwarding, discovery. */
+function networkFlows(
+  topology: Topology,
+  forwarding: 'managed' | 'normal',
+): ReadonlyMap<string, ReadonlyMap<string, Flow>> {
+  let known = networkOf.get(topology);
+  if (!known) {
+    known = new Map();
+    networkOf.set(topology, known);
+  }
+  let flows = known.get(forwarding);
+  if (!flows) {
+    flows = deriveNetworkFlows(topology, forwarding);
+    known.set(forwarding, flows);
+  }
+  return flows;
+}
+
+function deriveNetworkFlows(
+  topology: Topology,
+  forwarding: 'managed' | 'normal',
+): ReadonlyMap<string, ReadonlyMap<string, Flow>> {
+  const tables: Tables = new Map();
+  for (const dpid of topology.switches.keys()) tables.set(dpid, { flows: new Map(), meters: new Map() });
+  const put = putInto(tables);
+  const any = of13.OFPMatch({});
+  const lldp = of13.OFPMatch({ eth_type: ETH_LLDP });
+  const bridgeGroup = of13.OFPMatch({ eth_dst: ['01:80:c2:00:00:00', 'ff:ff:ff:ff:ff:f0'] });
+  const flood = floodPorts(topology);
+  for (const [dpid, node] of topology.switches) {
+    put(dpid, 0, PRIORITY.lldp, FEATURE.infrastructure, lldp, [apply([toController(0xffff)])]);
+    // A sender we do not know here: tell the controller, and let the frame through meanwhile.
+    put(dpid, 0, 0, FEATURE.infrastructure, any, [apply([toController(LEARN_BYTES)]), goto(TABLE.moved)]);
+    put(dpid, 1, 0, FEATURE.infrastructure, any, [goto(TABLE.forward)]);
+    for (const portNo of node.ports.keys()) {
+      if (!topology.isLinkPort({ dpid, portNo })) continue;
+      put(dpid, 0, PRIORITY.link, FEATURE.infrastructure, of13.OFPMatch({ in_port: portNo }), [goto(TABLE.moved)]);
+    }
+    if (forwarding === 'normal') put(dpid, 2, 0, FEATURE.forwarding, any, [apply([output(ofp.OFPP_NORMAL)])]);
+    else {
+      // Control frames of bridges (IEEE 802.1D) must not be flooded.
+      put(dpid, 2, PRIORITY.group, FEATURE.forwarding, bridgeGroup, []);
+      put(dpid, 2, 0, FEATURE.forwarding, any, [apply((flood.get(dpid) ?? []).map(output))]);
+    }
+  }
+  for (const l of topology.locations.values()) {
+    const source = of13.OFPMatch({ in_port: l.at.portNo, eth_src: l.mac });
+    put(l.at.dpid, 0, PRIORITY.source, FEATURE.source, source, [goto(TABLE.moved)]);
+    if (forwarding === 'normal') continue;
+    const destination = of13.OFPMatch({ eth_dst: l.mac });
+    for (const dpid of topology.switches.keys()) {
+      const port = portTowards(topology, dpid, l.at);
+      if (port !== undefined) put(dpid, 2, PRIORITY.host, FEATURE.forwarding, destination, [apply([output(port)])]);
+    }
+  }
+  return new Map([...tables].map(([dpid, t]) => [dpid, t.flows]));
+}
 
 /** The guard of a job at its first switch, where its links have no queues and the switch has meters. */
 function guardOf(state: ControllerState, job: Job): Meter | undefined {
@@ -201,12 +224,7 @@ function streamFlows(state: ControllerState, job: Job, put: Put): void {
  * traffic is flipped, the old edge labels what still comes for it. With `normal` forwarding the guest's address is also
  * pinned on every switch until their learning has caught up.
  */
-function movedFlows(
-  state: ControllerState,
-  job: Job,
-  put: Put,
-  portTowards: (dpid: string, at: PortRef) => number | undefined,
-): void {
+function movedFlows(state: ControllerState, job: Job, put: Put): void {
   const there = destinationPort(state, job);
   const oldEdge = state.agents.get(job.from)?.dpid;
   if (!there) return;
@@ -259,7 +277,7 @@ function movedFlows(
   if (state.settings.forwarding === 'normal' && job.flipped) {
     for (const dpid of state.switches.keys()) {
       if (dpid === oldEdge && oldEdge !== there.dpid) continue;
-      const port = portTowards(dpid, there);
+      const port = portTowards(state.topology, dpid, there);
       if (port !== undefined)
         put(dpid, 1, PRIORITY.pin, FEATURE.moved, of13.OFPMatch({ eth_dst: mac }), [apply([output(port)])], job.number);
     }
