@@ -43,6 +43,29 @@ export interface DemoResult {
     totalMs: number;
     downtimeMs: number;
     bytes: number;
+    from: string;
+    to: string;
+    /** Greatest slice it had. */
+    sliceMbps: number;
+    /** Longest time the guest ran nowhere, as the data centre saw it. */
+    silenceMs: number;
   }[];
-  links: { a: string; b: string; floorMbps: number; worstWorkloadMbps: number }[];
+  /**
+   * Directed links that migrations used. `worstWorkloadMbps` is the workload's rate in its worst second, measured in the
+   * data centre, not by the controller; `floorMbps` is what it was owed in that second: the floor of the link's SLA, or what
+   * it wanted to send where that was less. `beforeMbps` is its mean before the first copy.
+   */
+  links: {
+    a: string;
+    b: string;
+    floorMbps: number;
+    worstWorkloadMbps: number;
+    capacityMbps: number;
+    slaFloorMbps: number;
+    wantedMbps: number;
+    beforeMbps: number;
+    secondsBelowFloor: number;
+  }[];
+  /** Flows, meters and queues of ours in the emulated switches after the run; each as a text. */
+  leftovers: string[];
 }

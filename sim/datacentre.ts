@@ -214,9 +214,14 @@ export class DataCentre {
 
   // ---- hosts and guests -----------------------------------------------------------------------------------------------
 
-  /** Tells where to ask which guests a host has; asked at every step. */
+  /** Tells where to ask which guests a host has; asked at every step and at `guestsChanged`. */
   watchGuests(host: string, guests: () => readonly GuestInfo[]): void {
     this.#guestSources.set(host, guests);
+  }
+
+  /** A guest appeared, stopped, started or went: plug and unplug network cards now. */
+  guestsChanged(): void {
+    this.#placeGuests(this.#clock.now());
   }
 
   /** Longest time a guest ran nowhere, ms, so far. */
@@ -234,22 +239,25 @@ export class DataCentre {
 
   // ---- migration streams ----------------------------------------------------------------------------------------------
 
-  /** A migration stream wants `payloadBps` of memory contents through; 0 stops it. */
-  offerStream(id: string, stream: Stream, payloadBps: number): void {
+  /**
+   * What a migration stream gets through now, bit/s of memory contents, when it asks for `payloadBps` of them. A changed
+   * demand takes effect at once.
+   */
+  streamBps(id: string, stream: Stream, payloadBps: number): number {
     const offeredBps = (payloadBps * FRAME_BYTES) / SEGMENT_BYTES;
     const had = this.#streams.get(id);
-    if (had?.offeredBps === offeredBps && had.stream === stream) return;
-    this.#streams.set(id, { stream, offeredBps });
-    this.#changes++;
+    if (had?.offeredBps !== offeredBps) {
+      this.#streams.set(id, { stream, offeredBps });
+      this.#changes++;
+      this.#advance();
+    }
+    return ((this.#rates.get(`stream ${id}`) ?? 0) * SEGMENT_BYTES) / FRAME_BYTES;
   }
 
   dropStream(id: string): void {
-    if (this.#streams.delete(id)) this.#changes++;
-  }
-
-  /** What a stream gets through now, bit/s of memory contents. */
-  streamBps(id: string): number {
-    return ((this.#rates.get(`stream ${id}`) ?? 0) * SEGMENT_BYTES) / FRAME_BYTES;
+    if (!this.#streams.delete(id)) return;
+    this.#changes++;
+    this.#advance();
   }
 
   // ---- measurements ---------------------------------------------------------------------------------------------------
@@ -424,8 +432,13 @@ export class DataCentre {
   // ---- the fluid ------------------------------------------------------------------------------------------------------
 
   #step(): void {
+    this.#placeGuests(this.#clock.now());
+    this.#advance();
+  }
+
+  /** Counts what flowed until now, and works the rates out again when anything has changed. */
+  #advance(): void {
     const now = this.#clock.now();
-    this.#placeGuests(now);
     this.#account(now - this.#lastStepMs);
     this.#lastStepMs = now;
     if (now - this.#secondFromMs >= 1000) this.#closeSecond(now);
@@ -535,7 +548,8 @@ export class DataCentre {
   }
 
   #countLink(id: string, flow: RunningFlow, bytes: number, dtMs: number): void {
-    if (!this.#history.has(id)) return;
+    // A guest that stands still wants nothing; its silence is counted as downtime.
+    if (!this.#history.has(id) || !flow.trace.arrived) return;
     let sum = this.#second.get(id);
     if (sum === undefined) {
       sum = { workload: 0, wanted: 0, migration: 0 };

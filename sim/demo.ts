@@ -1,0 +1,289 @@
+/**
+ * `fairway demo`: a controller, the embedded data centre and a host agent per hypervisor in one process, talking to each
+ * other over loopback as they would over a network. A loaded host is emptied; what that cost the workload is measured in
+ * the data centre, not asked of the controller. `demoScenario.ts` says what is played, `demoReport.ts` prints it.
+ */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type RunningAgent, startAgent } from '../agent/io/agent.ts';
+import { createEmulatedDriver, createEmulatedFabric } from '../agent/io/emulatedDriver.ts';
+import { FairwayClient } from '../cli/client.ts';
+import { systemClock } from '../contracts/clock.ts';
+import { FairwayError, isFinal, PRIORITIES, type Priority } from '../contracts/common.ts';
+import { agentConfigSchema, controllerConfigSchema } from '../contracts/config.ts';
+import type { MigrationView } from '../contracts/feed.ts';
+import { type Log, silentLog } from '../contracts/log.ts';
+import type { StatusView } from '../contracts/rest.ts';
+import type { DemoResult } from '../contracts/results.ts';
+import { OURS } from '../controller/core/cookies.ts';
+import { type FairwayServer, startController } from '../controller/io/server.ts';
+import { DataCentre, dpidOf, hostPortName, type LinkSecond } from './datacentre.ts';
+import { describeScenario, ProgressReport, reportText } from './demoReport.ts';
+import { type DemoScenario, demoScenario } from './demoScenario.ts';
+
+export interface DemoOptions {
+  /** True: nothing is written; the caller prints the result. */
+  json: boolean;
+  /** Seconds of the data centre's clock in one real second. */
+  speed?: number;
+  /** Varies rates and memories; the same seed plays the same demo. */
+  seed?: number;
+  /** Takes text with its line ends. */
+  out: (text: string) => void;
+  /** Called with every change of a migration. */
+  progress?: (m: MigrationView) => void;
+  signal?: AbortSignal;
+  /** Width of the screen; absent when output is not a screen: then progress is a plain line now and then. */
+  columns?: number;
+  log?: Log;
+  /** Instead of the demo's own scenario. */
+  scenario?: DemoScenario;
+  /** False: switches without queues; the controller then guards slices by meters. */
+  hasQueues?: boolean;
+}
+
+const DEFAULT_SPEED = 5;
+/** Real time after which the demo gives up, ms. */
+const TIME_LIMIT_MS = 55_000;
+const READY_LIMIT_MS = 20_000;
+/** Time of the data centre's clock in which rates and directions become known before anything moves. */
+const WARM_UP_MS = 7000;
+/** The part of it whose mean rate is called "before". */
+const BEFORE_MS = 4000;
+
+/**
+ * Plays the demo. Throws FairwayError `demo.failed` when a migration did not end well or left something behind,
+ * `demo.timeout` when it took too long, `demo.interrupted` after the signal.
+ */
+export async function runDemo(o: DemoOptions): Promise<DemoResult> {
+  const log = o.log ?? silentLog;
+  const clock = systemClock(o.speed ?? DEFAULT_SPEED);
+  const scenario = o.scenario ?? demoScenario(o.seed ?? 1);
+  const out = o.json ? () => {} : o.out;
+  const token = randomBytes(16).toString('hex');
+  const dc = new DataCentre(scenario.network, { clock, log, hasQueues: o.hasQueues ?? true });
+  const agents: RunningAgent[] = [];
+  let controller: FairwayServer | undefined;
+  const deadline = AbortSignal.timeout(TIME_LIMIT_MS);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([stop.signal, deadline, ...(o.signal === undefined ? [] : [o.signal])]);
+
+  try {
+    const databases = await dc.open();
+    controller = await startController(
+      controllerConfigSchema.parse({
+        openflow: { port: 0 },
+        http: { port: 0 },
+        policy: { store: 'memory' },
+        switches: Object.fromEntries(
+          scenario.network.switches.map((name) => {
+            const dpid = dpidOf(scenario.network, name);
+            const ovsdb = databases.get(dpid);
+            return [dpid, { name, ...(ovsdb === undefined ? {} : { ovsdb }) }];
+          }),
+        ),
+      }),
+      { log, clock, token, journal: null },
+    );
+    dc.start({ host: '127.0.0.1', port: controller.openflowPort });
+    for (const agent of await startAgents(scenario, dc, controller.httpPort, { token, clock, log })) agents.push(agent);
+    const client = new FairwayClient({ url: `http://127.0.0.1:${controller.httpPort}`, token, signal });
+
+    out(describeScenario(scenario));
+    await untilReady(client, dc, scenario, signal);
+    const warmFromMs = clock.now();
+    await sleep(WARM_UP_MS / (o.speed ?? DEFAULT_SPEED), undefined, { signal });
+
+    const startMs = clock.now();
+    const progress = new ProgressReport({ out, ...(o.columns === undefined ? {} : { columns: o.columns }) });
+    const views = await migrateAll(client, scenario, signal, (m) => {
+      o.progress?.(m);
+      progress.show(m, (clock.now() - startMs) / 1000);
+    });
+    const endMs = clock.now();
+    const status = await client.status();
+    progress.end();
+
+    await controller.close({ removeFlows: true });
+    controller = undefined;
+    const result: DemoResult = {
+      format: 'demo-result/1',
+      migrations: views.map((m) => migrationResult(m, dc)),
+      links: linkResults(dc, status, Math.max(warmFromMs, startMs - BEFORE_MS), startMs, endMs),
+      leftovers: dc.leftovers((cookie) => (cookie & OURS.mask) === OURS.cookie),
+    };
+    out(reportText(result, scenario));
+    const failed = views.filter((m) => m.state !== 'done');
+    if (failed.length > 0 || result.leftovers.length > 0) {
+      const what = failed.map((m) => `${m.guest} ${m.state}: ${m.note ?? 'no reason given'}`);
+      throw new FairwayError('demo.failed', [...what, ...result.leftovers.map((l) => `left behind: ${l}`)].join('; '));
+    }
+    return result;
+  } catch (error) {
+    if (o.signal?.aborted === true) throw new FairwayError('demo.interrupted', 'the demo was interrupted', [], error);
+    if (deadline.aborted) {
+      const text = `the demo was not done after ${TIME_LIMIT_MS / 1000} s; try a greater --speed or a less busy machine`;
+      throw new FairwayError('demo.timeout', text, [], error);
+    }
+    throw error;
+  } finally {
+    stop.abort();
+    await Promise.all(agents.map((a) => a.close()));
+    await controller?.close();
+    await dc.stop();
+  }
+}
+
+async function startAgents(
+  scenario: DemoScenario,
+  dc: DataCentre,
+  httpPort: number,
+  o: { token: string; clock: ReturnType<typeof systemClock>; log: Log },
+): Promise<RunningAgent[]> {
+  const fabric = createEmulatedFabric();
+  const started: RunningAgent[] = [];
+  for (const host of scenario.network.hosts) {
+    const config = agentConfigSchema.parse({
+      host: host.name,
+      controller: `ws://127.0.0.1:${httpPort}`,
+      driver: 'emulated',
+      migrationIp: host.migrationIp,
+      dpid: dpidOf(scenario.network, host.switch),
+      migrationPort: hostPortName(host.name),
+      guests: scenario.guests.filter((g) => g.host === host.name).map((g) => g.spec),
+    });
+    const driver = createEmulatedDriver({
+      config,
+      clock: o.clock,
+      log: o.log,
+      fabric,
+      network: {
+        achievedBps: (copy, wantedBps) => dc.streamBps(copy.migration, copy.stream, wantedBps),
+        ended: (migration) => dc.dropStream(migration),
+      },
+      onGuest: () => dc.guestsChanged(),
+    });
+    dc.watchGuests(host.name, () => driver.guests());
+    started.push(await startAgent(config, { ...o, driver, stopGuestsOnClose: true }));
+  }
+  return started;
+}
+
+/** Waits until the controller knows every switch, link, agent and guest. */
+async function untilReady(
+  client: FairwayClient,
+  dc: DataCentre,
+  scenario: DemoScenario,
+  signal: AbortSignal,
+): Promise<void> {
+  const giveUpAt = Date.now() + READY_LIMIT_MS;
+  for (;;) {
+    const missing = whatIsMissing(await client.status(), dc, scenario);
+    if (missing === undefined) return;
+    if (Date.now() > giveUpAt) throw new FairwayError('demo.notReady', `the network did not come up: ${missing}`);
+    await sleep(50, undefined, { signal });
+  }
+}
+
+function whatIsMissing(status: StatusView, dc: DataCentre, scenario: DemoScenario): string | undefined {
+  const { topology } = status;
+  const up = topology.switches.filter((s) => s.connected).length;
+  if (up < scenario.network.switches.length) return `${up} of ${scenario.network.switches.length} switches connected`;
+  const links = dc.links.filter((l) => topology.links.some((k) => k.id === l.id)).length;
+  if (links < dc.links.length) return `${links} of ${dc.links.length} links found`;
+  const agents = topology.agents.filter((a) => a.connected).length;
+  if (agents < scenario.network.hosts.length) return `${agents} of ${scenario.network.hosts.length} agents connected`;
+  const lost = scenario.guests.filter((g) => !topology.locations.some((l) => l.mac === g.spec.mac));
+  return lost.length > 0 ? `guests not seen yet: ${lost.map((g) => g.spec.name).join(', ')}` : undefined;
+}
+
+/** Asks for all moves, one request per priority, and follows them to their ends. Answers in the scenario's order. */
+async function migrateAll(
+  client: FairwayClient,
+  scenario: DemoScenario,
+  signal: AbortSignal,
+  onChange: (m: MigrationView) => void,
+): Promise<MigrationView[]> {
+  const latest = new Map<string, MigrationView>();
+  const done = new AbortController();
+  const following = client.follow(
+    ['migrations'],
+    (e) => {
+      if (!('topic' in e) || e.topic !== 'migrations') return;
+      for (const m of e.data.migrations) {
+        latest.set(m.guest, m);
+        onChange(m);
+      }
+      if (scenario.guests.every((g) => isFinal(latest.get(g.spec.name)?.state ?? 'requested'))) done.abort();
+    },
+    AbortSignal.any([done.signal, signal]),
+  );
+  const asking = (async () => {
+    for (const priority of PRIORITIES) {
+      const moves = movesOf(scenario, priority);
+      if (moves.length > 0) await client.migrate({ moves, priority });
+    }
+  })();
+  await Promise.all([following, asking]);
+  signal.throwIfAborted();
+  return scenario.guests.map((g) => latest.get(g.spec.name) as MigrationView);
+}
+
+const movesOf = (scenario: DemoScenario, priority: Priority) =>
+  scenario.guests
+    .filter((g) => g.priority === priority)
+    .map((g) => ({ guest: g.spec.name, destination: g.destination }));
+
+function migrationResult(m: MigrationView, dc: DataCentre): DemoResult['migrations'][number] {
+  return {
+    vm: m.guest,
+    priority: m.priority,
+    // A migration that failed before it was decided upon has neither.
+    technique: m.technique ?? 'pre-copy',
+    strategy: m.strategy ?? 'serial',
+    reasons: m.reasons.map((r) => r.text),
+    totalMs: Math.round(m.totalMs ?? 0),
+    downtimeMs: Math.round(m.downtimeMs ?? 0),
+    bytes: Math.round(m.transferredBytes),
+    from: m.from,
+    to: m.to,
+    sliceMbps: mbps(Math.max(0, ...m.sliceSteps.map((s) => s.rateBps))),
+    silenceMs: Math.round(dc.longestSilenceMs(m.guest)),
+  };
+}
+
+const mbps = (bps: number): number => Math.round(bps / 1e5) / 10;
+
+/** What the workload got on each link that migrations used, against what it was owed. */
+function linkResults(
+  dc: DataCentre,
+  status: StatusView,
+  beforeMs: number,
+  startMs: number,
+  endMs: number,
+): DemoResult['links'] {
+  const out: DemoResult['links'] = [];
+  for (const link of dc.links) {
+    const seconds = dc.history(link.id).filter((s) => s.atMs > startMs && s.atMs <= endMs + 1000);
+    if (!seconds.some((s) => s.migrationBps > 0)) continue;
+    const slaFloorBps = status.rates.links.find((l) => l.id === link.id)?.floorBps ?? 0;
+    const owed = (s: LinkSecond) => Math.min(slaFloorBps, s.wantedBps);
+    const share = (s: LinkSecond) => (owed(s) > 0 ? s.workloadBps / owed(s) : Infinity);
+    const worst = seconds.reduce((a, b) => (share(b) < share(a) ? b : a));
+    const before = dc.history(link.id).filter((s) => s.atMs > beforeMs && s.atMs <= startMs);
+    const mean = before.reduce((sum, s) => sum + s.workloadBps, 0) / Math.max(1, before.length);
+    out.push({
+      a: link.from,
+      b: link.to,
+      floorMbps: mbps(owed(worst)),
+      worstWorkloadMbps: mbps(worst.workloadBps),
+      capacityMbps: mbps(link.capacityBps),
+      slaFloorMbps: mbps(slaFloorBps),
+      wantedMbps: mbps(worst.wantedBps),
+      beforeMbps: mbps(mean),
+      // A thousandth is lost to the steps in which the fluid is worked out.
+      secondsBelowFloor: seconds.filter((s) => s.workloadBps < owed(s) * 0.999).length,
+    });
+  }
+  return out;
+}
