@@ -70,12 +70,14 @@ const mapValue = (m: ReadonlyMap<string, string>): unknown => ['map', [...m]];
 const sameMap = (a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): boolean =>
   a.size === b.size && [...a].every(([k, v]) => b.get(k) === v);
 
-/** Keeps ports' QoS of one Open vSwitch as wanted. Calls for one port are carried out in order. */
+/** Keeps ports' QoS of one Open vSwitch as wanted. Calls for one port, and `clearAll`, are carried out in order. */
 export class QosManager {
   readonly #client: OvsdbClient;
   readonly #log: Log;
   readonly #confirmTimeoutMs: number;
   readonly #tails = new Map<string, Promise<unknown>>();
+  /** The last `clearAll`: calls made after it wait for it. */
+  #all: Promise<unknown> = Promise.resolve();
 
   /** `confirmTimeoutMs`: how long ovs-vswitchd may take to obey before the outcome is `unconfirmed`. */
   constructor(client: OvsdbClient, log: Log, confirmTimeoutMs = 5_000) {
@@ -105,9 +107,10 @@ export class QosManager {
   }
 
   /** Takes all of ours off this switch, that of an earlier run included. Returns how many QoS and Queue rows went. */
-  async clearAll(): Promise<number> {
-    await Promise.allSettled(this.#tails.values());
-    return this.#remove(OWNER);
+  clearAll(): Promise<number> {
+    const run = Promise.allSettled([this.#all, ...this.#tails.values()]).then(() => this.#remove(OWNER));
+    this.#all = run;
+    return run;
   }
 
   /** What of ours the database holds: ports whose QoS is ours, and how many QoS and Queue rows. */
@@ -129,8 +132,7 @@ export class QosManager {
   }
 
   #inOrder<T>(portName: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#tails.get(portName) ?? Promise.resolve();
-    const run = before.then(work, work);
+    const run = Promise.allSettled([this.#all, this.#tails.get(portName)]).then(work);
     this.#tails.set(portName, run);
     const forget = () => {
       if (this.#tails.get(portName) === run) this.#tails.delete(portName);

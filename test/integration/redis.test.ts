@@ -1,0 +1,315 @@
+/** The Redis policy store against a real redis-server, which is killed, restarted, emptied and set back on the way. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '../../contracts/clock.ts';
+import { silentLog } from '../../contracts/log.ts';
+import { DEFAULT_POLICY, type PolicyDocument, type PolicyStatus } from '../../contracts/policy.ts';
+import { policyCodec, RedisPolicyStore } from '../../controller/io/policyStores/index.ts';
+import { kill, until } from './privateOvs.ts';
+
+const reason = existsSync('/usr/bin/redis-server') ? undefined : 'redis-server is not installed';
+const real = reason ? test.skip : test;
+const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+jest.setTimeout(60_000);
+
+const freePort = () =>
+  new Promise<number>((resolve) => {
+    const s = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = s.address() as { port: number };
+      s.close(() => resolve(port));
+    });
+  });
+
+class Server {
+  readonly dir = mkdtempSync(join(tmpdir(), 'fairway-io-redis-'));
+  readonly port: number;
+  child: ChildProcess | undefined;
+  constructor(port: number) {
+    this.port = port;
+  }
+  async start(): Promise<void> {
+    const options = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.dir, '--save', ''];
+    this.child = spawn('redis-server', options, { stdio: 'ignore' });
+    await until(() => {
+      try {
+        return this.cli('ping') === 'PONG';
+      } catch {
+        return false;
+      }
+    }, 'redis-server answers');
+  }
+  cli(...args: string[]): string {
+    return execFileSync('redis-cli', ['-p', String(this.port), ...args], { encoding: 'utf8', stdio: 'pipe' }).trim();
+  }
+  field(name: string): string {
+    return this.cli('hget', 'fairway:policy', name);
+  }
+  status(name: string): string {
+    return this.cli('hget', 'fairway:policy:status', name);
+  }
+  async stop(): Promise<void> {
+    await kill(this.child, 'SIGKILL');
+  }
+}
+
+/** A store with a record of what it told. */
+function open(url: string, startTimeoutMs = 5_000) {
+  const store = new RedisPolicyStore({
+    url,
+    prefix: 'fairway:',
+    codec: policyCodec,
+    clock: systemClock(),
+    log: silentLog,
+    pollMs: 100,
+    startTimeoutMs,
+    commandTimeoutMs: 1_000,
+  });
+  const told = { doc: DEFAULT_POLICY as PolicyDocument, status: undefined as PolicyStatus | undefined, changes: 0 };
+  return {
+    store,
+    told,
+    async start() {
+      const first = await store.start(
+        (doc, status) => {
+          told.doc = doc;
+          told.status = status;
+          told.changes++;
+        },
+        (status) => {
+          told.status = status;
+        },
+      );
+      told.doc = first.doc;
+      told.status = first.status;
+      return first;
+    },
+  };
+}
+
+let server: Server;
+let url: string;
+let opened: ReturnType<typeof open>[] = [];
+const use = (startTimeoutMs?: number) => {
+  const o = open(url, startTimeoutMs);
+  opened.push(o);
+  return o;
+};
+
+beforeEach(async () => {
+  if (reason) return;
+  server = new Server(await freePort());
+  url = `redis://127.0.0.1:${server.port}`;
+  await server.start();
+});
+afterEach(async () => {
+  for (const o of opened) await o.store.close();
+  opened = [];
+  await server?.stop();
+  if (server) rmSync(server.dir, { recursive: true, force: true });
+});
+
+real(named('the first start writes every field; an edit by redis-cli takes effect and is confirmed'), async () => {
+  const { told, start, store } = use();
+  expect(await start()).toMatchObject({ doc: DEFAULT_POLICY, status: { state: 'accepted', revision: 1 } });
+  expect(store.connected).toBe(true);
+  expect(Number(server.cli('hlen', 'fairway:policy'))).toBe(Object.keys(policyCodec.flatten(DEFAULT_POLICY)).length);
+  expect(server.field('reservation.medium')).toBe('capacity - clamp(rate, floor, ceiling)');
+
+  server.cli('hset', 'fairway:policy', 'reservation.medium', 'capacity / 4', 'strategy.contention.high', '0.9');
+  await until(() => told.doc.reservation.medium === 'capacity / 4', 'the edit is in force');
+  expect(told.doc.strategy.contention.high).toBe(0.9);
+  expect(told.status).toMatchObject({ state: 'accepted', revision: 2 });
+  await until(() => server.status('revision') === '2', 'the status is written');
+  expect(server.status('state')).toBe('accepted');
+});
+
+real(named('a refused edit changes nothing, says which field and why, and is taken once corrected'), async () => {
+  const { told, start, store } = use();
+  await start();
+  server.cli('hset', 'fairway:policy', 'reservation.low', 'capacity - import("x")', 'limits.perHostOut', '3');
+  await until(() => server.status('state') === 'refused', 'the edit is refused');
+  expect(server.status('field')).toBe('reservation.low');
+  expect(server.status('reason')).toMatch(/^reservation\.low: ./);
+  expect(told.status).toMatchObject({ state: 'refused', revision: 1, reason: server.status('reason') });
+  expect(told.doc).toEqual(DEFAULT_POLICY);
+  expect(told.changes).toBe(0);
+
+  // A patch of another field works meanwhile, and the broken one stays refused.
+  await store.patch({ 'limits.perHostIn': 5 });
+  expect(told.doc.limits.perHostIn).toBe(5);
+  expect(server.field('limits.perHostIn')).toBe('5');
+  await until(() => server.status('state') === 'refused', 'the broken field is refused again');
+  expect(told.doc.reservation.low).toBe(DEFAULT_POLICY.reservation.low);
+
+  server.cli('hset', 'fairway:policy', 'reservation.low', 'capacity - rate');
+  await until(() => server.status('state') === 'accepted', 'the corrected edit is accepted');
+  expect(told.doc.limits).toMatchObject({ perHostOut: 3, perHostIn: 5 });
+  expect(server.status('reason')).toBe('');
+});
+
+real(named('a patch is all or nothing and visible in Redis; one that names the broken field mends it'), async () => {
+  const { told, start, store } = use();
+  await start();
+  const id = '0000000000000001:2';
+  await store.patch({ [`sla.links.${id}.floor`]: '100 Mbit/s', 'reservation.periodMs': 500 });
+  expect(server.field(`sla.links.${id}.floor`)).toBe('100 Mbit/s');
+  expect(server.field('reservation.periodMs')).toBe('500');
+  expect(told.status).toMatchObject({ state: 'accepted', revision: 2 });
+  await store.patch({ [`sla.links.${id}`]: null });
+  expect(server.cli('hkeys', 'fairway:policy')).not.toContain(id);
+  expect(told.doc.sla.links).toEqual({});
+
+  const before = server.cli('hgetall', 'fairway:policy');
+  await expect(store.patch({ 'reservation.periodMs': 700, 'reservation.low': 'nonsense(' })).rejects.toMatchObject({
+    code: 'POLICY_INVALID',
+  });
+  expect(server.cli('hgetall', 'fairway:policy')).toBe(before);
+  expect(told.status).toMatchObject({ revision: 3 });
+
+  server.cli('hset', 'fairway:policy', 'marks.low', '99');
+  await until(() => server.status('state') === 'refused', 'the edit is refused');
+  await store.patch({ 'marks.low': DEFAULT_POLICY.marks.low });
+  await until(() => server.field('marks.low') === '14', 'the hash is mended');
+  await new Promise((r) => setTimeout(r, 300));
+  expect(server.status('state')).toBe('accepted');
+});
+
+real(named('a field deleted by hand has its default and is shown again'), async () => {
+  const { told, start, store } = use();
+  await start();
+  await store.patch({ 'technique.hybridPasses': 7 });
+  server.cli('hdel', 'fairway:policy', 'technique.hybridPasses');
+  await until(() => told.doc.technique.hybridPasses === 2, 'the default is in force');
+  await until(() => server.field('technique.hybridPasses') === '2', 'the field is shown');
+});
+
+real(named('Redis away: the last good document stays, patches say so; back empty: it is written again'), async () => {
+  const { told, start, store } = use();
+  await start();
+  server.cli('hset', 'fairway:policy', 'reservation.high', 'capacity - ceiling');
+  await until(() => told.doc.reservation.high === 'capacity - ceiling', 'the edit is in force');
+  await server.stop();
+  await until(() => !store.connected, 'the store noticed');
+  expect(told.doc.reservation.high).toBe('capacity - ceiling');
+  await expect(store.patch({ 'limits.perHostIn': 5 })).rejects.toMatchObject({
+    code: 'POLICY_STORE_AWAY',
+    labels: ['retryable'],
+  });
+  await expect(store.patch({ 'limits.nosuch': 5 })).rejects.toMatchObject({ code: 'POLICY_INVALID' });
+
+  await server.start();
+  await until(() => store.connected, 'the store is back');
+  expect(server.field('reservation.high')).toBe('capacity - ceiling');
+  expect(server.field('limits.perHostIn')).toBe('8');
+  expect(server.status('revision')).toBe('2');
+  await store.patch({ 'limits.perHostIn': 5 });
+  expect(server.field('limits.perHostIn')).toBe('5');
+});
+
+real(
+  named('back with older data: what was accepted since is written again, edits made meanwhile are taken'),
+  async () => {
+    const { told, start, store } = use();
+    await start();
+    await store.patch({ 'limits.perHostIn': 5 });
+    server.cli('save');
+    await store.patch({ 'limits.perHostOut': 6, 'reservation.periodMs': 900 });
+    await server.stop();
+    await until(() => !store.connected, 'the store noticed');
+    // On a port of its own first, so that the edit is there before the store is back.
+    const aside = new Server(await freePort());
+    rmSync(aside.dir, { recursive: true });
+    Object.assign(aside, { dir: server.dir });
+    await aside.start();
+    expect(aside.field('limits.perHostOut')).toBe('8');
+    aside.cli('hset', 'fairway:policy', 'limits.perHostIn', '7');
+    aside.cli('save');
+    await aside.stop();
+    await server.start();
+    await until(() => store.connected, 'the store is back');
+    expect(told.doc.limits).toEqual({ perHostIn: 7, perHostOut: 6 });
+    expect(told.doc.reservation.periodMs).toBe(900);
+    expect(server.field('limits.perHostOut')).toBe('6');
+    expect(server.field('limits.perHostIn')).toBe('7');
+  },
+);
+
+real(named('emptied while connected: the document is written again'), async () => {
+  const { told, start, store } = use();
+  await start();
+  await store.patch({ 'limits.perHostOut': 6 });
+  server.cli('flushall');
+  await until(() => server.field('limits.perHostOut') === '6', 'the document is written again');
+  expect(told.doc.limits.perHostOut).toBe(6);
+  expect(told.status).toMatchObject({ state: 'accepted', revision: 2 });
+});
+
+real(named('a server that holds the connection without answering counts as away'), async () => {
+  const { store, start } = use();
+  await start();
+  server.child?.kill('SIGSTOP');
+  await until(() => !store.connected, 'the store noticed');
+  await expect(store.patch({ 'limits.perHostIn': 5 })).rejects.toMatchObject({ code: 'POLICY_STORE_AWAY' });
+  server.child?.kill('SIGCONT');
+  await until(() => store.connected, 'the store is back');
+});
+
+real(
+  named('a controller restarted while the hash holds a refused edit goes on with the last good document'),
+  async () => {
+    const first = use();
+    await first.start();
+    await first.store.patch({ 'limits.perHostOut': 6 });
+    await first.store.close();
+    server.cli('hset', 'fairway:policy', 'limits.perHostOut', 'many');
+    const second = use();
+    const { doc, status } = await second.start();
+    expect(doc.limits.perHostOut).toBe(6);
+    expect(status).toMatchObject({ state: 'refused', revision: 2 });
+    expect(status.reason).toMatch(/^limits\.perHostOut: /);
+    server.cli('hset', 'fairway:policy', 'limits.perHostOut', '9');
+    await until(() => second.told.doc.limits.perHostOut === 9, 'the corrected edit is in force');
+    expect(second.told.status).toMatchObject({ state: 'accepted', revision: 3 });
+  },
+);
+
+real(named('started while Redis is away: defaults until it is there, then what it holds'), async () => {
+  const first = use();
+  await first.start();
+  await first.store.patch({ 'limits.perHostOut': 6 });
+  await first.store.close();
+  server.cli('save');
+  await server.stop();
+  const second = use(200);
+  expect((await second.start()).doc).toEqual(DEFAULT_POLICY);
+  expect(second.store.connected).toBe(false);
+  await server.start();
+  await until(() => second.store.connected, 'the store is there');
+  expect(second.told.doc.limits.perHostOut).toBe(6);
+  expect(second.told.status).toMatchObject({ state: 'accepted', revision: 2 });
+});
+
+real(
+  named('back empty, with one field edited before the store was back: the edit counts, nothing else is lost'),
+  async () => {
+    const { told, start, store } = use();
+    await start();
+    await store.patch({ 'limits.perHostOut': 6 });
+    await server.stop();
+    await until(() => !store.connected, 'the store noticed');
+    const aside = new Server(await freePort());
+    rmSync(aside.dir, { recursive: true });
+    Object.assign(aside, { dir: server.dir });
+    await aside.start();
+    aside.cli('hset', 'fairway:policy', 'limits.perHostIn', '7');
+    aside.cli('save');
+    await aside.stop();
+    await server.start();
+    await until(() => store.connected, 'the store is back');
+    expect(told.doc.limits).toEqual({ perHostIn: 7, perHostOut: 6 });
+    expect(server.field('limits.perHostOut')).toBe('6');
+  },
+);
