@@ -131,9 +131,9 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
       return fc.array(edge(2 ** (8 * kind.size) - 1), length);
     }
     case 'bitmap':
-      // Ryu never reads bit 31 of a word
+      // Ryu never reads bit 31 of a word, and loops for ever over the padding behind an even number of words
       return fc
-        .uniqueArray(edge(255).filter((v) => !o.plain || v % 32 !== 31), { minLength: 1, maxLength: 5 })
+        .uniqueArray(edge(o.plain ? 30 : 255), { minLength: 1, maxLength: 5 })
         .map((a) => a.sort((x, y) => x - y));
     default:
       return undefined;

@@ -37,13 +37,19 @@ export class Oracle {
 
   ask(question: Json): Promise<Answer> {
     return new Promise((resolve) => {
-      this.#waiting.push(resolve);
+      // os-ken has inputs on which it loops for ever: then the process has to go.
+      const late = setTimeout(() => this.#child.kill('SIGKILL'), 10_000);
+      this.#waiting.push((answer) => {
+        clearTimeout(late);
+        resolve(answer);
+      });
       this.#child.stdin.write(`${stringifyJson(question)}\n`);
     });
   }
 
   async close(): Promise<void> {
     const gone = new Promise((resolve) => this.#child.once('exit', resolve));
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     this.#child.stdin.end();
     await gone;
   }
