@@ -3,11 +3,11 @@
  * printer of JSON that keep 64-bit integers whole (`JSON.parse` rounds them).
  */
 import { compiled } from './codec.ts';
-import { lengthOffset, type Encode, type Make } from './compile.ts';
+import { type Encode, lengthOffset, type Make } from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import type { OfMessage } from './messages.ts';
-import { encodeMatch, normaliseOxm, OFPMatch } from './oxm.ts';
+import { encodeMatch, normaliseOxm, type OFPMatch } from './oxm.ts';
 import type { AnyStruct, Kind } from './schema.ts';
 import { describe, Writer } from './wire.ts';
 
@@ -67,7 +67,8 @@ function objectToJson(o: { cls: string }): Json {
         if (kind.json !== undefined) attrs.push([kind.json, lengthOf(s, o)]);
       } else if (kind.t === 'lenOf') {
         attrs.push([kind.json, listLength(o, kind.list, s)]);
-      } else if (kind.t === 'bytes' && kind.quiet && (v as Uint8Array).length === 0) {
+      } else if (kind.t === 'bytes' && kind.empty !== 'shown' && (v as Uint8Array).length === 0) {
+        if (kind.empty === 'null') attrs.push([name, null]);
       } else {
         attrs.push([name, valueToJson(kind, v)]);
       }
@@ -113,11 +114,13 @@ function only(obj: unknown, what: string): [string, Attrs] {
 
 function matchFromJson(obj: unknown): OFPMatch {
   const [cls, attrs] = only(obj, 'OFPMatch');
-  if (cls !== 'OFPMatch' || !Array.isArray(attrs.oxm_fields)) throw new OfEncodeError('OFPMatch', 'oxm_fields', 'missing');
+  if (cls !== 'OFPMatch' || !Array.isArray(attrs.oxm_fields))
+    throw new OfEncodeError('OFPMatch', 'oxm_fields', 'missing');
   const fields: Record<string, unknown> = {};
   for (const entry of attrs.oxm_fields) {
     const [tlv, { field, value, mask }] = only(entry, 'OFPMatch');
-    if (tlv !== 'OXMTlv' || typeof field !== 'string') throw new OfEncodeError('OFPMatch', 'oxm_fields', 'not an OXMTlv');
+    if (tlv !== 'OXMTlv' || typeof field !== 'string')
+      throw new OfEncodeError('OFPMatch', 'oxm_fields', 'not an OXMTlv');
     // As in Ryu a match read from JSON keeps its order and its values; only their text becomes canonical.
     fields[field] =
       mask === null || mask === undefined
@@ -205,7 +208,7 @@ function print(v: unknown, indent: number, margin: string): string {
 const MAX_DEPTH = 200;
 const SPACE = /[ \t\n\r]*/y;
 const NUMBER = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids them in strings
+// JSON forbids them in strings.
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 
 /**
@@ -272,7 +275,11 @@ export function parseJson(text: string): Json {
         if (next !== ',') bad('comma or bracket expected');
       }
     }
-    for (const [word, v] of [['null', null], ['true', true], ['false', false]] as const) {
+    for (const [word, v] of [
+      ['null', null],
+      ['true', true],
+      ['false', false],
+    ] as const) {
       if (text.startsWith(word, at)) {
         at += word.length;
         return v;

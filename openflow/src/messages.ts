@@ -8,6 +8,7 @@ import { OfEncodeError } from './errors.ts';
 import {
   type AnyStruct,
   bytes,
+  bytesOrNull,
   customStruct,
   type Field,
   type Fields,
@@ -229,7 +230,7 @@ export const OFPPacketOut = plain('OFPPacketOut', ofp.OFPT_PACKET_OUT, '7.3.7', 
   _actions_len: lenOf('actions', 'actions_len'),
   _pad: pad(6),
   actions: many(S.actions),
-  data: bytes(),
+  data: bytesOrNull(),
 });
 export const OFPBarrierRequest = plain('OFPBarrierRequest', ofp.OFPT_BARRIER_REQUEST, '7.3.8', {});
 export const OFPBarrierReply = plain('OFPBarrierReply', ofp.OFPT_BARRIER_REPLY, '7.3.8', {});

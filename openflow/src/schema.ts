@@ -17,7 +17,7 @@ export type Kind =
   | { readonly t: 'len'; readonly json: string | undefined }
   | { readonly t: 'lenOf'; readonly list: string; readonly json: string }
   | { readonly t: 'match' }
-  | { readonly t: 'bytes'; readonly quiet: boolean }
+  | { readonly t: 'bytes'; readonly empty: 'shown' | 'null' | 'left out' }
   | { readonly t: 'struct'; readonly of: AnyStruct }
   | { readonly t: 'list'; readonly of: AnyStruct }
   | { readonly t: 'family'; readonly of: AnyFamily }
@@ -76,9 +76,13 @@ export const lenOf = (list: string, json: string): Field<never, never, 'hidden'>
 /** An OFPMatch with its padding. */
 export const match = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match' }, 'optional');
 /** The rest of the structure. */
-export const bytes = (): Field<Buffer, Uint8Array, 'optional'> => make({ t: 'bytes', quiet: false }, 'optional');
+export const bytes = (): Field<Buffer, Uint8Array, 'optional'> => make({ t: 'bytes', empty: 'shown' }, 'optional');
+/** The same, where Ryu's JSON has null for no bytes. */
+export const bytesOrNull = (): Field<Buffer, Uint8Array, 'optional'> =>
+  make({ t: 'bytes', empty: 'null' }, 'optional');
 /** The same, where Ryu has no attribute for it: JSON shows it only when there is something to show. */
-export const extraBytes = (): Field<Buffer, Uint8Array, 'optional'> => make({ t: 'bytes', quiet: true }, 'optional');
+export const extraBytes = (): Field<Buffer, Uint8Array, 'optional'> =>
+  make({ t: 'bytes', empty: 'left out' }, 'optional');
 /** One structure of fixed size. */
 export const one = <O, I>(of: Struct<string, O, I>): Field<O, O, 'required'> =>
   make({ t: 'struct', of: of as AnyStruct }, 'required');

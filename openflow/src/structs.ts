@@ -602,10 +602,11 @@ const oxmIdOptions = {
     },
     toJson(o: object): object {
       const { cls: _, ...attrs } = o as OxmId | ExperimenterOxmId;
-      return attrs;
+      // Ryu prints the bit it has read
+      return { ...attrs, hasmask: attrs.hasmask ? 1 : 0 };
     },
     fromJson(attrs: Readonly<Record<string, unknown>>): unknown {
-      return { ...attrs, length: attrs.length ?? undefined };
+      return { ...attrs, hasmask: Boolean(attrs.hasmask), length: attrs.length ?? undefined };
     },
   },
 } as const;

@@ -89,7 +89,9 @@ const matches = (o: Options): Arb<OFPMatch> =>
   fc.array(oxmEntry(o), { maxLength: 6 }).map((entries) => OFPMatch(Object.fromEntries(entries)));
 
 /** Lengths a raw field may have so that what is read is what was written. */
-function rawLengths(s: AnyStruct): number[] {
+function rawLengths(s: AnyStruct, o: Options): number[] {
+  // Ryu takes every experimenter body for one of 16 bytes
+  if (o.plain && s.cls === 'OFPExperimenterMultipart') return [0, 1, 7, 8];
   if (s.cls === 'OFPInstructionId' || s.cls === 'OFPActionId') return [0, 4];
   if (s.cls === 'OFPQueuePropUnknown') return [4, 12];
   if (s.options.padTo8 === 'inside') return 'type' in s.fields ? [4, 12, 20] : [0, 8, 16];
@@ -117,7 +119,7 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
     case 'match':
       return matches(o);
     case 'bytes':
-      return kind.quiet && o.plain ? buffer([0]) : buffer(rawLengths(s));
+      return kind.empty === 'left out' && o.plain ? buffer([0]) : buffer(rawLengths(s, o));
     case 'struct':
       return structArb(kind.of, o);
     case 'list':
@@ -196,7 +198,9 @@ export function structArb(s: AnyStruct, o: Options): Arb {
     if (arb !== undefined) model[name] = arb;
   }
   return fc.record(model).map((input) => {
-    const made = make(input) as { cls: string; total_len?: number; data?: Buffer };
+    const made = make(input) as { cls: string; total_len?: number; data?: Buffer; buffer_id?: number };
+    // Ryu refuses to send both a packet and the number of a buffered one
+    if (o.plain && made.cls === 'OFPPacketOut' && made.data?.length !== 0) made.buffer_id = 0xffffffff;
     // Ryu cuts the packet at total_len, which is never less than what came in a well-formed message
     if (o.plain && made.cls === 'OFPPacketIn') made.total_len = Math.max(made.total_len ?? 0, made.data?.length ?? 0);
     return made;
