@@ -84,6 +84,7 @@ export class StateFile {
 
   /** Recorded namespaces that exist. */
   async liveNamespaces(): Promise<string[]> {
+    if (this.state.namespaces.length === 0) return [];
     const existing = new Set((await run('ip', ['netns', 'list'])).split('\n').map((l) => l.split(' ')[0] ?? ''));
     return this.state.namespaces.filter((n) => existing.has(n));
   }
