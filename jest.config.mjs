@@ -5,7 +5,7 @@ const common = {
   transform: { '^.+\\.ts$': ['@swc/jest'] },
   extensionsToTreatAsEsm: [],
   moduleNameMapper: { '^node-openflow$': '<rootDir>/openflow/src/index.ts' },
-  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/openflow/dist/'],
+  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.cache/', '<rootDir>/openflow/dist/'],
 };
 const at = (...folders) => folders.map((f) => `<rootDir>/${f}/**/*.test.ts`);
 

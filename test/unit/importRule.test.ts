@@ -41,7 +41,7 @@ const ALLOWED: Record<string, string[]> = {
   'openflow/src': ['./wire.ts', './v13/messages.ts'],
   'openflow/src/v13': ['../wire.ts', './match.ts'],
   topology: ['./graph.ts'],
-  policies: ['./plan.ts', '../topology/graph.ts', '../contracts/policy.ts', 'mathjs'],
+  policies: ['./plan.ts', '../topology/graph.ts', '../contracts/policy.ts', 'mathjs', 'mathjs/number'],
   'policies/cost': ['../plan.ts', '../../topology/graph.ts'],
   contracts: ['./common.ts', 'zod'],
   'controller/core': ['./state.ts', '../../policies/plan.ts', '../../topology/graph.ts', 'node-openflow'],
