@@ -136,7 +136,7 @@ export const DEFAULT_POLICY: PolicyDocument = {
     minSliceBps: 4_000_000,
     weights: { high: 4, medium: 2, low: 1 },
   },
-  workload: { headroom: 0.03, saturatedAt: 0.98 },
+  workload: { headroom: 0.05, saturatedAt: 0.98 },
   sla: { default: { floor: '50 %', ceiling: '70 %' }, links: {} },
   marks: { high: 10, medium: 12, low: 14 },
   finish: { labelVlans: [3840, 4080], silenceMs: 2000, maxDrainMs: 30_000 },

@@ -45,15 +45,15 @@ export interface DemoResult {
     bytes: number;
     from: string;
     to: string;
-    /** Greatest slice it had. */
+    /** Mean of its slice while it was copied. */
     sliceMbps: number;
     /** Longest time the guest ran nowhere, as the data centre saw it. */
     silenceMs: number;
   }[];
   /**
    * Directed links that migrations used. `worstWorkloadMbps` is the workload's rate in its worst second, measured in the
-   * data centre, not by the controller; `floorMbps` is what it was owed in that second: the floor of the link's SLA, or what
-   * it wanted to send where that was less. `beforeMbps` is its mean before the first copy.
+   * data centre, not by the controller; `floorMbps` is what it was owed in that second: the floor of the link's SLA, or
+   * `wantedMbps`, what it wanted to send over this link, where that was less. `beforeMbps` is its mean before the first copy.
    */
   links: {
     a: string;

@@ -222,6 +222,11 @@ export function admitWaiting(t: Turn): void {
   const result = admit({ waiting: now.map(entry), running: running.map(entry) }, t.state.policy);
   for (const { id, reason: why } of result.wait) hold(t, t.job(id) as Job, why);
   for (const id of result.start) {
+    const slice = sliceFor(t.state, t.job(id) as Job, 'initial', t.nowMs).slices.get(id);
+    if (slice && slice.rateBps <= 0) {
+      hold(t, t.job(id) as Job, slice.reason);
+      continue;
+    }
     const job = t.setJob(id, { state: 'admitted', note: null, awaiting: 'measureDirtyRate' });
     t.command(job.from, id, { do: 'measureDirtyRate', guest: job.guest, seconds: MEASURE_SECONDS });
   }
@@ -274,20 +279,27 @@ function decideTechnique(t: Turn, id: string): void {
     },
   ]);
   const slice = sliceFor(t.state, job, 'initial', t.nowMs).slices.get(id);
-  const asked = job.asked.technique;
-  const chosen = chooseTechnique(
-    {
-      priority: job.priority,
-      source: source.direction,
-      destination: destination.direction,
-      guest: guest.direction,
-      model: modelOf(job),
-      sliceBps: payloadBps(slice?.rateBps ?? 0),
-      supported: supportedBy(t.state, job),
-      ...(asked ? { requested: asked } : {}),
-    },
-    t.state.policy,
-  );
+  const sliceBps = payloadBps(slice?.rateBps ?? 0);
+  let chosen: ReturnType<typeof chooseTechnique>;
+  try {
+    chosen = chooseTechnique(
+      {
+        priority: job.priority,
+        source: source.direction,
+        destination: destination.direction,
+        guest: guest.direction,
+        model: modelOf(job),
+        sliceBps,
+        supported: supportedBy(t.state, job),
+        ...(job.asked.technique ? { requested: job.asked.technique } : {}),
+      },
+      t.state.policy,
+    );
+  } catch (error) {
+    if (!(error instanceof FairwayError)) throw error;
+    end(t, job, 'failed', error.message);
+    return;
+  }
   t.decide('technique', id, chosen.reasons);
   const first = t.state.switches.get(job.dpids[0] ?? '');
   const queues = job.links.every((l) => t.state.settings.hasQueues(linkRef(l).dpid));
@@ -304,7 +316,7 @@ function decideTechnique(t: Turn, id: string): void {
     migration: id,
     guest: job.spec,
     technique: chosen.value,
-    postcopyBandwidthBps: payloadBps(slice?.rateBps ?? 0),
+    postcopyBandwidthBps: sliceBps,
   });
 }
 

@@ -71,8 +71,11 @@ export function reserveAll(t: Turn): void {
   for (const id of result.slices.keys()) pace(t, id);
 }
 
+/** To a hypervisor a pace of 0 means no limit; where a slice has shrunk to nothing, the copy crawls instead. */
+const CRAWL_BPS = 100_000;
+
 /** Pace for the source, bit/s of payload. */
-export const payloadBps = (sliceBps: number): number => Math.round(sliceBps * PAYLOAD_SHARE);
+export const payloadBps = (sliceBps: number): number => Math.max(CRAWL_BPS, Math.round(sliceBps * PAYLOAD_SHARE));
 
 /** Tells the source of a running copy its pace, when it is not what was told last. */
 export function pace(t: Turn, id: string): void {

@@ -377,6 +377,30 @@ describe('what can go wrong', () => {
     );
   });
 
+  test('a technique that cannot be done fails the migration with its reason', () => {
+    const f = twoHypervisors();
+    obey(f);
+    f.state = {
+      ...f.state,
+      agents: new Map([...f.state.agents].map(([h, a]) => [h, { ...a, techniques: ['pre-copy'] as const }])),
+    };
+    f.pass(1000, rates());
+    ask(f, { technique: 'post-copy' });
+    f.pass(5000, rates());
+    expect(job(f)).toMatchObject({ state: 'failed', note: expect.stringMatching(/post-copy/) });
+  });
+
+  test('where the floor is the whole link it waits, and says so', () => {
+    const sla = { default: { floor: '100 %', ceiling: '100 %' }, links: {} };
+    const f = twoHypervisors({ policy: { ...DEFAULT_POLICY, sla } });
+    obey(f);
+    f.pass(1000, rates());
+    f.pass(1000, rates());
+    ask(f);
+    expect(job(f).state).toBe('queued');
+    expect(sent(f, 'prepare')).toHaveLength(0);
+  });
+
   test('an agent speaks only for its own migrations', () => {
     const f = running();
     f.agentUp('hv3', '0000000000000003', '10.0.0.3');
