@@ -198,7 +198,15 @@ export function structArb(s: AnyStruct, o: Options): Arb {
     if (arb !== undefined) model[name] = arb;
   }
   return fc.record(model).map((input) => {
-    const made = make(input) as { cls: string; total_len?: number; data?: Buffer; buffer_id?: number };
+    const made = make(input) as {
+      cls: string;
+      total_len?: number;
+      data?: Buffer;
+      buffer_id?: number;
+      actions?: unknown[];
+    };
+    // Ryu overwrites the packet with the message's own fields when there is no action in front of it
+    if (o.plain && made.cls === 'OFPPacketOut' && made.actions?.length === 0) made.data = Buffer.alloc(0);
     // Ryu refuses to send both a packet and the number of a buffered one
     if (o.plain && made.cls === 'OFPPacketOut' && made.data?.length !== 0) made.buffer_id = 0xffffffff;
     // Ryu cuts the packet at total_len, which is never less than what came in a well-formed message
