@@ -73,6 +73,10 @@ function settingsOf(config: ControllerConfig): Settings {
   };
 }
 
+/** Says which guest moves and is never used twice: short enough for file names and command lines. */
+const migrationId = (guest: string): string =>
+  `${guest.replace(/[^A-Za-z0-9-]/g, '-').slice(0, 27)}-${randomBytes(4).toString('hex')}`;
+
 /** Starts a controller. Ports 0 are any free ones. Throws FairwayError for what cannot be opened, with the cure. */
 export async function startController(config: ControllerConfig, o: ServerOptions): Promise<FairwayServer> {
   const { log, clock, token } = o;
@@ -233,7 +237,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         status: () => statusView(state, clock.now()),
         migrate: async (request: MigrateRequest): Promise<MigrateAnswer> => {
           checkRequest(state, request);
-          const ids = request.moves.map(() => `m-${randomBytes(5).toString('hex')}`);
+          const ids = request.moves.map((m) => migrationId(m.guest));
           const group = ids.length > 1 ? `g-${randomBytes(5).toString('hex')}` : null;
           emit({ kind: 'migrate', request, ids, group });
           await journal.flush();
