@@ -241,6 +241,8 @@ async function obey(driver: MigrationDriver, c: AgentCommand, config: AgentConfi
     case 'measureDirtyRate':
       return driver.measureDirtyRate(c.guest, c.seconds);
     case 'queueFilters':
+      // An emulated host has no devices, and in its emulated switch set_queue works by itself.
+      if (driver.kind === 'emulated') return { applied: false, detail: `${c.portName} is emulated: nothing to filter` };
       return applyQueueFilters(c.portName, c.filters, config.ovs);
   }
 }
