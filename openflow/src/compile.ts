@@ -158,10 +158,14 @@ function encoderSource(s: AnyStruct): string {
           c.push(`v = ${prop}; if (${test} !== v) rt.badUint(${cls}, ${q(name)}, v, ${kind.size * 8});`);
           c.push(`dv.setUint${kind.size * 8}(${to}, v);`);
         } else if (kind.t === 'u64') {
-          c.push(`v = ${prop}; if (typeof v !== 'bigint' || BigInt.asUintN(64, v) !== v) v = rt.u64(v, ${cls}, ${q(name)});`);
+          c.push(
+            `v = ${prop}; if (typeof v !== 'bigint' || BigInt.asUintN(64, v) !== v) v = rt.u64(v, ${cls}, ${q(name)});`,
+          );
           c.push(`dv.setBigUint64(${to}, v);`);
         } else if (kind.t === 'mac') {
-          c.push(`v = ${prop}; if (typeof v !== 'string' || !rt.writeMac(w.b, ${to}, v)) rt.badMac(${cls}, ${q(name)}, v);`);
+          c.push(
+            `v = ${prop}; if (typeof v !== 'string' || !rt.writeMac(w.b, ${to}, v)) rt.badMac(${cls}, ${q(name)}, v);`,
+          );
         } else if (kind.t === 'str') {
           c.push(`rt.writeString(w, ${to}, ${kind.size}, ${prop}, ${cls}, ${q(name)});`);
         } else if (kind.t === 'pad') {
@@ -182,8 +186,12 @@ function encoderSource(s: AnyStruct): string {
           c.push(`w.p = ${to}; rt.object(${prop}, ${cls}, ${q(name)}); enc_${kind.of.cls}(${prop}, w);`);
         } else if (kind.t === 'uints') {
           const n = kind.count as number;
-          c.push(`v = rt.list(${prop}, ${cls}, ${q(name)}); if (v.length !== ${n}) rt.badCount(${cls}, ${q(name)}, ${n});`);
-          c.push(`for (i = 0; i < ${n}; i++) rt.put${kind.size}(dv, ${to} + i * ${kind.size}, v[i], ${cls}, ${q(name)});`);
+          c.push(
+            `v = rt.list(${prop}, ${cls}, ${q(name)}); if (v.length !== ${n}) rt.badCount(${cls}, ${q(name)}, ${n});`,
+          );
+          c.push(
+            `for (i = 0; i < ${n}; i++) rt.put${kind.size}(dv, ${to} + i * ${kind.size}, v[i], ${cls}, ${q(name)});`,
+          );
         }
       }
       c.push(`w.p = p + ${seg.size};`);
@@ -214,7 +222,9 @@ function encoderSource(s: AnyStruct): string {
         for (const m of kind.of) c.push(`case ${q(m.cls)}: enc_${m.cls}(e, w); break;`);
         c.push(`default: rt.badMember(e, 'identifier', ${cls}, ${q(name)}); } }`);
       } else if (kind.t === 'uints') {
-        c.push(`v = rt.list(${prop}, ${cls}, ${q(name)}); i = v.length * ${kind.size}; if (w.cap - w.p < i) w.grow(i);`);
+        c.push(
+          `v = rt.list(${prop}, ${cls}, ${q(name)}); i = v.length * ${kind.size}; if (w.cap - w.p < i) w.grow(i);`,
+        );
         c.push(`p = w.p; dv = w.dv; for (i = 0; i < v.length; i++, p += ${kind.size})`);
         c.push(`rt.put${kind.size}(dv, p, v[i], ${cls}, ${q(name)}); w.p = p;`);
       } else if (kind.t === 'bitmap') {
@@ -225,7 +235,7 @@ function encoderSource(s: AnyStruct): string {
   const isMessage = s.options.message !== undefined;
   const pad = 'w.zeros((8 - ((w.p - w.start - s0) & 7)) & 7);';
   if (s.options.padTo8 === 'inside') c.push(pad);
-  if (isMessage) c.push('if (w.p - w.start - s0 > 65535) rt.tooLong(' + cls + ');');
+  if (isMessage) c.push(`if (w.p - w.start - s0 > 65535) rt.tooLong(${cls});`);
   if (lenAt >= 0 && fixedSize(s) === undefined) {
     c.push(`w.dv.setUint16(w.start + s0 + ${lenAt}, w.p - w.start - s0);`);
   }
@@ -338,7 +348,9 @@ function familyDecoderSource(f: AnyFamily): string {
   const cases = f.members.map((m) => {
     const size = fixedSize(m);
     const check =
-      size === undefined ? '' : `if (n !== ${size}) rt.fail(r, p, ${q(`${m.cls} has a wrong length`)}, ${t}, ${code}); `;
+      size === undefined
+        ? ''
+        : `if (n !== ${size}) rt.fail(r, p, ${q(`${m.cls} has a wrong length`)}, ${t}, ${code}); `;
     return `${typesOf(m)
       .map((v) => `case ${v}:`)
       .join(' ')} ${check}out.push(dec_${m.cls}(r, p, p + n)); break;`;
@@ -516,7 +528,11 @@ const runtime = {
 // ---- putting it together -------------------------------------------------------------------------------------------
 
 /** Everything the given declarations reach, each class once. */
-function reach(roots: readonly AnyStruct[]): { structs: Map<string, AnyStruct>; families: Set<AnyFamily>; lists: Set<AnyStruct> } {
+function reach(roots: readonly AnyStruct[]): {
+  structs: Map<string, AnyStruct>;
+  families: Set<AnyFamily>;
+  lists: Set<AnyStruct>;
+} {
   const structs = new Map<string, AnyStruct>();
   const families = new Set<AnyFamily>();
   const lists = new Set<AnyStruct>();

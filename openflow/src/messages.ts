@@ -22,10 +22,10 @@ import {
   type Of,
   one,
   pad,
+  u8,
   u16,
   u32,
   u64,
-  u8,
   uints,
 } from './schema.ts';
 import * as S from './structs.ts';
@@ -80,7 +80,8 @@ export interface ErrorMsgInput {
 }
 
 function putHeader(w: Writer, type: number, m: { cls: string; version: number; xid: number }): void {
-  if ((m.version & 255) !== m.version) throw new OfEncodeError(m.cls, 'version', `not a version: ${describe(m.version)}`);
+  if ((m.version & 255) !== m.version)
+    throw new OfEncodeError(m.cls, 'version', `not a version: ${describe(m.version)}`);
   if (m.xid >>> 0 !== m.xid) throw new OfEncodeError(m.cls, 'xid', `not an integer of 32 bits: ${describe(m.xid)}`);
   if (w.cap - w.p < 16) w.grow(16);
   w.dv.setUint8(w.p, m.version);
@@ -284,7 +285,11 @@ export const OFPPortStatus = plain('OFPPortStatus', ofp.OFPT_PORT_STATUS, '7.4.3
 
 // ---- multipart messages --------------------------------------------------------------------------------------------
 
-type Multipart<F> = { _type: ReturnType<typeof fixed>; flags: Field<number, number, 'optional'>; _pad: ReturnType<typeof pad> } & F;
+type Multipart<F> = {
+  _type: ReturnType<typeof fixed>;
+  flags: Field<number, number, 'optional'>;
+  _pad: ReturnType<typeof pad>;
+} & F;
 function multipart<const C extends string, F extends Fields>(
   cls: C,
   type: number,

@@ -6,7 +6,10 @@ import { ofproto_v1_3 as ofp } from './constants.ts';
 import type { OfMessage } from './messages.ts';
 
 /** Replies whose body is a list, which is what can come in parts. */
-export type MultipartReply = Extract<OfMessage, { flags: number; cls: `OFP${string}StatsReply` | 'OFPMultipartReplyUnknown' }>;
+export type MultipartReply = Extract<
+  OfMessage,
+  { flags: number; cls: `OFP${string}StatsReply` | 'OFPMultipartReplyUnknown' }
+>;
 
 /** Whether a message is a multipart reply. */
 export function isMultipartReply(msg: OfMessage): msg is MultipartReply {

@@ -3,14 +3,7 @@
  * says where the field is on the wire and in which form callers see it. Used by compile.ts (matches inside messages),
  * structs.ts (set-field, table features) and json.ts.
  */
-import {
-  formatIpv4,
-  parseIpv4,
-  readIpv6,
-  readMac,
-  writeIpv6,
-  writeMac,
-} from './address.ts';
+import { formatIpv4, parseIpv4, readIpv6, readMac, writeIpv6, writeMac } from './address.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import { describe, fail, newReader, type Reader, Writer } from './wire.ts';
@@ -210,8 +203,7 @@ type KindOf<N extends OxmName> = Rows[N] extends OxmRow<infer K> ? K : never;
 /** Type of the value of match field `N`. */
 export type OxmValue<N extends OxmName | UnknownOxmName> = N extends OxmName ? KindTypes[KindOf<N>] : string;
 /** What a caller may write for it: small 64-bit values may be plain numbers. */
-export type OxmInput<N extends OxmName | UnknownOxmName> =
-  OxmValue<N> extends bigint ? bigint | number : OxmValue<N>;
+export type OxmInput<N extends OxmName | UnknownOxmName> = OxmValue<N> extends bigint ? bigint | number : OxmValue<N>;
 
 /** Fields of a match: a value, or `[value, mask]`. Unknown fields are base64, as in Ryu. */
 export type MatchFields = { [N in OxmName]?: OxmValue<N> | [OxmValue<N>, OxmValue<N>] } & {

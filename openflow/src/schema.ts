@@ -78,8 +78,7 @@ export const match = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'mat
 /** The rest of the structure. */
 export const bytes = (): Field<Buffer, Uint8Array, 'optional'> => make({ t: 'bytes', empty: 'shown' }, 'optional');
 /** The same, where Ryu's JSON has null for no bytes. */
-export const bytesOrNull = (): Field<Buffer, Uint8Array, 'optional'> =>
-  make({ t: 'bytes', empty: 'null' }, 'optional');
+export const bytesOrNull = (): Field<Buffer, Uint8Array, 'optional'> => make({ t: 'bytes', empty: 'null' }, 'optional');
 /** The same, where Ryu has no attribute for it: JSON shows it only when there is something to show. */
 export const extraBytes = (): Field<Buffer, Uint8Array, 'optional'> =>
   make({ t: 'bytes', empty: 'left out' }, 'optional');
@@ -216,11 +215,7 @@ export function message<const C extends string, F extends Fields>(
   options: StructOptions & { message: MessageHeader },
   fields: F,
 ): Struct<C, ObjectOf<C, HeaderFields & F>, InitOf<HeaderFields & F>> {
-  return { cls, options, fields } as unknown as Struct<
-    C,
-    ObjectOf<C, HeaderFields & F>,
-    InitOf<HeaderFields & F>
-  >;
+  return { cls, options, fields } as unknown as Struct<C, ObjectOf<C, HeaderFields & F>, InitOf<HeaderFields & F>>;
 }
 
 /** Object type of a declaration. */

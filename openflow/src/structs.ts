@@ -35,10 +35,10 @@ import {
   pad,
   str,
   struct,
+  u8,
   u16,
   u32,
   u64,
-  u8,
   uints,
 } from './schema.ts';
 import { fail, type Reader, type Writer } from './wire.ts';
@@ -138,9 +138,11 @@ export const OFPActionUnknown = struct(
 );
 
 /** Set-field action: one variant per match field, so that the value's type follows from `field`. */
-export type SetField = {
-  [N in OxmName]: { cls: 'OFPActionSetField'; field: N; value: OxmValue<N> };
-}[OxmName] | { cls: 'OFPActionSetField'; field: UnknownOxmName; value: string };
+export type SetField =
+  | {
+      [N in OxmName]: { cls: 'OFPActionSetField'; field: N; value: OxmValue<N> };
+    }[OxmName]
+  | { cls: 'OFPActionSetField'; field: UnknownOxmName; value: string };
 /** What its factory takes. */
 export type SetFieldInput =
   | { [N in OxmName]: { readonly field: N; readonly value: OxmInput<N> } }[OxmName]

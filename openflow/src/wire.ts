@@ -94,7 +94,8 @@ function sequence(b: Uint8Array, i: number, end: number): number {
   for (let k = 1; k < n; k++) if (((b[i + k] as number) & 0xc0) !== 0x80) return 0;
   const d = b[i + 1] as number;
   // overlong forms, surrogates, beyond U+10FFFF
-  if ((c === 0xe0 && d < 0xa0) || (c === 0xed && d > 0x9f) || (c === 0xf0 && d < 0x90) || (c === 0xf4 && d > 0x8f)) return 0;
+  if ((c === 0xe0 && d < 0xa0) || (c === 0xed && d > 0x9f) || (c === 0xf0 && d < 0x90) || (c === 0xf4 && d > 0x8f))
+    return 0;
   return n;
 }
 

@@ -8,9 +8,9 @@ import {
   MessageSplitter,
   MultipartAssembler,
   matchKey,
-  type OfMessage,
   OFPMatch,
   OfDecodeError,
+  type OfMessage,
   of13,
   ofproto_v1_3 as ofp,
   parseJson,
@@ -73,7 +73,14 @@ describe('matches', () => {
 
   test('keys ignore order and masks that mean nothing', () => {
     const a = matchKey(OFPMatch({ in_port: 1, ipv4_src: ['10.0.0.1', '255.255.255.255'], vlan_vid: [0x1001, 0x1fff] }));
-    const b = matchKey(OFPMatch({ ipv4_src: '10.0.0.1', in_port: 1, vlan_vid: 0x1001, eth_src: ['00:00:00:00:00:01', '00:00:00:00:00:00'] }));
+    const b = matchKey(
+      OFPMatch({
+        ipv4_src: '10.0.0.1',
+        in_port: 1,
+        vlan_vid: 0x1001,
+        eth_src: ['00:00:00:00:00:01', '00:00:00:00:00:00'],
+      }),
+    );
     expect(a).toBe(b);
     expect(matchKey(OFPMatch({ vlan_vid: [0x1000, 0x1000] }))).not.toBe(matchKey(OFPMatch({ vlan_vid: 0x1000 })));
     expect(matchKey(OFPMatch())).toBe('');
@@ -176,6 +183,9 @@ describe('multipart replies', () => {
   });
 });
 
-test.each(['', '{', '[1,]', '{"a" 1}', '01', 'nul', '"\u0001"', '1 2', '['.repeat(1000)])('JSON refused: %s', (text) => {
-  expect(() => parseJson(text)).toThrow(SyntaxError);
-});
+test.each(['', '{', '[1,]', '{"a" 1}', '01', 'nul', '"\u0001"', '1 2', '['.repeat(1000)])(
+  'JSON refused: %s',
+  (text) => {
+    expect(() => parseJson(text)).toThrow(SyntaxError);
+  },
+);

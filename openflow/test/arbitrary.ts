@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { compiled } from '../src/codec.ts';
 import type { Make } from '../src/compile.ts';
 import { MESSAGES, type OfMessage } from '../src/messages.ts';
-import { OXM_FIELDS, OFPMatch, type OxmName } from '../src/oxm.ts';
+import { type MatchInput, OFPMatch, OXM_FIELDS, type OxmName } from '../src/oxm.ts';
 import type { AnyFamily, AnyStruct, Kind } from '../src/schema.ts';
 
 export interface Options {
@@ -21,8 +21,7 @@ const text = (max: number): Arb<string> =>
   fc.string({ unit: fc.constantFrom(...'abcXYZ019 -_.'.split('')), maxLength: max });
 const buffer = (lengths: readonly number[]): Arb<Buffer> =>
   fc.constantFrom(...lengths).chain((n) => fc.uint8Array({ minLength: n, maxLength: n }).map((a) => Buffer.from(a)));
-const edge = (max: number): Arb<number> =>
-  fc.oneof(fc.constantFrom(0, 1, max), fc.integer({ min: 0, max }));
+const edge = (max: number): Arb<number> => fc.oneof(fc.constantFrom(0, 1, max), fc.integer({ min: 0, max }));
 const big = (bits: number): Arb<bigint> => {
   const max = (1n << BigInt(bits)) - 1n;
   return fc.oneof(fc.constantFrom(0n, 1n, max, 1n << 53n), fc.bigInt({ min: 0n, max }));
@@ -66,16 +65,14 @@ const base64 = (max: number): Arb<string> =>
 const strangeExperimenter = fc.constantFrom(0, 0x1234, 0xdeadbeef);
 
 function oxmEntry(o: Options): Arb<[string, unknown]> {
-  const known = fc
-    .constantFrom(...names)
-    .chain((n): Arb<[string, unknown]> => {
-      const v = oxmValue(n);
-      return fc.oneof({ weight: 2, arbitrary: v }, fc.tuple(v, v)).map((x) => [n, x]);
-    });
+  const known = fc.constantFrom(...names).chain((n): Arb<[string, unknown]> => {
+    const v = oxmValue(n);
+    return fc.oneof({ weight: 2, arbitrary: v }, fc.tuple(v, v)).map((x) => [n, x]);
+  });
   const unknown = fc
     .tuple(unknownType, base64(20))
-    .chain(([t, v]): Arb<[string, unknown]> =>
-      fc.constantFrom<[string, unknown]>([`field_${t}`, v], [`field_${t}`, [v, v]]),
+    .chain(
+      ([t, v]): Arb<[string, unknown]> => fc.constantFrom<[string, unknown]>([`field_${t}`, v], [`field_${t}`, [v, v]]),
     );
   const experimenter = fc
     .tuple(edge(127), strangeExperimenter, base64(20))
@@ -86,7 +83,7 @@ function oxmEntry(o: Options): Arb<[string, unknown]> {
 }
 
 const matches = (o: Options): Arb<OFPMatch> =>
-  fc.array(oxmEntry(o), { maxLength: 6 }).map((entries) => OFPMatch(Object.fromEntries(entries)));
+  fc.array(oxmEntry(o), { maxLength: 6 }).map((entries) => OFPMatch(Object.fromEntries(entries) as MatchInput));
 
 /** Lengths a raw field may have so that what is read is what was written. */
 function rawLengths(s: AnyStruct, o: Options): number[] {
@@ -115,7 +112,10 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
     case 'str':
       if (o.plain) return text(kind.size);
       // any bytes that do not end in NUL, and some that are UTF-8 beyond ASCII
-      return fc.oneof(text(kind.size), text(6).map((t) => `${t}é中😀\udcff`));
+      return fc.oneof(
+        text(kind.size),
+        text(6).map((t) => `${t}é中😀\udcff`),
+      );
     case 'match':
       return matches(o);
     case 'bytes':

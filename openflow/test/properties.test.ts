@@ -7,6 +7,7 @@ import {
   decode,
   encode,
   fromJson,
+  type MatchFields,
   MessageSplitter,
   matchKey,
   OFPMatch,
@@ -83,7 +84,10 @@ test('mutated messages: only OfDecodeError escapes', () => {
   fc.assert(
     fc.property(
       anyMessage(),
-      fc.array(fc.tuple(fc.nat(), fc.oneof(fc.constantFrom(0, 1, 7, 8, 255), fc.nat(255))), { minLength: 1, maxLength: 6 }),
+      fc.array(fc.tuple(fc.nat(), fc.oneof(fc.constantFrom(0, 1, 7, 8, 255), fc.nat(255))), {
+        minLength: 1,
+        maxLength: 6,
+      }),
       (msg, edits) => {
         const bytes = Buffer.from(encode(msg));
         for (const [at, v] of edits) bytes[at % bytes.length] = v;
@@ -189,7 +193,7 @@ test('normalising a match twice changes nothing, and its key ignores order', () 
       if (msg.cls !== 'OFPFlowMod') throw new Error('unreachable');
       const { fields } = msg.match;
       expect(OFPMatch(fields)).toEqual(msg.match);
-      const reversed = Object.fromEntries(Object.entries(fields).reverse());
+      const reversed = Object.fromEntries(Object.entries(fields).reverse()) as MatchFields;
       expect(matchKey({ cls: 'OFPMatch', fields: reversed })).toBe(matchKey(msg.match));
     }),
     runs(300),
@@ -199,7 +203,10 @@ test('normalising a match twice changes nothing, and its key ignores order', () 
 test('integers of 64 bits survive JSON text', () => {
   fc.assert(
     fc.property(fc.bigInt({ min: -(1n << 70n), max: 1n << 70n }), (v) => {
-      const back = parseJson(stringifyJson({ v, list: [v, 1.5, 'x\n\u2028'] })) as { v: bigint | number; list: unknown[] };
+      const back = parseJson(stringifyJson({ v, list: [v, 1.5, 'x\n\u2028'] })) as {
+        v: bigint | number;
+        list: unknown[];
+      };
       expect(BigInt(back.v)).toBe(v);
       expect(back.list.slice(1)).toEqual([1.5, 'x\n\u2028']);
     }),

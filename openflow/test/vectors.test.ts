@@ -2,7 +2,18 @@
  * Messages written out by hand from the specification, byte for byte, both ways; and messages that must be refused.
  * They need no other implementation, so they also hold what no oracle here can tell (xids, MORE flags, unknown types).
  */
-import { decode, encode, fromJson, type OfMessage, OfDecodeError, OfEncodeError, of13, ofproto_v1_3 as ofp, quotedXid, toJson } from 'node-openflow';
+import {
+  decode,
+  encode,
+  fromJson,
+  OfDecodeError,
+  OfEncodeError,
+  type OfMessage,
+  of13,
+  ofproto_v1_3 as ofp,
+  quotedXid,
+  toJson,
+} from 'node-openflow';
 
 const bytes = (hex: string) => Buffer.from(hex.replace(/[^0-9a-f]/g, ''), 'hex');
 
@@ -12,15 +23,16 @@ const good: [string, string, OfMessage][] = [
     '04 00 0010 00000001 | 0001 0008 00000012',
     of13.OFPHello({ xid: 1, elements: [of13.OFPHelloElemVersionBitmap({ versions: [1, 4] })] }),
   ],
-  [
-    'hello of OpenFlow 1.5, without elements',
-    '06 00 0008 00000002',
-    of13.OFPHello({ version: 6, xid: 2 }),
-  ],
+  ['hello of OpenFlow 1.5, without elements', '06 00 0008 00000002', of13.OFPHello({ version: 6, xid: 2 })],
   [
     'error that quotes a barrier request',
     '04 01 0014 0000002a | 0001 0006 | 04140008 0000002a',
-    of13.OFPErrorMsg({ xid: 42, type: ofp.OFPET_BAD_REQUEST, code: ofp.OFPBRC_BAD_LEN, data: bytes('04140008 0000002a') }),
+    of13.OFPErrorMsg({
+      xid: 42,
+      type: ofp.OFPET_BAD_REQUEST,
+      code: ofp.OFPBRC_BAD_LEN,
+      data: bytes('04140008 0000002a'),
+    }),
   ],
   [
     'experimenter error',
@@ -41,7 +53,10 @@ const good: [string, string, OfMessage][] = [
       instructions: [
         of13.OFPInstructionActions({
           type: ofp.OFPIT_APPLY_ACTIONS,
-          actions: [of13.OFPActionSetField({ field: 'ip_dscp', value: 10 }), of13.OFPActionOutput({ port: 1, max_len: 0 })],
+          actions: [
+            of13.OFPActionSetField({ field: 'ip_dscp', value: 10 }),
+            of13.OFPActionOutput({ port: 1, max_len: 0 }),
+          ],
         }),
         of13.OFPInstructionGotoTable({ table_id: 1 }),
       ],
@@ -68,8 +83,10 @@ const good: [string, string, OfMessage][] = [
   ],
   [
     'packet-in with its two bytes of padding',
-    `04 0a 0030 00000000 | ffffffff 0004 00 02 0000000000000005 | 0001 000c 80000004 00000003 00000000 | 0000 | deadbeef`
-      .replace('0030', '002e'),
+    `04 0a 0030 00000000 | ffffffff 0004 00 02 0000000000000005 | 0001 000c 80000004 00000003 00000000 | 0000 | deadbeef`.replace(
+      '0030',
+      '002e',
+    ),
     of13.OFPPacketIn({
       total_len: 4,
       table_id: 2,
@@ -126,7 +143,11 @@ const good: [string, string, OfMessage][] = [
       ],
     }),
   ],
-  ['unknown message type', '04 63 000b 00000007 010203', of13.OFPUnknownMessage({ xid: 7, msg_type: 0x63, data: bytes('010203') })],
+  [
+    'unknown message type',
+    '04 63 000b 00000007 010203',
+    of13.OFPUnknownMessage({ xid: 7, msg_type: 0x63, data: bytes('010203') }),
+  ],
   [
     'unknown multipart type',
     '04 13 0012 00000007 0077 0000 00000000 0102',
@@ -248,7 +269,11 @@ test("JSON has Ryu's shape", () => {
     OFPErrorMsg: { code: null, data: '', exp_type: 1, experimenter: 2, type: 0xffff },
   });
   const json = toJson(
-    of13.OFPPacketOut({ in_port: ofp.OFPP_CONTROLLER, actions: [of13.OFPActionOutput({ port: 1 })], data: Buffer.from('hi') }),
+    of13.OFPPacketOut({
+      in_port: ofp.OFPP_CONTROLLER,
+      actions: [of13.OFPActionOutput({ port: 1 })],
+      data: Buffer.from('hi'),
+    }),
   );
   expect(json).toEqual({
     OFPPacketOut: {
