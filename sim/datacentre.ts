@@ -4,6 +4,7 @@
  * switches' own flow tables at every change; what it gets there comes from fluid.ts, and is counted in the switches.
  * Guests are where the agents say they run. demo.ts puts a controller and agents around it.
  */
+import { ofproto_v1_3 as ofp } from 'node-openflow';
 import type { GuestInfo, Stream } from '../contracts/agent.ts';
 import type { Clock } from '../contracts/clock.ts';
 import { type Log, silentLog } from '../contracts/log.ts';
@@ -13,10 +14,9 @@ import { arpPacket, BROADCAST, ETH_ARP, ETH_IPV4, type Packet, rarpPacket } from
 import { EmulatedSwitch, type PortSpec } from './switch/emulatedSwitch.ts';
 import type { FlowEntry } from './switch/pipeline.ts';
 
+/** A hypervisor. Its guests are attached to its own switch, of the same name, whose LOCAL port is the host itself. */
 export interface HostSpec {
   name: string;
-  /** Name of the switch its guests and its migration address are attached to. */
-  switch: string;
   migrationIp: string;
 }
 
@@ -46,8 +46,10 @@ export interface DataCentreSpec {
   hosts: readonly HostSpec[];
   clients: readonly ClientSpec[];
   workload: readonly WorkloadSpec[];
-  /** Capacity of guests' ports and of hosts' own ports. */
-  edgeBps: number;
+  /** Capacity of each guest's port. */
+  guestBps: number;
+  /** Capacity of hosts' own ports. */
+  hostBps: number;
 }
 
 export interface DataCentreOptions {
@@ -61,7 +63,7 @@ export interface DataCentreOptions {
 export interface LinkSecond {
   atMs: number;
   workloadBps: number;
-  /** What the workload on it would have sent with nothing in its way. */
+  /** What the workload would have sent over it: what was offered while it was full, else what came. */
   wantedBps: number;
   migrationBps: number;
 }
@@ -130,6 +132,8 @@ export class DataCentre {
   readonly #guestSilence = new Map<string, { sinceMs: number | undefined; longestMs: number }>();
   #flows: RunningFlow[] = [];
   #rates: ReadonlyMap<string, number> = new Map();
+  /** Links that carry all they can. */
+  #full: ReadonlySet<string> = new Set();
   #changes = 0;
   #seenVersion = -1;
   #lastStepMs = 0;
@@ -184,7 +188,7 @@ export class DataCentre {
     }
     for (const link of this.links) this.#history.set(link.id, []);
     spec.hosts.forEach((h, i) => {
-      const at = this.#addPort(h.switch, hostPortName(h.name), spec.edgeBps);
+      const at = this.#addPort(h.name, h.name, spec.hostBps, ofp.OFPP_LOCAL);
       this.#attach({ name: h.name, mac: macOf(0x10, i + 1), ip: h.migrationIp, at });
     });
     spec.clients.forEach((c, i) => {
@@ -286,11 +290,15 @@ export class DataCentre {
 
   // ---- building -------------------------------------------------------------------------------------------------------
 
-  #addPort(switchName: string, name: string, speedBps: number): { device: EmulatedSwitch; portNo: number } {
+  #addPort(
+    switchName: string,
+    name: string,
+    speedBps: number,
+    portNo = this.#nextPort.get(switchName) ?? 1,
+  ): { device: EmulatedSwitch; portNo: number } {
     const device = this.switches.get(switchName);
     if (device === undefined) throw new Error(`the data centre has no switch ${switchName}`);
-    const portNo = this.#nextPort.get(switchName) as number;
-    this.#nextPort.set(switchName, portNo + 1);
+    if (portNo < ofp.OFPP_MAX) this.#nextPort.set(switchName, portNo + 1);
     const index = this.spec.switches.indexOf(switchName) + 1;
     const spec: PortSpec = { portNo, name: name.slice(0, 15), hwAddr: macOf(index, portNo), speedBps };
     device.addPort(spec);
@@ -366,11 +374,11 @@ export class DataCentre {
     const known = new Map<string, GuestInfo>();
     for (const host of this.spec.hosts) {
       const guests = this.#guestSources.get(host.name)?.() ?? [];
-      const device = this.switches.get(host.switch) as EmulatedSwitch;
+      const device = this.switches.get(host.name) as EmulatedSwitch;
       const names = new Set(guests.map((g) => g.portName));
       for (const g of guests) {
         known.set(g.spec.name, g);
-        if (device.portNamed(g.portName) === undefined) this.#addPort(host.switch, g.portName, this.spec.edgeBps);
+        if (device.portNamed(g.portName) === undefined) this.#addPort(host.name, g.portName, this.spec.guestBps);
         if (g.state === 'running') running.set(g.spec.name, { host, info: g });
       }
       // A machine that is removed takes its network card with it.
@@ -379,7 +387,7 @@ export class DataCentre {
         const isFixed = this.#far.has(keyOf(at)) || this.#isFixedStation(at);
         if (isFixed || names.has(port.name)) continue;
         device.removePort(port.portNo);
-        this.#ovsdb.get(host.switch)?.database.removePort(port.name);
+        this.#ovsdb.get(host.name)?.database.removePort(port.name);
         this.#stationAt.delete(keyOf(at));
         this.#changes++;
       }
@@ -413,7 +421,7 @@ export class DataCentre {
       this.#changes++;
       return;
     }
-    const device = this.switches.get(where.host.switch) as EmulatedSwitch;
+    const device = this.switches.get(where.host.name) as EmulatedSwitch;
     const port = device.portNamed(where.info.portName);
     if (port === undefined) return;
     const at = { device, portNo: port.portNo };
@@ -447,7 +455,9 @@ export class DataCentre {
     if (version === this.#seenVersion) return;
     this.#seenVersion = version;
     this.#flows = this.#traceAll();
-    this.#rates = fluidRates(this.#fluidLinks(), this.#flows.map(toFluid));
+    const links = this.#fluidLinks();
+    this.#rates = fluidRates(links, this.#flows.map(toFluid));
+    this.#full = this.#fullLinks(links);
   }
 
   #traceAll(): RunningFlow[] {
@@ -531,6 +541,16 @@ export class DataCentre {
     return links;
   }
 
+  #fullLinks(links: ReadonlyMap<string, FluidLink>): ReadonlySet<string> {
+    const used = new Map<string, number>();
+    for (const flow of this.#flows) {
+      const rateBps = this.#rates.get(flow.id) ?? 0;
+      for (const hop of flow.trace.hops) used.set(hop.link, (used.get(hop.link) ?? 0) + rateBps);
+    }
+    const full = [...used].filter(([id, bps]) => bps >= (links.get(id)?.capacityBps ?? 0) * 0.999);
+    return new Set(full.map(([id]) => id));
+  }
+
   /** Counts what flowed since the last step, everywhere it passed. */
   #account(dtMs: number): void {
     for (const flow of this.#flows) {
@@ -558,7 +578,8 @@ export class DataCentre {
     if (flow.kind === 'migration') sum.migration += bytes;
     else {
       sum.workload += bytes;
-      sum.wanted += (flow.offeredBps * dtMs) / 8000;
+      // A link that is not full holds nothing back: whatever is missing is missing elsewhere.
+      sum.wanted += this.#full.has(id) ? (flow.offeredBps * dtMs) / 8000 : bytes;
     }
   }
 
@@ -591,13 +612,10 @@ export function dpidOf(spec: DataCentreSpec, switchName: string): string {
   return (index + 1).toString(16).padStart(16, '0');
 }
 
-/** Name of the switch port that carries a host's migration address. */
-export const hostPortName = (host: string): string => `${host}-host`.slice(0, 15);
-
 /** Locally administered addresses; `block` 1…15 are switches' ports, 16 hosts, 32 clients. */
 function macOf(block: number, n: number): string {
   const hex = (x: number) => x.toString(16).padStart(2, '0');
-  return `02:fa:1c:${hex(block)}:${hex(n >> 8)}:${hex(n & 255)}`;
+  return `02:fa:1c:${hex(block)}:${hex((n >> 8) & 255)}:${hex(n & 255)}`;
 }
 
 /** A packet as the workload between two stations sends them. */

@@ -17,7 +17,7 @@ import type { StatusView } from '../contracts/rest.ts';
 import type { DemoResult } from '../contracts/results.ts';
 import { OURS } from '../controller/core/cookies.ts';
 import { type FairwayServer, startController } from '../controller/io/server.ts';
-import { DataCentre, dpidOf, hostPortName, type LinkSecond } from './datacentre.ts';
+import { DataCentre, dpidOf, type LinkSecond } from './datacentre.ts';
 import { describeScenario, ProgressReport, reportText } from './demoReport.ts';
 import { type DemoScenario, demoScenario } from './demoScenario.ts';
 
@@ -112,7 +112,8 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
       links: linkResults(dc, status, Math.max(warmFromMs, startMs - BEFORE_MS), startMs, endMs),
       leftovers: dc.leftovers((cookie) => (cookie & OURS.mask) === OURS.cookie),
     };
-    out(reportText(result, scenario));
+    const decisions = new Map(views.map((m) => [m.guest, decisionsOf(m).map((text) => withLinkNames(text, dc))]));
+    out(reportText(result, scenario, decisions));
     const failed = views.filter((m) => m.state !== 'done');
     if (failed.length > 0 || result.leftovers.length > 0) {
       const what = failed.map((m) => `${m.guest} ${m.state}: ${m.note ?? 'no reason given'}`);
@@ -148,8 +149,8 @@ async function startAgents(
       controller: `ws://127.0.0.1:${httpPort}`,
       driver: 'emulated',
       migrationIp: host.migrationIp,
-      dpid: dpidOf(scenario.network, host.switch),
-      migrationPort: hostPortName(host.name),
+      dpid: dpidOf(scenario.network, host.name),
+      migrationPort: host.name,
       guests: scenario.guests.filter((g) => g.host === host.name).map((g) => g.spec),
     });
     const driver = createEmulatedDriver({
@@ -241,18 +242,59 @@ function migrationResult(m: MigrationView, dc: DataCentre): DemoResult['migratio
     // A migration that failed before it was decided upon has neither.
     technique: m.technique ?? 'pre-copy',
     strategy: m.strategy ?? 'serial',
-    reasons: m.reasons.map((r) => r.text),
+    reasons: m.reasons.map((r) => withLinkNames(r.text, dc)),
     totalMs: Math.round(m.totalMs ?? 0),
     downtimeMs: Math.round(m.downtimeMs ?? 0),
     bytes: Math.round(m.transferredBytes),
     from: m.from,
     to: m.to,
-    sliceMbps: mbps(Math.max(0, ...m.sliceSteps.map((s) => s.rateBps))),
+    sliceMbps: mbps(meanSliceBps(m)),
     silenceMs: Math.round(dc.longestSilenceMs(m.guest)),
   };
 }
 
+/** The controller names links by datapath and port; people know them by their ends. */
+function withLinkNames(text: string, dc: DataCentre): string {
+  return dc.links.reduce((t, l) => t.replaceAll(l.id, `${l.from}->${l.to}`), text);
+}
+
+/** Why it was done this way, without the record of how it went. */
+const decisionsOf = (m: MigrationView): string[] =>
+  m.reasons.filter((r) => /^(direction|technique|strategy|reservation)\b/.test(r.rule)).map((r) => r.text);
+
+/** Mean of the slice from the start of the copy to its end. */
+function meanSliceBps(m: MigrationView): number {
+  const from = m.startedAtMs ?? 0;
+  const to = from + (m.totalMs ?? 0);
+  let bits = 0;
+  m.sliceSteps.forEach((s, i) => {
+    const until = Math.min(to, m.sliceSteps[i + 1]?.atMs ?? to);
+    bits += s.rateBps * Math.max(0, until - Math.max(from, s.atMs));
+  });
+  return to > from ? bits / (to - from) : 0;
+}
+
 const mbps = (bps: number): number => Math.round(bps / 1e5) / 10;
+
+/** What the workload is owed: the floor of the link, or what it wants where that is less. */
+const owedBps = (s: LinkSecond, floorBps: number): number => Math.min(floorBps, s.wantedBps);
+
+/** Less than owed; a thousandth is lost to the steps in which the fluid is worked out. */
+const isShort = (s: LinkSecond, floorBps: number): boolean => s.workloadBps < owedBps(s, floorBps) * 0.999;
+
+/**
+ * The second that tells most: the one that fell shortest of what was owed; when none did, the least of those in which the
+ * workload wanted its floor at least; when it never did, the least.
+ */
+function worstSecond(seconds: readonly LinkSecond[], floorBps: number): LinkSecond {
+  const share = (s: LinkSecond) => s.workloadBps / owedBps(s, floorBps);
+  const least = (among: readonly LinkSecond[], of: (s: LinkSecond) => number) =>
+    among.reduce((a, b) => (of(b) < of(a) ? b : a));
+  const short = seconds.filter((s) => isShort(s, floorBps));
+  if (short.length > 0) return least(short, share);
+  const demanding = seconds.filter((s) => s.wantedBps >= floorBps);
+  return least(demanding.length > 0 ? demanding : seconds, (s) => s.workloadBps);
+}
 
 /** What the workload got on each link that migrations used, against what it was owed. */
 function linkResults(
@@ -267,9 +309,8 @@ function linkResults(
     const seconds = dc.history(link.id).filter((s) => s.atMs > startMs && s.atMs <= endMs + 1000);
     if (!seconds.some((s) => s.migrationBps > 0)) continue;
     const slaFloorBps = status.rates.links.find((l) => l.id === link.id)?.floorBps ?? 0;
-    const owed = (s: LinkSecond) => Math.min(slaFloorBps, s.wantedBps);
-    const share = (s: LinkSecond) => (owed(s) > 0 ? s.workloadBps / owed(s) : Infinity);
-    const worst = seconds.reduce((a, b) => (share(b) < share(a) ? b : a));
+    const owed = (s: LinkSecond) => owedBps(s, slaFloorBps);
+    const worst = worstSecond(seconds, slaFloorBps);
     const before = dc.history(link.id).filter((s) => s.atMs > beforeMs && s.atMs <= startMs);
     const mean = before.reduce((sum, s) => sum + s.workloadBps, 0) / Math.max(1, before.length);
     out.push({
@@ -281,8 +322,7 @@ function linkResults(
       slaFloorMbps: mbps(slaFloorBps),
       wantedMbps: mbps(worst.wantedBps),
       beforeMbps: mbps(mean),
-      // A thousandth is lost to the steps in which the fluid is worked out.
-      secondsBelowFloor: seconds.filter((s) => s.workloadBps < owed(s) * 0.999).length,
+      secondsBelowFloor: seconds.filter((s) => isShort(s, slaFloorBps)).length,
     });
   }
   return out;

@@ -86,8 +86,8 @@ function stateText(m: MigrationView): string {
   return `${Math.floor(m.progressShare * 100)} %`;
 }
 
-/** The closing tables: what was decided, why, and what it cost. */
-export function reportText(r: DemoResult, s: DemoScenario): string {
+/** The closing tables: what was decided, why (`decisions` by guest), and what it cost. */
+export function reportText(r: DemoResult, s: DemoScenario, decisions: ReadonlyMap<string, readonly string[]>): string {
   const order = new Map(s.guests.map((g, i) => [g.spec.name, i]));
   const migrations = [...r.migrations].sort((a, b) => (order.get(a.vm) ?? 0) - (order.get(b.vm) ?? 0));
   const rows = migrations.map((m) => [
@@ -101,7 +101,7 @@ export function reportText(r: DemoResult, s: DemoScenario): string {
     formatBytes(m.bytes),
   ]);
   const heads = ['guest', 'priority', 'technique', 'strategy', 'slice', 'total', 'downtime', 'bytes'];
-  const why = migrations.flatMap((m) => [`  ${m.vm}\n`, ...m.reasons.map((text) => `    ${text}\n`)]).join('');
+  const why = migrations.flatMap((m) => [`  ${m.vm}\n`, ...(decisions.get(m.vm) ?? []).map((text) => `    ${text}\n`)]);
   const links = r.links.map((l) => [
     `${l.a} -> ${l.b}`,
     `${l.capacityMbps.toFixed(0)}`,
@@ -113,5 +113,5 @@ export function reportText(r: DemoResult, s: DemoScenario): string {
   const linkHeads = ['link (Mbit/s)', 'capacity', 'workload before', 'owed', 'worst second', 'seconds below'];
   const left =
     r.leftovers.length === 0 ? 'Nothing of ours is left in the switches.' : `Left behind: ${r.leftovers.join('; ')}`;
-  return `${table([heads, ...rows])}\nWhy:\n${why}\n${table([linkHeads, ...links])}\n${left}\n`;
+  return `${table([heads, ...rows])}\nWhy:\n${why.join('')}\n${table([linkHeads, ...links])}\n${left}\n`;
 }

@@ -88,8 +88,9 @@ export function demoScenario(seed: number): DemoScenario {
   guest('batch1', 'low', 'hv3', 512, 2, 24, 0, 0);
 
   workload.push(
-    { id: 'storage', from: 'store1', to: 'clients', offeredBps: vary(410) * MBPS, connections: 8 },
+    { id: 'storage', from: 'store1', to: 'clients', offeredBps: vary(560) * MBPS, connections: 8 },
     { id: 'ingest', from: 'clients', to: 'ingest2', offeredBps: vary(260) * MBPS, connections: 8 },
+    { id: 'upload', from: 'clients', to: 'media3', offeredBps: vary(120) * MBPS, connections: 4 },
     { id: 'media', from: 'media3', to: 'clients', offeredBps: vary(300) * MBPS, connections: 8 },
   );
   return {
@@ -104,9 +105,9 @@ export function demoScenario(seed: number): DemoScenario {
         { a: 'leaf2', b: 'core', capacityBps: 2000 * MBPS },
       ],
       hosts: [
-        { name: 'hv1', switch: 'hv1', migrationIp: '10.0.0.1' },
-        { name: 'hv2', switch: 'hv2', migrationIp: '10.0.0.2' },
-        { name: 'hv3', switch: 'hv3', migrationIp: '10.0.0.3' },
+        { name: 'hv1', migrationIp: '10.0.0.1' },
+        { name: 'hv2', migrationIp: '10.0.0.2' },
+        { name: 'hv3', migrationIp: '10.0.0.3' },
       ],
       clients: [
         { name: 'clients', switch: 'core', ip: '10.0.2.1', speedBps: 10_000 * MBPS },
@@ -115,7 +116,8 @@ export function demoScenario(seed: number): DemoScenario {
         { name: 'media3', switch: 'hv3', ip: '10.0.3.3', speedBps: 10_000 * MBPS },
       ],
       workload,
-      edgeBps: 10_000 * MBPS,
+      guestBps: 1000 * MBPS,
+      hostBps: 10_000 * MBPS,
     },
   };
 }

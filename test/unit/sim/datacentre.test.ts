@@ -47,15 +47,16 @@ const spec: DataCentreSpec = {
   switches: ['left', 'right'],
   links: [{ a: 'left', b: 'right', capacityBps: 100 * MBPS }],
   hosts: [
-    { name: 'h1', switch: 'left', migrationIp: '10.0.0.1' },
-    { name: 'h2', switch: 'right', migrationIp: '10.0.0.2' },
+    { name: 'left', migrationIp: '10.0.0.1' },
+    { name: 'right', migrationIp: '10.0.0.2' },
   ],
   clients: [
     { name: 'user', switch: 'right', ip: '10.0.2.1', speedBps: 1000 * MBPS },
     { name: 'store', switch: 'left', ip: '10.0.2.2', speedBps: 1000 * MBPS },
   ],
   workload: [{ id: 'w', from: 'store', to: 'user', offeredBps: 80 * MBPS, connections: 1 }],
-  edgeBps: 1000 * MBPS,
+  guestBps: 1000 * MBPS,
+  hostBps: 1000 * MBPS,
 };
 const stream = { sourceIp: '10.0.0.1', destinationIp: '10.0.0.2', sourcePort: 0, destinationPort: 49152 };
 const WIRE = 1514 / 1448;
@@ -189,8 +190,8 @@ describe('the data centre', () => {
     learnEverywhere(dc);
     let here: GuestInfo[] = [guest('vm', 'running')];
     let there: GuestInfo[] = [];
-    dc.watchGuests('h1', () => here);
-    dc.watchGuests('h2', () => there);
+    dc.watchGuests('left', () => here);
+    dc.watchGuests('right', () => there);
     const back = () => dc.history((dc.links.find((l) => l.from === 'right') as { id: string }).id).at(-1);
     await clock.advance(3000);
     expect(left.portNamed('tap-vm')).toBeDefined();
