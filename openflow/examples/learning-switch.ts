@@ -1,6 +1,6 @@
 /**
  * A learning switch on node-openflow alone: it listens on port 6653, learns where addresses are from packet-ins, and
- * installs a flow once it knows where a packet goes. Run: `node --experimental-strip-types learning-switch.ts`, then
+ * installs a flow once it knows where a packet goes. Run it with Node 22.18 or later (`node learning-switch.ts`), then
  * `ovs-vsctl set-controller br0 tcp:127.0.0.1:6653` and `ovs-vsctl set bridge br0 protocols=OpenFlow13`.
  */
 import { createServer } from 'node:net';

@@ -216,7 +216,7 @@ const cases: [OfMessage, RegExp][] = [
         }),
       ],
     }),
-    /table 0 \("classify"\).*max_entries=1000.*nw_src/s,
+    /table 0 \("classify"\).*max_entries=1000.*arbitrary mask: ip_src.*must exact match: tcp_dst/s,
   ],
   [of13.OFPPortDescStatsRequest(), /OFPST_PORT_DESC request/],
   [of13.OFPPortDescStatsReply({ body: [port, port] }), /3\(eth3\): addr:02:00:00:00:00:03/],
@@ -231,9 +231,8 @@ describeIf('ovs-ofctl', () => {
     writeFileSync(file, encode(msg, 0x1234));
     const out = spawnSync('ovs-ofctl', ['ofp-parse', file], { encoding: 'utf8' });
     expect(out.stderr).toBe('');
-    expect(out.stdout).not.toMatch(
-      /\*\*\*|error|hex dump/i.test(want.source) ? /\*\*\*/ : /\*\*\*|decode error|unknown/i,
-    );
+    // what ofp-parse prints when it cannot read on
+    expect(out.stdout).not.toMatch(/\*\*\*|decode error|unknown/i);
     expect(out.stdout).toContain('xid=0x1234');
     expect(out.stdout).toMatch(want);
   });
