@@ -41,6 +41,8 @@ interface Session {
   silentBeats: number;
   refusals: number;
   isContested: boolean;
+  /** Messages that came while it is open whether this session may speak for its host. */
+  held: AgentMessage[] | undefined;
   readonly commands: Map<
     number,
     { command: AgentCommand; resolve(v: unknown): void; reject(e: Error): void; cancelTimer(): void }
@@ -53,6 +55,7 @@ const MAX_REFUSALS = 100;
 /** An agent that lets this much pile up does not read. */
 const MAX_BUFFERED_BYTES = 8 * 1024 * 1024;
 const MAX_UNANSWERED = 1_000;
+const MAX_HELD = 1_000;
 
 /** The agents that are connected, by host. */
 export class AgentGateway {
@@ -88,6 +91,7 @@ export class AgentGateway {
       silentBeats: 0,
       refusals: 0,
       isContested: false,
+      held: undefined,
       commands: new Map(),
     };
     if (this.#isClosed) {
@@ -169,6 +173,15 @@ export class AgentGateway {
       this.#refuse(session, message);
       return;
     }
+    if (session.held) {
+      if (session.held.length < MAX_HELD) session.held.push(message);
+      else this.#end(session, `more than ${MAX_HELD} messages before the welcome`);
+      return;
+    }
+    this.#take(session, message);
+  }
+
+  #take(session: Session, message: AgentMessage): void {
     if (session.host === undefined) {
       if (message.type === 'hello') this.#greet(session, message);
       else this.#end(session, `${message.type} before hello`);
@@ -209,8 +222,10 @@ export class AgentGateway {
       return;
     }
     // The host is known already. Perhaps its agent restarted and the old connection died without a word: ask the old
-    // one. What the new one sends meanwhile waits in its socket.
+    // one. What the new one says meanwhile waits: in its socket, save for what had been read already.
     old.isContested = true;
+    const held: AgentMessage[] = [];
+    session.held = held;
     session.ws.pause();
     let isDecided = false;
     const decide = (isOldAlive: boolean) => {
@@ -221,6 +236,7 @@ export class AgentGateway {
       old.ws.off('pong', alive);
       old.ws.off('close', dead);
       if (!this.#sessions.has(session)) return;
+      session.held = undefined;
       session.ws.resume();
       if (isOldAlive) {
         this.#end(session, `an agent for ${hello.host} is connected already; stop it, or give this one another name`);
@@ -229,6 +245,7 @@ export class AgentGateway {
       old.ws.terminate();
       this.#gone(old, 'a new connection took its place');
       this.#welcome(session, hello);
+      for (const message of held) this.#take(session, message);
     };
     const alive = () => decide(true);
     const dead = () => decide(false);

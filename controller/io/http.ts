@@ -139,7 +139,7 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
     }
     // Who has no token is not told which paths there are.
     if (!hasToken(request)) throw unauthorized();
-    throw new HttpError(404, 'NOT_FOUND', `there is nothing at ${pathname}; see docs/http.md`);
+    throw new HttpError(404, 'NOT_FOUND', `there is nothing at ${pathname}`);
   }
 
   const server = createServer((request, response) => {

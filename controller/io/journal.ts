@@ -217,7 +217,8 @@ async function readEntries(
   let lineStart = 0;
   let lineNo = 1;
   const take = (bytes: Buffer): void => {
-    if (isTooLong) problems.push(`line ${lineNo} is longer than ${maxLineBytes} bytes and was skipped`);
+    if (isTooLong || bytes.length > maxLineBytes)
+      problems.push(`line ${lineNo} is longer than ${maxLineBytes} bytes and was skipped`);
     else if (bytes.length > 0) {
       const entry = parseObject(bytes.toString('utf8'));
       if (entry) entries.push(entry);
