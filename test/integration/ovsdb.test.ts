@@ -160,6 +160,18 @@ real(named('two writers do not lose each other: one of them reads again'), async
   second.close();
 });
 
+real(
+  named('a port asked for while everything of an earlier run is being cleared has its queues afterwards'),
+  async () => {
+    await qos.applyPort(port, both(60));
+    const clearing = qos.clearAll();
+    const applied = qos.applyPort(port, both(90));
+    expect(await clearing).toBe(3);
+    expect(await applied).toEqual({ applied: true, changed: true });
+    expect(classes().get('1:2')).toBe('rate 90Mbit ceil 200Mbit');
+  },
+);
+
 real(named('rows left by an earlier run, also of ports that are gone, are removed'), async () => {
   await qos.applyPort('other', both(30));
   ovs.vsctl('del-port', 'br0', 'other');

@@ -57,7 +57,7 @@ export class FilePolicyStore implements PolicyStore {
     this.#clock = o.clock;
     this.#log = o.log;
     this.#pollMs = o.pollMs ?? 200;
-    this.#inForce = new PolicyInForce(o.clock);
+    this.#inForce = new PolicyInForce(o.clock, o.log);
   }
 
   /** False while the file cannot be read. */

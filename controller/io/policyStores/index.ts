@@ -20,7 +20,7 @@ export function openPolicyStore(
   const codec = o.codec ?? policyCodec;
   switch (config.store) {
     case 'memory':
-      return new MemoryPolicyStore({ codec, clock: o.clock });
+      return new MemoryPolicyStore({ codec, clock: o.clock, log: o.log });
     case 'file':
       return new FilePolicyStore({ file: config.file, codec, clock: o.clock, log: o.log });
     case 'redis':

@@ -1,5 +1,6 @@
 /** The policy kept in memory only: for simulations, tests and a first try. See `store.ts` for the promise. */
 import type { Clock } from '../../../contracts/clock.ts';
+import { type Log, silentLog } from '../../../contracts/log.ts';
 import { DEFAULT_POLICY, type PolicyDocument, type PolicyStatus } from '../../../contracts/policy.ts';
 import type { PolicyPatch } from '../../../contracts/rest.ts';
 import {
@@ -18,9 +19,9 @@ export class MemoryPolicyStore implements PolicyStore {
   readonly #initial: unknown;
 
   /** `initial` is checked when the store starts. */
-  constructor(o: { codec: PolicyCodec; clock: Clock; initial?: unknown }) {
+  constructor(o: { codec: PolicyCodec; clock: Clock; log?: Log; initial?: unknown }) {
     this.#codec = o.codec;
-    this.#inForce = new PolicyInForce(o.clock);
+    this.#inForce = new PolicyInForce(o.clock, o.log ?? silentLog);
     this.#initial = o.initial ?? DEFAULT_POLICY;
   }
 

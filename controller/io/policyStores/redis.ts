@@ -83,7 +83,7 @@ export class RedisPolicyStore implements PolicyStore {
     this.#log = o.log;
     this.#pollMs = o.pollMs ?? 250;
     this.#startTimeoutMs = o.startTimeoutMs ?? 3_000;
-    this.#inForce = new PolicyInForce(o.clock);
+    this.#inForce = new PolicyInForce(o.clock, o.log);
     this.#server = withoutPassword(o.url);
     this.#redis = new Redis(o.url, {
       lazyConnect: true,

@@ -6,6 +6,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../../contracts/clock.ts';
 import { FairwayError } from '../../../contracts/common.ts';
+import type { Log } from '../../../contracts/log.ts';
 import { DEFAULT_POLICY, type PolicyDocument, type PolicyStatus } from '../../../contracts/policy.ts';
 import type { PolicyPatch } from '../../../contracts/rest.ts';
 import { applyPolicyPatch, flattenPolicy, parsePolicy, unflattenPolicy } from '../../../policies/document.ts';
@@ -58,11 +59,13 @@ export class PolicyInForce {
   doc: PolicyDocument = DEFAULT_POLICY;
   status: PolicyStatus;
   readonly #clock: Clock;
+  readonly #log: Log;
   #onChange: OnPolicyChange | undefined;
   #onRefused: OnPolicyRefused | undefined;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, log: Log) {
     this.#clock = clock;
+    this.#log = log;
     this.status = { state: 'accepted', revision: 0, reason: '', atMs: clock.now() };
   }
 
@@ -77,7 +80,7 @@ export class PolicyInForce {
     const isSame = isDeepStrictEqual(doc, this.doc);
     this.doc = doc;
     this.status = { state: 'accepted', revision, reason: '', atMs: this.#clock.now() };
-    if (!isSame) this.#onChange?.(this.doc, this.status);
+    if (!isSame) this.#tell(() => this.#onChange?.(this.doc, this.status));
   }
 
   /** Puts a checked document in force. The revision grows only when it differs from the one in force. */
@@ -92,14 +95,23 @@ export class PolicyInForce {
       reason: '',
       atMs: this.#clock.now(),
     };
-    this.#onChange?.(this.doc, this.status);
+    this.#tell(() => this.#onChange?.(this.doc, this.status));
   }
 
   /** Refuses an edit; the document in force stays. The same refusal again is not told again. */
   refuse(reason: string): void {
     if (this.status.state === 'refused' && this.status.reason === reason) return;
     this.status = { state: 'refused', revision: this.status.revision, reason, atMs: this.#clock.now() };
-    this.#onRefused?.(this.status);
+    this.#tell(() => this.#onRefused?.(this.status));
+  }
+
+  /** A fault in who listens is not taken for one of the place where the policy is kept. */
+  #tell(listener: () => void): void {
+    try {
+      listener();
+    } catch (e) {
+      this.#log('error', 'policy.listener-failed', { revision: this.status.revision, error: e });
+    }
   }
 }
 

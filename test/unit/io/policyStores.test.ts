@@ -69,6 +69,17 @@ describe('memory', () => {
     await store.close();
   });
 
+  test('a fault in who listens is logged; the patch holds', async () => {
+    const log = jest.fn();
+    const store = new MemoryPolicyStore({ codec: policyCodec, clock: new ManualClock(), log });
+    const fault = () => {
+      throw new Error('a fault');
+    };
+    await store.start(fault, fault);
+    expect(await store.patch({ 'limits.perHostIn': 3 })).toMatchObject({ revision: 2 });
+    expect(log).toHaveBeenCalledWith('error', 'policy.listener-failed', expect.anything());
+  });
+
   test('an initial document that is not valid stops the start', async () => {
     const store = new MemoryPolicyStore({ codec: policyCodec, clock: new ManualClock(), initial: { format: 'x' } });
     await expect(started(store)).rejects.toMatchObject({ code: 'POLICY_INVALID' });
