@@ -60,6 +60,7 @@ export class RedisPolicyStore implements PolicyStore {
   /** After a connection was lost nothing is taken for granted: everything is read and compared. */
   #needsReconciling = true;
   #isConnected = false;
+  #isClosed = false;
   #problem = 'not connected yet';
   #stopPolling: (() => void) | undefined;
   #whenReached: (() => void) | undefined;
@@ -92,6 +93,8 @@ export class RedisPolicyStore implements PolicyStore {
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
       connectTimeout: 2_000,
+      // How long `close` may keep the process alive.
+      disconnectTimeout: 500,
       commandTimeout: o.commandTimeoutMs ?? 2_000,
       retryStrategy: (times: number) => Math.min(100 * times, MAX_RETRY_MS),
       connectionName: 'fairway-policy',
@@ -185,8 +188,7 @@ export class RedisPolicyStore implements PolicyStore {
     this.#stopPolling?.();
     this.#stopPolling = undefined;
     this.#whenReached?.();
-    this.#redis.removeAllListeners('close');
-    this.#redis.removeAllListeners('ready');
+    this.#isClosed = true;
     this.#redis.disconnect();
     await this.#queue.idle();
   }
@@ -310,6 +312,7 @@ export class RedisPolicyStore implements PolicyStore {
     this.#needsReconciling = true;
     if (!this.#isConnected) return;
     this.#isConnected = false;
+    if (this.#isClosed) return;
     this.#problem = problem;
     this.#log('warn', 'policy.store-away', {
       redis: this.#server,
