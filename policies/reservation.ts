@@ -19,8 +19,13 @@ export interface LinkLoad {
   id: string;
   /** 0 when unknown: then nothing can be reserved on it. */
   capacityBps: number;
-  /** What the workload sent, without migration streams. */
+  /** What the workload sent in the last period, without migration streams. */
   measuredBps: number;
+  /**
+   * The most it sent in any period of `direction.windowMs`; `measuredBps` when absent. A low-priority slice goes by this:
+   * a sender that lost a packet sends less for a moment, and a slice that took what it left would keep it there.
+   */
+  peakBps?: number;
   /** What the workload was left in the last period (`workloadBps` of the last Reservation); null when there was no slice. */
   shareBps: number | null;
 }
@@ -90,6 +95,8 @@ interface LinkState {
   floorBps: number;
   ceilingBps: number;
   demandBps: number;
+  /** The same from the peak of the window. */
+  peakDemandBps: number;
   /** Capacity − floor: what all slices together never exceed. */
   limitBps: number;
   claims: Claim[];
@@ -123,7 +130,10 @@ export function reserve(
   for (const load of q.links) {
     const { floorBps, ceilingBps } = policy.slaFor(load.id, load.capacityBps);
     const limitBps = Math.max(0, load.capacityBps - floorBps);
-    links.set(load.id, { load, floorBps, ceilingBps, limitBps, demandBps: estimateDemand(load, policy), claims: [] });
+    const demandBps = estimateDemand(load, policy);
+    const peakBps = Math.max(load.peakBps ?? 0, load.measuredBps) * (1 + policy.doc.workload.headroom);
+    const peakDemandBps = Math.min(Math.max(demandBps, peakBps), load.capacityBps);
+    links.set(load.id, { load, floorBps, ceilingBps, limitBps, demandBps, peakDemandBps, claims: [] });
   }
   const slices = new Map<string, SliceDecision>();
   const claims: Claim[] = [];
@@ -199,7 +209,7 @@ function makeClaim(claim: SliceClaim, links: ReadonlyMap<string, LinkState>, pol
       capacity: l.load.capacityBps,
       floor: l.floorBps,
       ceiling: l.ceilingBps,
-      rate: l.demandBps,
+      rate: rule === 'low' ? l.peakDemandBps : l.demandBps,
     };
     const reserved = rule === 'switchover' ? l.limitBps : policy.evaluate(rule, vars);
     entitlementBps.set(l, Math.min(reserved, l.limitBps));

@@ -80,10 +80,14 @@ export type Event =
 export type Effect =
   /** Messages in order, barriers among them; answered by one `written` event of the same batch. */
   | { kind: 'write'; dpid: string; batch: number; messages: OfMessage[] }
-  /** `qos` null: remove ours from the port. Answered by `qosDone` of the same serial. */
+  /**
+   * `qos` null: remove ours from the port. `isFresh`: nothing of what is there can be relied upon, filters neither.
+   * Answered by `qosDone` of the same serial.
+   */
   | {
       kind: 'qos';
       link: string;
+      isFresh: boolean;
       dpid: string;
       portName: string;
       serial: number;

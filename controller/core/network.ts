@@ -2,11 +2,11 @@
 import type { AgentHello, GuestInfo } from '../../contracts/agent.ts';
 import { linkId, type Port, type PortRef } from '../../topology/index.ts';
 import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
-import { destinationPort, METER_BASE, METER_COUNT, portByName } from './desired.ts';
+import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
 import type { Event, PortDescription } from './events.ts';
 import { buildLldp, parseLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
-import { isActive, NEW_SWITCH, type PortHistory, withEntry, withoutEntry } from './state.ts';
+import { isActive, NEW_SWITCH, type PortHistory, type QosState, withEntry, withoutEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
 type On<K extends Event['kind']> = Extract<Event, { kind: K }>;
@@ -37,8 +37,12 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
   // A meter found there has rates we do not know: what is still wanted is written again, the rest removed.
   const ours = e.meterIds.filter((id) => id >= METER_BASE && id < METER_BASE + METER_COUNT);
   const meters = new Map(ours.map((meterId) => [meterId, { meterId, rateKbps: 0, burstKbits: 0 }]));
+  // A switch that was restarted may have lost queues or the filters in front of them: they are set again.
+  const qos = new Map<string, QosState>();
+  for (const [id, q] of t.state.qos) qos.set(id, linkRef(id).dpid === e.dpid ? { ...q, stale: true, note: '' } : q);
   t.set({
     topology,
+    qos,
     switches: withEntry(t.state.switches, e.dpid, {
       ...NEW_SWITCH,
       maxMeters: e.maxMeters,

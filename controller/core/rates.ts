@@ -34,6 +34,12 @@ export function workloadBps(state: ControllerState, link: string, nowMs: number,
   return Math.max(0, rate.txBps - rate.migrationTxBps);
 }
 
+/** The most workload that left by an egress port in any reading of the window, bit/s; undefined when there is none. */
+export function workloadPeakBps(state: ControllerState, link: string): number | undefined {
+  const rates = state.ports.get(link)?.rates ?? [];
+  return rates.length === 0 ? undefined : Math.max(...rates.map((r) => r.txBps - r.migrationTxBps), 0);
+}
+
 /** Migration traffic leaving by an egress port in the last reading, bit/s. */
 export function migrationBps(state: ControllerState, link: string): number {
   return state.ports.get(link)?.rates.at(-1)?.migrationTxBps ?? 0;

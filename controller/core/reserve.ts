@@ -4,7 +4,7 @@
  */
 import type { Technique } from '../../contracts/common.ts';
 import { type LinkLoad, type Reservation, reserve, type SliceClaim } from '../../policies/index.ts';
-import { workloadBps } from './rates.ts';
+import { workloadBps, workloadPeakBps } from './rates.ts';
 import { type ControllerState, type Job, needsSlice } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -36,6 +36,7 @@ function loads(state: ControllerState, claims: SliceClaim[], nowMs: number): Lin
       id,
       capacityBps,
       measuredBps: workloadBps(state, id, nowMs, maxAgeMs) ?? capacityBps,
+      peakBps: workloadPeakBps(state, id) ?? capacityBps,
       shareBps: share && share.byMigration.size > 0 ? share.workloadBps : null,
     };
   });

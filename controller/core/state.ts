@@ -93,6 +93,8 @@ export interface QosState {
   wanted: PortQos | null;
   inFlight: { serial: number; qos: PortQos | null } | null;
   applied: PortQos | null;
+  /** The switch was restarted since: what is applied may be gone. */
+  stale: boolean;
   enforcement: Enforcement;
   note: string;
 }

@@ -208,7 +208,7 @@ const sameQos = (a: PortQos | null, b: PortQos | null): boolean => JSON.stringif
 function isOpen(q: QosState | undefined, wanted: PortQos | null, mayHave: boolean): boolean {
   if (!mayHave) return false;
   if (!q) return wanted !== null;
-  return q.inFlight !== null || (q.note === '' && !sameQos(q.applied, wanted));
+  return q.inFlight !== null || q.stale || (q.note === '' && !sameQos(q.applied, wanted));
 }
 
 /** Brings the queues of every link to what its slices ask for, one change at a time. */
@@ -222,19 +222,29 @@ function writeQueues(t: Turn): void {
       wanted: null,
       inFlight: null,
       applied: null,
+      stale: false,
       enforcement: 'pace' as const,
       note: '',
     };
-    if (before.inFlight || portName === undefined || sameQos(before.applied, wanted)) continue;
+    if (before.inFlight || portName === undefined || (!before.stale && sameQos(before.applied, wanted))) continue;
     // A change that could not be made is tried again when the next one is due.
     if (before.note !== '' && sameQos(before.wanted, wanted)) continue;
     const serial = t.state.nextSerial;
     t.set({
       nextSerial: serial + 1,
-      qos: withEntry(t.state.qos, link, { ...before, wanted, inFlight: { serial, qos: wanted } }),
+      qos: withEntry(t.state.qos, link, { ...before, wanted, stale: false, inFlight: { serial, qos: wanted } }),
     });
     const used = filters.filter((f) => wanted?.queues.some((q) => q.id === f.queue));
-    t.effects.push({ kind: 'qos', link, dpid, portName, serial, qos: wanted, filters: used });
+    t.effects.push({
+      kind: 'qos',
+      link,
+      isFresh: before.applied === null || before.stale,
+      dpid,
+      portName,
+      serial,
+      qos: wanted,
+      filters: used,
+    });
   }
 }
 
@@ -247,7 +257,13 @@ function onQosDone(t: Turn, e: Extract<Event, { kind: 'qosDone' }>): void {
   if (applied === null && !failed) t.set({ qos: withoutEntry(t.state.qos, e.link) });
   else
     t.set({
-      qos: withEntry(t.state.qos, e.link, { ...q, inFlight: null, applied, enforcement: e.enforcement, note: e.note }),
+      qos: withEntry(t.state.qos, e.link, {
+        ...q,
+        inFlight: null,
+        applied,
+        enforcement: e.enforcement,
+        note: e.note,
+      }),
     });
 }
 

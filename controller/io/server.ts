@@ -22,10 +22,7 @@ import { Feed } from './feed.ts';
 import { startHttp } from './http.ts';
 import { Journal, type JournalLike, MemoryJournal } from './journal.ts';
 import { OvsdbClient } from './ovsdb.ts';
-import { FilePolicyStore } from './policyStores/file.ts';
-import { MemoryPolicyStore } from './policyStores/memory.ts';
-import { RedisPolicyStore } from './policyStores/redis.ts';
-import { type PolicyStore, policyCodec } from './policyStores/store.ts';
+import { openPolicyStore } from './policyStores/index.ts';
 import { QosManager } from './qos.ts';
 import { SwitchServer } from './switches.ts';
 
@@ -52,13 +49,6 @@ export interface FairwayServer {
   readonly httpPort: number;
   /** Stops. With `removeFlows`, first takes everything of ours out of the connected switches. */
   close(options?: { removeFlows?: boolean }): Promise<void>;
-}
-
-function openStore(config: ControllerConfig, clock: Clock, log: Log): PolicyStore {
-  const { store, file, redisUrl, redisPrefix } = config.policy;
-  if (store === 'memory') return new MemoryPolicyStore({ clock, codec: policyCodec });
-  if (store === 'file') return new FilePolicyStore({ file, clock, log, codec: policyCodec });
-  return new RedisPolicyStore({ url: redisUrl, prefix: redisPrefix, clock, log, codec: policyCodec });
 }
 
 function settingsOf(config: ControllerConfig): Settings {
@@ -95,7 +85,12 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     const journal: JournalLike = o.journal === null ? new MemoryJournal() : await Journal.open(config.journal, { log });
     undo.push(() => journal.close());
 
-    const store = openStore(config, clock, log);
+    // Events that come while the parts are still being put together wait here.
+    const inbox: Event[] = [];
+    let working = true;
+    let stopped = false;
+
+    const store = openPolicyStore(config.policy, { clock, log });
     undo.push(() => store.close());
     const first = await store.start(
       (doc, status) => emit({ kind: 'policyChanged', policy: compilePolicy(doc), status }),
@@ -131,15 +126,14 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     const switches = await SwitchServer.listen({ ...config.openflow, clock, log, emit });
     undo.push(() => switches.close());
 
-    const inbox: Event[] = [];
-    let working = false;
-    let stopped = false;
-
     /** Takes an event in; all that are waiting are worked on in order, one after the other. */
     function emit(event: Event): void {
       if (stopped) return;
       inbox.push(event);
-      if (working) return;
+      if (!working) work();
+    }
+
+    function work(): void {
       working = true;
       try {
         for (let next = inbox.shift(); next; next = inbox.shift()) {
@@ -203,12 +197,11 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       if (!manager) return done('the switch has no OVSDB address in the configuration');
       try {
         const host = [...state.agents.values()].find((a) => a.dpid === e.dpid && a.connected)?.host;
-        const filters = e.qos ? e.filters : [];
+        const { filters } = e;
         const wanted = JSON.stringify(filters);
-        const had = filtersSet.get(e.link);
+        const had = e.isFresh ? undefined : filtersSet.get(e.link);
         if (!e.qos) {
-          if (host && had !== undefined)
-            await agents.send(host, { do: 'queueFilters', portName: e.portName, filters }, DEFAULT_COMMAND_MS);
+          // The filters go with the queues they lead to.
           filtersSet.delete(e.link);
           await manager.clearPort(e.portName);
           return done('');
@@ -259,6 +252,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       },
     });
     undo.push(() => http.close());
+    work();
 
     undo.push(clock.every(TICK_MS, () => emit({ kind: 'tick' })));
     let sampling = false;

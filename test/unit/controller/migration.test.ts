@@ -484,3 +484,20 @@ test('cookies name feature and migration, and only ours parse', () => {
   expect(parseCookie(cookieFor(FEATURE.stream, 77))).toEqual({ feature: FEATURE.stream, objectId: 77 });
   expect(parseCookie(0x1234n)).toBeUndefined();
 });
+
+test('a switch that was restarted during a copy gets its queues and filters again', () => {
+  const f = running();
+  const link = `${CORE}:2`;
+  const before = f.effects.length;
+  f.disconnect(CORE);
+  f.connect(CORE);
+  const again = f.effects.slice(before).filter((e) => e.kind === 'qos' && e.link === link);
+  expect(again).toMatchObject([{ isFresh: true, qos: { maxBps: 200e6 }, filters: [{ dscp: 10, queue: 1 }] }]);
+});
+
+test('a low slice goes by the most its workload sent lately, so that a moment of less does not become a habit', () => {
+  const f = running({ priority: 'low' });
+  const slice = job(f).sliceBps;
+  f.pass(1000, rates(120, slice / 1e6));
+  expect(job(f).sliceBps).toBe(slice);
+});

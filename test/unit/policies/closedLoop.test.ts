@@ -57,7 +57,7 @@ describe('low priority', () => {
   test('a workload of 167 of 200 Mbit/s never loses anything, and the migration gets the rest', () => {
     const periods = run('low', steady(167));
     for (const p of periods) expect(p.workloadBps).toBe(167e6);
-    expect(periods.at(-1)?.sliceBps).toBeCloseTo(200e6 - 167e6 * 1.03, 0);
+    expect(periods.at(-1)?.sliceBps).toBeCloseTo(200e6 - 167e6 * (1 + DEFAULT_POLICY.workload.headroom), 0);
   });
 
   test.each([100, 120, 150, 167, 180, 190, 195])('a workload of %d never loses more than 5 %', (offer) => {
@@ -86,7 +86,7 @@ describe('low priority', () => {
 
   test('a workload that shrinks gives way within two periods', () => {
     const periods = run('low', [...steady(180, 5), ...steady(110, 5)]);
-    expect(periods[6]?.sliceBps).toBeCloseTo(200e6 - 110e6 * 1.03, 0);
+    expect(periods[6]?.sliceBps).toBeCloseTo(200e6 - 110e6 * (1 + DEFAULT_POLICY.workload.headroom), 0);
   });
 });
 

@@ -94,7 +94,7 @@ describe('contradictions are refused, naming the field', () => {
     ],
     ['an empty range of labels', { 'finish.labelVlans': '[200, 100]' }, 'finish.labelVlans'],
     ['a silence longer than the drain', { 'finish.silenceMs': 40_000 }, 'finish.silenceMs'],
-    ['a steady workload that counts as backlogged', { 'workload.saturatedAt': 0.97 }, 'workload.saturatedAt'],
+    ['a steady workload that counts as backlogged', { 'workload.saturatedAt': 0.95 }, 'workload.saturatedAt'],
     ['the same by headroom', { 'workload.headroom': 0.02 }, 'workload.saturatedAt'],
     ['an expression with an unknown name', { 'reservation.low': 'capacity - load' }, 'reservation.low: uses "load"'],
     ['an expression that divides by 0', { 'reservation.medium': 'capacity / rate' }, 'reservation.medium: is Infinity'],

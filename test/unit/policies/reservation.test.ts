@@ -12,7 +12,9 @@ import {
   type SliceClaim,
 } from '../../../policies/index.ts';
 
-const policyWith = (patch: PolicyPatch) => compilePolicy(applyPolicyPatch(DEFAULT_POLICY, patch));
+// Figures below are worked out for this headroom.
+const BASE = { ...DEFAULT_POLICY, workload: { headroom: 0.03, saturatedAt: 0.98 } };
+const policyWith = (patch: PolicyPatch) => compilePolicy(applyPolicyPatch(BASE, patch));
 /** 200 Mbit/s links with floor 100 and ceiling 140 (the default shares). */
 const policy = policyWith({});
 const load = (id: string, measuredMbps: number, change: Partial<LinkLoad> = {}): LinkLoad => ({
