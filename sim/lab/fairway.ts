@@ -4,10 +4,9 @@
  * would. The lab speaks to the controller through the ordinary client, by way of `relay.ts`.
  */
 import type { ChildProcess } from 'node:child_process';
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createConnection, createServer, type Server } from 'node:net';
 import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import type { z } from 'zod';
@@ -17,7 +16,7 @@ import { FairwayError } from '../../contracts/common.ts';
 import type { agentConfigSchema, controllerConfigSchema } from '../../contracts/config.ts';
 import type { StatusView } from '../../contracts/rest.ts';
 import { ADDRESS, type Lab, OPENFLOW_PORT, SITES, type Site, setControl, waitForControl } from './network.ts';
-import { ended, inNamespace, spawnIn, stop, waitFor } from './shell.ts';
+import { ended, joinSockets, spawnIn, stop, waitFor } from './shell.ts';
 import { startTicks } from './state.ts';
 
 const HTTP_PORT = 8653;
@@ -51,12 +50,20 @@ export class FairwayInLab {
   readonly client: FairwayClient;
   readonly url: string;
   readonly token: string;
+  private readonly door: Server;
   private readonly children: { child: ChildProcess; name: string; logFile: string }[];
 
-  private constructor(url: string, token: string, children: FairwayInLab['children'], signal?: AbortSignal) {
+  private constructor(
+    url: string,
+    token: string,
+    children: FairwayInLab['children'],
+    door: Server,
+    signal?: AbortSignal,
+  ) {
     this.url = url;
     this.token = token;
     this.children = children;
+    this.door = door;
     this.client = new FairwayClient({ url, token, ...(signal === undefined ? {} : { signal }) });
   }
 
@@ -69,6 +76,7 @@ export class FairwayInLab {
     const { signal } = options;
     const token = randomBytes(24).toString('hex');
     const children: FairwayInLab['children'] = [];
+    let door: Server | undefined;
     try {
       const directory = join(lab.stateDir, 'ctl');
       mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -87,8 +95,9 @@ export class FairwayInLab {
         if (child.pid !== undefined) lab.state.addProcess(child.pid, `fairway ${name}`);
       };
       launch(lab.ns('ctl'), 'controller', ['controller', '--config', controllerFile], directory);
-      const url = await openDoor(lab, children);
-      const fairway = new FairwayInLab(url, token, children, signal);
+      door = await openDoor(lab, children);
+      const url = `http://127.0.0.1:${(door.address() as AddressInfo).port}`;
+      const fairway = new FairwayInLab(url, token, children, door, signal);
       await fairway.until(
         'the controller',
         30_000,
@@ -111,6 +120,7 @@ export class FairwayInLab {
       return fairway;
     } catch (e) {
       await stopAll(children);
+      door?.close();
       throw e;
     }
   }
@@ -118,6 +128,7 @@ export class FairwayInLab {
   /** Ends agents and controller. Guests and the switches' flows stay as they are. */
   async stop(): Promise<void> {
     await stopAll(this.children);
+    this.door.close();
   }
 
   /** Polls until `probe` gives a value; fails at once, quoting its log, when one of the processes has ended. */
@@ -185,32 +196,31 @@ function agentSettings(lab: Lab, site: Site, guests: FairwayOptions['guests']): 
   };
 }
 
-/** Opens a port on the loopback interface that leads to the controller's HTTP interface; returns its address. */
-async function openDoor(lab: Lab, children: FairwayInLab['children']): Promise<string> {
-  const server = createServer();
+/**
+ * Opens a port on the loopback interface that leads to the controller's HTTP interface: to the relay's unix socket, and
+ * from there, in the control namespace, on to the controller.
+ */
+async function openDoor(lab: Lab, children: FairwayInLab['children']): Promise<Server> {
+  const path = join(lab.stateDir, 'ctl', 'door.sock');
+  rmSync(path, { force: true });
+  const logFile = join(lab.stateDir, 'relay.log');
+  let ready = false;
+  const args = [compiled('sim/lab/relay.js'), path, ADDRESS.management.ctl, String(HTTP_PORT)];
+  const child = spawnIn(lab.ns('ctl'), process.execPath, args, {
+    logFile,
+    onLine: () => {
+      ready = true;
+    },
+  });
+  children.push({ child, name: 'relay', logFile });
+  if (child.pid !== undefined) lab.state.addProcess(child.pid, 'relay to the controller');
+  await waitFor('the relay', () => (ready ? true : undefined), { timeoutMs: 10_000, everyMs: 20 });
+  const server = createServer((outside) => joinSockets(outside, createConnection(path)));
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(0, '127.0.0.1', resolve);
   });
-  const address = server.address();
-  const port = address !== null && typeof address === 'object' ? address.port : 0;
-  const logFile = join(lab.stateDir, 'relay.log');
-  const log = openSync(logFile, 'a');
-  const [command, args] = inNamespace(lab.ns('ctl'), process.execPath, [
-    ...[compiled('sim/lab/relay.js'), ADDRESS.management.ctl, String(HTTP_PORT)],
-  ]);
-  const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log, 'ipc'] });
-  children.push({ child, name: 'relay', logFile });
-  if (child.pid !== undefined) lab.state.addProcess(child.pid, 'relay to the controller');
-  await new Promise<void>((resolve, reject) => {
-    child.once('message', () => resolve());
-    child.once('exit', () => reject(new FairwayError('lab.ended', `the relay ended: ${lastLines(logFile)}`)));
-    child.once('error', reject);
-    child.send('listen', server);
-  });
-  child.disconnect();
-  server.close();
-  return `http://127.0.0.1:${port}`;
+  return server;
 }
 
 /** Agents before the controller, in the reverse order of their start. */

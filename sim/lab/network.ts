@@ -130,6 +130,7 @@ const PROGRAMS = [
   { name: 'ovs-vswitchd', package: 'package openvswitch-switch' },
   { name: 'ovsdb-server', package: 'package openvswitch-switch' },
   { name: 'qemu-system-x86_64', package: 'package qemu-system-x86, version 10' },
+  { name: '/usr/bin/python3', package: 'package python3' },
   { name: 'iperf3', package: 'package iperf3' },
   { name: 'ping', package: 'package iputils-ping' },
 ];
@@ -149,6 +150,8 @@ export async function buildNetwork(options: LabOptions = {}): Promise<Lab> {
     await Promise.all(SITES.map((site) => startSwitch(lab, lab.switches[site])));
     await makeCables(lab);
     await setControl(lab, 'unmanaged');
+    await proveCables(lab);
+    for (const site of SITES) await giveBuffers(lab.switches[site]);
     return lab;
   } catch (e) {
     await lab.state.cleanUp();
@@ -252,6 +255,8 @@ async function makeCables(lab: Lab): Promise<void> {
     await cable(lab.mtu, ns(hv), 'uplink', ns('wire'), `${hv}-a`);
     await cable(lab.mtu, ns('wire'), `${hv}-b`, ns('core'), hv);
     await joinLimited(lab, `${hv}-a`, `${hv}-b`);
+    await run('ip', ['-n', ns(hv), 'link', 'set', 'uplink', 'txqueuelen', String(QUEUE_PACKETS)]);
+    await run('ip', ['-n', ns('core'), 'link', 'set', hv, 'txqueuelen', String(QUEUE_PACKETS)]);
     await addPort(lab.switches[hv], 'uplink');
     await addPort(lab.switches.core, hv);
     // The hypervisor's own address, where migration streams come from and go to, is on the bridge's LOCAL port.
@@ -269,6 +274,54 @@ async function makeCables(lab: Lab): Promise<void> {
   await addPort(lab.switches.core, 'client');
   await address('client', 'eth0', ADDRESS.data.client);
 }
+
+/** Sends packets over every cable. A switch opens its sending socket with the first packet, so `giveBuffers` comes after. */
+async function proveCables(lab: Lab): Promise<void> {
+  for (const [from, to] of [
+    ['wl', ADDRESS.data.client],
+    ['hv2', ADDRESS.data.hv1],
+  ] as const) {
+    await runIn(lab.ns(from), 'ping', ['-c', '1', '-W', '5', to]);
+  }
+}
+
+/** Frames each queue of a rate-limited port holds (HTB's leaves take the device's length): 23 ms at 200 Mbit/s with jumbo frames. */
+const QUEUE_PACKETS = 64;
+/** Bytes of memory a switch may hold in all its queues together: more than the queues' own lengths allow. */
+const SWITCH_BUFFER_BYTES = 4_000_000;
+
+/**
+ * Gives a switch the packet memory that a switch has. The userspace datapath sends through one packet socket for all its
+ * ports, and what waits in their queues counts against that socket's send buffer: 208 KiB by default, so that one full
+ * queue makes the switch drop packets of all others, slices or not. The buffer can only be chosen by the socket's owner
+ * (the system-wide default is not for us to change), so duplicates of its descriptors are borrowed (pidfd_getfd, Linux
+ * 5.6) and the buffers set through them. Receiving sockets get the same: on a busy machine the switch may be late.
+ */
+async function giveBuffers(sw: SwitchAt): Promise<void> {
+  const pid = readFileSync(join(sw.runDir, 'ovs-vswitchd.pid'), 'utf8').trim();
+  await run('/usr/bin/python3', ['-c', GIVE_BUFFERS, pid, String(SWITCH_BUFFER_BYTES)]);
+}
+
+/** Numbers: pidfd_open 434 and pidfd_getfd 438 (the same on every architecture); AF_PACKET 17; SO_SNDBUFFORCE 32, SO_RCVBUFFORCE 33. */
+const GIVE_BUFFERS = `
+import ctypes, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+pid, size = int(sys.argv[1]), int(sys.argv[2])
+process = libc.syscall(434, pid, 0)
+for name in os.listdir(f'/proc/{pid}/fd'):
+    try:
+        if not os.readlink(f'/proc/{pid}/fd/{name}').startswith('socket:'):
+            continue
+    except OSError:
+        continue
+    fd = libc.syscall(438, process, int(name), 0)
+    if fd < 0:
+        sys.exit(f'pidfd_getfd: {os.strerror(ctypes.get_errno())}')
+    s = socket.socket(fileno=fd)
+    if s.family == 17:
+        s.setsockopt(socket.SOL_SOCKET, 32, size)
+        s.setsockopt(socket.SOL_SOCKET, 33, size)
+`;
 
 /** A veth cable between two namespaces, both ends up, with the lab's MTU and without offloads. */
 async function cable(mtu: number, namespaceA: string, devA: string, namespaceB: string, devB: string): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { openSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { FairwayError } from '../../contracts/common.ts';
 
 export interface RunOptions {
@@ -173,4 +174,12 @@ export async function waitFor<T>(
     }
     await sleep(options.everyMs ?? 100, options.signal);
   }
+}
+
+/** Joins two connections: what comes from one goes to the other, and either side's end, orderly or not, ends both. */
+export function joinSockets(a: Socket, b: Socket): void {
+  for (const socket of [a, b]) socket.on('error', () => {});
+  a.on('close', () => b.destroy());
+  b.on('close', () => a.destroy());
+  a.pipe(b).pipe(a);
 }
