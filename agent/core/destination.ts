@@ -76,7 +76,7 @@ export function prepareDestination(
   if (port === undefined) {
     return { state: { ...state, phase: 'failed', reason: 'no port is left for incoming migrations' }, actions: [] };
   }
-  return { state, actions: [{ do: 'setCapabilities', capabilities: capabilitiesFor(command.technique) }] };
+  return { state, actions: [{ do: 'setCapabilities', capabilities: capabilitiesFor(command) }] };
 }
 
 /** One step of the destination's machine. Pure. */

@@ -28,7 +28,6 @@ export type SourcePhase =
   | 'preSwitchover'
   | 'device'
   | 'postcopy'
-  | 'cancelling'
   | 'completed'
   | 'failed'
   | 'cancelled';
@@ -44,6 +43,8 @@ export interface SourceState {
   readonly postcopyRequested: boolean;
   /** The destination owns the guest from here on: no cancelling, and a failure does not give the guest back. */
   readonly postcopyStarted: boolean;
+  /** `migrate_cancel` was sent; the phase stays until the hypervisor says what became of it. */
+  readonly cancelRequested: boolean;
   readonly streamReported: boolean;
   /** What the hypervisor said the end was, while its final figures are still awaited. */
   readonly ending: 'completed' | 'failed' | 'cancelled' | null;
@@ -96,8 +97,10 @@ const MIN_PACE_BYTES_PER_S = 1000;
 const bytesPerS = (bps: number): number => Math.max(MIN_PACE_BYTES_PER_S, Math.floor(bps / 8));
 
 /** Capabilities of both ends for a technique. Both must agree, and neither can change once the copy runs. */
-export function capabilitiesFor(technique: AgentCommandOf<'start'>['technique']): Record<string, boolean> {
-  const postcopy = technique !== 'pre-copy';
+export function capabilitiesFor(
+  c: Pick<AgentCommandOf<'start'>, 'technique' | 'mayTurnPostcopy'>,
+): Record<string, boolean> {
+  const postcopy = c.technique !== 'pre-copy' || c.mayTurnPostcopy === true;
   return { events: true, 'postcopy-ram': postcopy, 'postcopy-preempt': postcopy };
 }
 
@@ -115,9 +118,10 @@ export function startSource(command: AgentCommandOf<'start'>, nowMs: number): So
       phase: 'capabilities',
       startedMs: nowMs,
       bandwidthBps: command.bandwidthBps,
-      switchoverBps: null,
+      switchoverBps: command.switchoverBps ?? null,
       postcopyRequested: false,
       postcopyStarted: false,
+      cancelRequested: false,
       streamReported: false,
       ending: null,
       progress: null,
@@ -127,7 +131,7 @@ export function startSource(command: AgentCommandOf<'start'>, nowMs: number): So
       {
         do: 'setCapabilities',
         capabilities: {
-          ...capabilitiesFor(command.technique),
+          ...capabilitiesFor(command),
           'pause-before-switchover': command.pauseBeforeSwitchover,
         },
       },
@@ -171,7 +175,8 @@ function end(
 function maybePostcopy(state: SourceState, pass: number): SourceResult {
   const { technique, hybridPasses } = state.command;
   const due = technique === 'post-copy' || (technique === 'hybrid' && pass > hybridPasses);
-  if (!due || state.postcopyRequested || state.phase !== 'active') return { state, actions: [] };
+  if (!due || state.postcopyRequested || state.cancelRequested || state.phase !== 'active')
+    return { state, actions: [] };
   return { state: { ...state, postcopyRequested: true }, actions: [{ do: 'startPostcopy' }] };
 }
 
@@ -236,16 +241,13 @@ function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): Source
       }
       break;
     case 'device':
-      if (phase !== 'postcopy' && phase !== 'cancelling') state = { ...state, phase: 'device' };
+      if (phase !== 'postcopy') state = { ...state, phase: 'device' };
       break;
     case 'postcopy-active':
     case 'postcopy-device':
       state = { ...state, phase: 'postcopy' };
       enterPostcopy();
       if (info.ram !== undefined) step(regulate(state, info.ram.transferred, nowMs));
-      break;
-    case 'cancelling':
-      if (!state.postcopyStarted) state = { ...state, phase: 'cancelling' };
       break;
     case 'completed':
     case 'failed':
@@ -287,7 +289,7 @@ function onRefusal(state: SourceState, step: 'startPostcopy' | 'continue' | 'can
     return { state: { ...state, postcopyRequested: false }, actions: [] };
   }
   if (step === 'continue' && phase === 'device') return { state: { ...state, phase: 'preSwitchover' }, actions: [] };
-  if (step === 'cancel' && phase === 'cancelling') return { state: { ...state, phase: 'active' }, actions: [] };
+  if (step === 'cancel') return { state: { ...state, cancelRequested: false }, actions: [] };
   return { state, actions: [] };
 }
 
@@ -350,22 +352,24 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
       return { state: next, actions: [{ do: 'setParameters', parameters: paceParameters(next) }] };
     }
     case 'switchToPostcopy':
-      if (command.technique === 'pre-copy') {
+      if (command.technique === 'pre-copy' && !command.mayTurnPostcopy) {
         return refuse('this copy was started as pre-copy: post-copy must be enabled on both sides before the start');
       }
       if (state.postcopyRequested || isEnded(phase)) return nothing;
+      if (state.cancelRequested) return refuse('the copy is being cancelled');
       if (phase !== 'active') return refuse(`post-copy can begin once the copy is active; it is in ${phase}`);
       return { state: { ...state, postcopyRequested: true }, actions: [{ do: 'startPostcopy' }] };
     case 'continueSwitchover':
       if (phase === 'device' || phase === 'postcopy' || isEnded(phase)) return nothing;
+      if (state.cancelRequested) return refuse('the copy is being cancelled');
       if (phase !== 'preSwitchover') return refuse(`the copy does not wait for its switch-over; it is in ${phase}`);
       return { state: { ...state, phase: 'device' }, actions: [{ do: 'continue' }] };
     case 'cancel':
-      if (phase === 'cancelling' || phase === 'cancelled' || phase === 'failed') return nothing;
+      if (state.cancelRequested || phase === 'cancelled' || phase === 'failed') return nothing;
       if (phase === 'completed') return refuse('the copy is complete: the guest runs at the destination');
       if (state.postcopyStarted) return refuse('the guest runs at the destination: post-copy cannot be cancelled');
       if (phase === 'capabilities' || phase === 'parameters') return end(state, 'cancelled');
-      return { state: { ...state, phase: 'cancelling' }, actions: [{ do: 'cancel' }] };
+      return { state: { ...state, cancelRequested: true }, actions: [{ do: 'cancel' }] };
     case 'lost':
       if (isEnded(phase)) return nothing;
       return state.ending === null ? end(state, 'failed', e.reason) : end(state, state.ending, e.reason);

@@ -349,7 +349,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
     },
     async switchToPostcopy(id) {
       const job = sourceJob(id);
-      if (job.copy.order.technique === 'pre-copy') {
+      if (job.copy.order.technique === 'pre-copy' && !job.copy.order.mayTurnPostcopy) {
         refuse('this copy was started as pre-copy: post-copy must be enabled on both sides before the start');
       }
       if (job.copy.phase === 'pre-copy') job.copy = { ...job.copy, postcopyRequested: true };
