@@ -9,6 +9,7 @@ import type { ControllerConfig } from '../../contracts/config.ts';
 import type { Topic } from '../../contracts/feed.ts';
 import type { Log } from '../../contracts/log.ts';
 import type { MigrateAnswer, MigrateRequest } from '../../contracts/rest.ts';
+import { VERSION } from '../../contracts/version.ts';
 import { compilePolicy } from '../../policies/index.ts';
 import { METER_BASE, METER_COUNT } from '../core/desired.ts';
 import type { Effect, Event } from '../core/events.ts';
@@ -25,8 +26,6 @@ import { OvsdbClient } from './ovsdb.ts';
 import { openPolicyStore } from './policyStores/index.ts';
 import { QosManager } from './qos.ts';
 import { SwitchServer } from './switches.ts';
-
-export const VERSION = '0.1.0';
 
 /** The core is given a tick this often, for what depends on time alone. */
 const TICK_MS = 250;
