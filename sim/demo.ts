@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type RunningAgent, startAgent } from '../agent/io/agent.ts';
 import { createEmulatedDriver, createEmulatedFabric } from '../agent/io/emulatedDriver.ts';
 import { FairwayClient } from '../cli/client.ts';
-import { systemClock } from '../contracts/clock.ts';
+import type { Clock } from '../contracts/clock.ts';
 import { FairwayError, isFinal, PRIORITIES, type Priority } from '../contracts/common.ts';
 import { agentConfigSchema, controllerConfigSchema } from '../contracts/config.ts';
 import type { MigrationView } from '../contracts/feed.ts';
@@ -20,6 +20,7 @@ import { type FairwayServer, startController } from '../controller/io/server.ts'
 import { DataCentre, dpidOf, type LinkSecond } from './datacentre.ts';
 import { describeScenario, ProgressReport, reportText } from './demoReport.ts';
 import { type DemoScenario, demoScenario } from './demoScenario.ts';
+import { elasticClock, sleepOn } from './elasticClock.ts';
 
 export interface DemoOptions {
   /** True: nothing is written; the caller prints the result. */
@@ -57,7 +58,7 @@ const BEFORE_MS = 4000;
  */
 export async function runDemo(o: DemoOptions): Promise<DemoResult> {
   const log = o.log ?? silentLog;
-  const clock = systemClock(o.speed ?? DEFAULT_SPEED);
+  const clock = elasticClock(o.speed ?? DEFAULT_SPEED);
   const scenario = o.scenario ?? demoScenario(o.seed ?? 1);
   const out = o.json ? () => {} : o.out;
   const token = randomBytes(16).toString('hex');
@@ -92,7 +93,7 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
     out(describeScenario(scenario));
     await untilReady(client, dc, scenario, signal);
     const warmFromMs = clock.now();
-    await sleep(WARM_UP_MS / (o.speed ?? DEFAULT_SPEED), undefined, { signal });
+    await sleepOn(clock, WARM_UP_MS, signal);
 
     const startMs = clock.now();
     const progress = new ProgressReport({ out, ...(o.columns === undefined ? {} : { columns: o.columns }) });
@@ -129,9 +130,13 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
     throw error;
   } finally {
     stop.abort();
-    await Promise.all(agents.map((a) => a.close()));
-    await controller?.close();
-    await dc.stop();
+    try {
+      await Promise.all(agents.map((a) => a.close()));
+      await controller?.close();
+      await dc.stop();
+    } finally {
+      clock.close();
+    }
   }
 }
 
@@ -139,7 +144,7 @@ async function startAgents(
   scenario: DemoScenario,
   dc: DataCentre,
   httpPort: number,
-  o: { token: string; clock: ReturnType<typeof systemClock>; log: Log },
+  o: { token: string; clock: Clock; log: Log },
 ): Promise<RunningAgent[]> {
   const fabric = createEmulatedFabric();
   const started: RunningAgent[] = [];
