@@ -115,11 +115,8 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
     };
     const decisions = new Map(views.map((m) => [m.guest, decisionsOf(m).map((text) => withLinkNames(text, dc))]));
     out(reportText(result, scenario, decisions));
-    const failed = views.filter((m) => m.state !== 'done');
-    if (failed.length > 0 || result.leftovers.length > 0) {
-      const what = failed.map((m) => `${m.guest} ${m.state}: ${m.note ?? 'no reason given'}`);
-      throw new FairwayError('demo.failed', [...what, ...result.leftovers.map((l) => `left behind: ${l}`)].join('; '));
-    }
+    const failure = demoFailure(views, result.leftovers);
+    if (failure !== undefined) throw failure;
     return result;
   } catch (error) {
     if (o.signal?.aborted === true) throw new FairwayError('demo.interrupted', 'the demo was interrupted', [], error);
@@ -138,6 +135,18 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
       clock.close();
     }
   }
+}
+
+/** Why a demo that ran to its end counts as failed: migrations that did not end well, or something left in the switches. */
+export function demoFailure(
+  views: readonly Pick<MigrationView, 'guest' | 'state' | 'note'>[],
+  leftovers: readonly string[],
+): FairwayError | undefined {
+  const problems = [
+    ...views.filter((m) => m.state !== 'done').map((m) => `${m.guest} ${m.state}: ${m.note ?? 'no reason given'}`),
+    ...leftovers.map((l) => `left behind: ${l}`),
+  ];
+  return problems.length === 0 ? undefined : new FairwayError('demo.failed', problems.join('; '));
 }
 
 async function startAgents(

@@ -1,6 +1,6 @@
 /** The demo as a whole: controller, emulated switches and agents, and what it measured. */
 import type { DemoResult } from '../../contracts/results.ts';
-import { runDemo } from '../../sim/demo.ts';
+import { demoFailure, runDemo } from '../../sim/demo.ts';
 import { demoScenario } from '../../sim/demoScenario.ts';
 
 describe('the demo', () => {
@@ -85,4 +85,16 @@ test('an interrupt ends it and leaves nothing open', async () => {
   const stop = new AbortController();
   const running = runDemo({ json: true, out: () => {}, signal: stop.signal, progress: () => stop.abort() });
   await expect(running).rejects.toMatchObject({ code: 'demo.interrupted' });
+}, 70_000);
+
+test('a demo whose migration failed, or that left something behind, has failed', async () => {
+  const done = { guest: 'a', state: 'done', note: null } as const;
+  expect(demoFailure([done], [])).toBeUndefined();
+  expect(demoFailure([done, { guest: 'b', state: 'failed', note: 'no room' }], [])?.message).toBe('b failed: no room');
+  expect(demoFailure([done], ['hv1: meter 7'])?.message).toBe('left behind: hv1: meter 7');
+  const scenario = demoScenario(1);
+  const lost = scenario.guests.slice(0, 1).map((g) => ({ ...g, destination: 'nowhere' }));
+  await expect(runDemo({ json: true, out: () => {}, scenario: { ...scenario, guests: lost } })).rejects.toMatchObject({
+    code: 'HOST_UNKNOWN',
+  });
 }, 70_000);
