@@ -131,6 +131,8 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
     guest: guestSpecSchema,
     technique: techniqueSchema,
     postcopyBandwidthBps: finite.optional(),
+    /** A pre-copy that may be told `switchToPostcopy` later: both ends must enable it before the copy starts. */
+    mayTurnPostcopy: z.boolean().optional(),
   }),
   /** Source: begin the copy. */
   z.object({
@@ -146,6 +148,8 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
     switchoverBps: finite.optional(),
     downtimeLimitMs: z.number().int().positive(),
     hybridPasses: z.number().int().positive(),
+    /** As in `prepare`, and the same there. */
+    mayTurnPostcopy: z.boolean().optional(),
     /** Ask for a stop before switch-over; the source then waits for `continueSwitchover`. */
     pauseBeforeSwitchover: z.boolean(),
   }),

@@ -42,6 +42,8 @@ export const policySchema = z.strictObject({
     convergenceRatio: z.number().min(0.05).max(1),
     /** Hybrid goes to post-copy after this many pre-copy passes. */
     hybridPasses: z.number().int().min(1).max(50),
+    /** A pre-copy that needs more passes than this does not converge, and goes on as post-copy where that is allowed. */
+    precopyPasses: z.number().int().min(2).max(10_000),
     /** Downtime that pre-copy aims at, ms. */
     downtimeLimitMs: z.number().int().min(1).max(60_000),
   }),
@@ -118,6 +120,7 @@ export const DEFAULT_POLICY: PolicyDocument = {
     },
     convergenceRatio: 0.8,
     hybridPasses: 2,
+    precopyPasses: 20,
     downtimeLimitMs: 300,
   },
   strategy: {

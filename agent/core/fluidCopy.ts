@@ -16,6 +16,8 @@ export interface FluidCopyOrder {
   readonly downtimeLimitMs: number;
   readonly hybridPasses: number;
   readonly pauseBeforeSwitchover: boolean;
+  /** A pre-copy that may be told to go on as post-copy. */
+  readonly mayTurnPostcopy?: boolean;
 }
 
 export type FluidPhase = 'pre-copy' | 'preSwitchover' | 'stopped' | 'post-copy' | 'completed' | 'cancelled' | 'failed';

@@ -260,6 +260,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
       downtimeLimitMs: c.downtimeLimitMs,
       hybridPasses: c.hybridPasses,
       pauseBeforeSwitchover: c.pauseBeforeSwitchover,
+      mayTurnPostcopy: c.mayTurnPostcopy === true,
     };
     const job: SourceJob = {
       role: 'source',

@@ -109,6 +109,7 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
       phase: 'initial',
       sliceBps: 0,
       pacedBps: null,
+      mayTurnPostcopy: false,
       paused: false,
       flipped: false,
       resumed: false,
@@ -304,7 +305,12 @@ function decideTechnique(t: Turn, id: string): void {
   const first = t.state.switches.get(job.dpids[0] ?? '');
   const queues = job.links.every((l) => t.state.settings.hasQueues(linkRef(l).dpid));
   const meters = (first?.maxMeters ?? 0) >= METER_BASE + METER_COUNT;
+  const { allowed } = t.state.policy.doc.technique;
+  const postcopy =
+    supportedBy(t.state, job).includes('post-copy') && (allowed.includes('hybrid') || allowed.includes('post-copy'));
+  const mayTurnPostcopy = chosen.value === 'pre-copy' && job.asked.technique === null && postcopy;
   t.setJob(id, {
+    mayTurnPostcopy,
     technique: chosen.value,
     enforcement: queues ? 'queue' : meters ? 'meter' : 'pace',
     state: 'preparing',
@@ -317,6 +323,7 @@ function decideTechnique(t: Turn, id: string): void {
     guest: job.spec,
     technique: chosen.value,
     postcopyBandwidthBps: sliceBps,
+    mayTurnPostcopy,
   });
 }
 
@@ -443,8 +450,33 @@ function start(t: Turn, job: Job): void {
     switchoverBps: switchoverPayloadBps(t, job),
     downtimeLimitMs: doc.technique.downtimeLimitMs,
     hybridPasses: doc.technique.hybridPasses,
+    mayTurnPostcopy: job.mayTurnPostcopy,
     pauseBeforeSwitchover: true,
   });
+}
+
+/** A pre-copy that goes round and round is turned into a hybrid, once: the dirty rate it was chosen for was not the real one. */
+function watchConvergence(t: Turn, job: Job): void {
+  const { progress, mayTurnPostcopy, state, cancelling, dirtyBytesPerS } = job;
+  const limit = t.state.policy.doc.technique.precopyPasses;
+  if (
+    !progress ||
+    !mayTurnPostcopy ||
+    state !== 'copying' ||
+    cancelling ||
+    progress.phase !== 'pre-copy' ||
+    progress.passes <= limit
+  )
+    return;
+  t.setJob(job.id, { mayTurnPostcopy: false, technique: 'hybrid' });
+  const text = `${progress.passes} passes and still not done, at most ${limit}: it goes on as post-copy`;
+  const inputs = {
+    passes: progress.passes,
+    remainingBytes: progress.remainingBytes,
+    predictedDirtyBytesPerS: dirtyBytesPerS,
+  };
+  t.decide('technique', job.id, [reason('technique.turnedPostcopy', text, inputs)]);
+  t.command(job.from, job.id, { do: 'switchToPostcopy', migration: job.id });
 }
 
 /** Stragglers: the tunnel stays until none came for a while, then everything of the job is taken down. */
@@ -504,7 +536,7 @@ export function onAgentMessage(t: Turn, host: string, m: AgentMessage): void {
   // An agent may speak only for its own host's part in a migration.
   if (!job || isFinal(job.state) || (host !== job.from && host !== job.to)) return;
   if (m.type === 'progress') {
-    if (host === job.from) t.setJob(job.id, { progress: m.progress });
+    if (host === job.from) watchConvergence(t, t.setJob(job.id, { progress: m.progress }));
     return;
   }
   if (m.progress && host === job.from) t.setJob(job.id, { progress: m.progress });

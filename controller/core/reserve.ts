@@ -12,7 +12,7 @@ import type { Turn } from './turn.ts';
  * Share of a slice that the hypervisor may fill with its own bytes: Ethernet, IP and TCP headers take 4.4 % of full-size
  * frames (1448 of 1514 bytes carry data), and QEMU spends its allowance in bursts of 100 ms, for which the rest leaves room.
  */
-export const PAYLOAD_SHARE = 0.92;
+export const PAYLOAD_SHARE = 0.9;
 /** How many periods an old reading still counts as knowledge of the workload. */
 const FRESH_PERIODS = 3;
 

@@ -127,6 +127,8 @@ export interface Job {
   sliceBps: number;
   /** Pace last told to the source, bit/s of payload. */
   pacedBps: number | null;
+  /** A pre-copy that may go on as post-copy when it does not converge; it is told so once. */
+  mayTurnPostcopy: boolean;
   /** The source stands stopped before switch-over and waits to be told to go on. */
   paused: boolean;
   /** The guest's traffic is directed to the destination. */

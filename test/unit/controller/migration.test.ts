@@ -224,6 +224,30 @@ describe('a migration that goes well', () => {
     expect(job(f).state).toBe('draining');
   });
 
+  test('a pre-copy that does not come to an end goes on as post-copy, once, and says so', () => {
+    const f = twoHypervisors();
+    obey(f, 0);
+    f.pass(1000, rates());
+    f.pass(1000, rates());
+    ask(f, { priority: 'low' });
+    expect(job(f).technique).toBe('pre-copy');
+    expect(sent(f, 'prepare')[0]?.command).toMatchObject({ technique: 'pre-copy', mayTurnPostcopy: true });
+    expect(sent(f, 'start')[0]?.command).toMatchObject({ technique: 'pre-copy', mayTurnPostcopy: true });
+    const report = (passes: number) =>
+      f.send({
+        kind: 'agentMessage',
+        host: 'hv1',
+        message: { type: 'progress', migration: 'm-1', progress: progress({ passes }) },
+      });
+    report(DEFAULT_POLICY.technique.precopyPasses);
+    expect(sent(f, 'switchToPostcopy')).toHaveLength(0);
+    report(DEFAULT_POLICY.technique.precopyPasses + 1);
+    report(DEFAULT_POLICY.technique.precopyPasses + 2);
+    expect(sent(f, 'switchToPostcopy')).toHaveLength(1);
+    expect(job(f).technique).toBe('hybrid');
+    expect(job(f).reasons.at(-1)).toMatchObject({ rule: 'technique.turnedPostcopy' });
+  });
+
   test('every decision left a reason', () => {
     const f = running();
     const rules = job(f).reasons.map((r) => r.rule.split('.')[0]);
@@ -240,7 +264,7 @@ describe('re-adjustment', () => {
     expect(job(f).sliceBps).toBe(60e6);
     for (let i = 0; i < 2; i++) f.pass(1000, rates(60, 60));
     expect(job(f).sliceBps).toBe(100e6);
-    expect(sent(f, 'setBandwidth').at(-1)?.command).toMatchObject({ bandwidthBps: 92e6 });
+    expect(sent(f, 'setBandwidth').at(-1)?.command).toMatchObject({ bandwidthBps: 90e6 });
     // The workload wants 160 again: first it fills the 100 it is left, then the 140.
     f.pass(1000, rates(100, 100));
     expect(job(f).sliceBps).toBe(60e6);
