@@ -93,8 +93,27 @@ function putInto(tables: Tables): Put {
   };
 }
 
-/** Desired flows and meters of every connected switch. */
+type Inputs = Pick<ControllerState, 'topology' | 'settings' | 'switches' | 'agents' | 'jobs' | 'policy'>;
+let last: { inputs: Inputs; tables: ReadonlyMap<string, SwitchTables> } | undefined;
+
+/** Desired flows and meters of every connected switch. Most events change nothing they follow from: then the last answer holds. */
 export function desiredTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
+  const { topology, settings, switches, agents, jobs, policy } = state;
+  const p = last?.inputs;
+  const isSame =
+    p?.topology === topology &&
+    p.settings === settings &&
+    p.switches === switches &&
+    p.agents === agents &&
+    p.jobs === jobs &&
+    p.policy === policy;
+  if (last && isSame) return last.tables;
+  const tables = deriveTables(state);
+  last = { inputs: { topology, settings, switches, agents, jobs, policy }, tables };
+  return tables;
+}
+
+function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
   const base = networkFlows(state.topology, state.settings.forwarding);
   const out: Tables = new Map();
   for (const [dpid, s] of state.switches) {

@@ -9,12 +9,16 @@ export interface SwitchTables {
 
 export const EMPTY_TABLES: SwitchTables = { flows: new Map(), meters: new Map() };
 
+/** Pairs found equal before. Tables never change once made, so they stay equal. */
+const equal = new WeakMap<SwitchTables, WeakSet<SwitchTables>>();
+
 /**
  * Messages that take a switch from `installed` to `desired`: deletes of flows, then meters, a barrier, then flows (lowest
  * table last, so that no packet is sent to a table that is not filled yet), then deletes of meters no flow uses any more.
  * Empty when there is nothing to do. The session adds the closing barrier.
  */
 export function difference(installed: SwitchTables, desired: SwitchTables): OfMessage[] {
+  if (installed === desired || equal.get(installed)?.has(desired)) return [];
   const deletes: OfMessage[] = [];
   const adds: Flow[] = [];
   for (const [key, f] of installed.flows) if (!desired.flows.has(key)) deletes.push(removeFlow(f));
@@ -34,5 +38,10 @@ export function difference(installed: SwitchTables, desired: SwitchTables): OfMe
   const first = [...deletes, ...meters];
   const second = adds.map(addFlow);
   const barrier = first.length > 0 && second.length > 0 ? [of13.OFPBarrierRequest({})] : [];
-  return [...first, ...barrier, ...second, ...deadMeters];
+  const messages = [...first, ...barrier, ...second, ...deadMeters];
+  if (messages.length === 0) {
+    const known = equal.get(installed) ?? new WeakSet();
+    equal.set(installed, known.add(desired));
+  }
+  return messages;
 }
