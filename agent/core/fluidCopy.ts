@@ -47,6 +47,8 @@ export type FluidEvent = 'preSwitchover' | 'postcopyStarted' | 'completed';
 
 /** Device state and what else QEMU sends with the guest stopped, whatever the technique. */
 const DEVICE_BYTES = 300_000;
+/** QEMU paces in periods of so many ms, and looks at what is left once in each. */
+const PACER_MS = 100;
 /** Stopping, loading the devices' state and starting, ms. */
 const SWITCH_MS = 10;
 /** The switch-over is not paced: it asks for as much as a fast network card takes. */
@@ -112,8 +114,8 @@ function stopGuest(c: FluidCopy, forPostcopy: boolean): FluidCopy {
 }
 
 /**
- * Advances the copy by `dtMs` of network at `rateBps`. The rate belongs to the phase at the start of the step: after a
- * change of phase the rest of the step is still served at it, so steps should be short beside the downtime limit.
+ * Advances the copy by `dtMs` of network that gives `rateBps`. The rate was asked for the phase at the start of the step; a
+ * phase that begins within the step gets no more than that, and no more than it wants itself.
  */
 export function advanceFluidCopy(
   copy: FluidCopy,
@@ -123,13 +125,13 @@ export function advanceFluidCopy(
   const events: FluidEvent[] = [];
   let c: FluidCopy = { ...copy, rateBps: wantedBps(copy) > 0 ? rateBps : 0 };
   let leftMs = dtMs;
-  const bytesPerMs = rateBps / 8000;
   const send = (bytes: number, ms: number): void => {
     c = { ...c, transferredBytes: c.transferredBytes + bytes, elapsedMs: c.elapsedMs + ms };
     leftMs -= ms;
   };
   // Each round ends the step or changes phase or pass; passes shrink to nothing only when the copy can stop.
   for (let round = 0; round < 10_000 && leftMs > 1e-9 && !isFluidEnded(c); round++) {
+    const bytesPerMs = Math.min(rateBps, wantedBps(c)) / 8000;
     if (c.phase === 'preSwitchover') {
       c = { ...c, downtimeMs: c.downtimeMs + leftMs };
       send(0, leftMs);
@@ -165,12 +167,14 @@ export function advanceFluidCopy(
         continue;
       }
       const threshold = thresholdBytes(c, rateBps);
-      const surplus = Math.max(0, c.remainingBytes - threshold);
-      const ms = surplus === 0 ? 0 : bytesPerMs > 0 ? Math.min(leftMs, surplus / bytesPerMs) : leftMs;
-      const bytes = Math.min(surplus, ms * bytesPerMs);
+      // A pass goes on until little enough is left, and at least for one period of QEMU's pacer, or to its very end.
+      const inPeriod = Math.min(c.remainingBytes, Math.max(0, PACER_MS - c.passMs) * bytesPerMs);
+      const due = Math.max(c.remainingBytes - threshold, inPeriod, 0);
+      const ms = due === 0 ? 0 : bytesPerMs > 0 ? Math.min(leftMs, due / bytesPerMs) : leftMs;
+      const bytes = Math.min(due, ms * bytesPerMs);
       c = { ...c, remainingBytes: c.remainingBytes - bytes, passMs: c.passMs + ms };
       send(bytes, ms);
-      if (surplus - bytes > 1e-6) continue;
+      if (due - bytes > 1e-6) continue;
       // Near the end of the pass: look at the dirty log, as QEMU does, and stop only if that leaves little enough.
       const rest = c.remainingBytes + dirtied(c);
       if (rateBps > 0 && rest <= threshold + 1e-6) {

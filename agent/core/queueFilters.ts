@@ -43,10 +43,10 @@ export function parseFilters(shown: string): QueueFilter[] | undefined {
   return found.length === flows ? found : undefined;
 }
 
-const key = (f: QueueFilter): string => `${f.dscp}>${f.queue}`;
+/** True for the same filters in any order. */
 export function sameFilters(a: readonly QueueFilter[], b: readonly QueueFilter[]): boolean {
-  const left = new Set(a.map(key));
-  return a.length === b.length && left.size === a.length && b.every((f) => left.has(key(f)));
+  const keys = (filters: readonly QueueFilter[]) => filters.map((f) => `${f.dscp}>${f.queue}`).sort();
+  return keys(a).join() === keys(b).join();
 }
 
 /** Arguments of `tc` that remove all of ours from a port. */

@@ -26,6 +26,7 @@ export interface AgentOptions {
   /** Presented to the controller. */
   token: string;
   log: Log;
+  /** Time of the copies and of the load messages. The session itself lives in real time: its socket is a real one. */
   clock?: Clock;
   /** Instead of the one that the configuration names; the simulation gives its own. */
   driver?: MigrationDriver;
@@ -54,6 +55,7 @@ const PING_MS = 5000;
 export async function startAgent(config: AgentConfig, options: AgentOptions): Promise<RunningAgent> {
   const { token, log } = options;
   const clock = options.clock ?? systemClock();
+  const realTime = systemClock();
   const random = options.random ?? Math.random;
   const driver = options.driver ?? defaultDriver(config, clock, log);
   const readLoad = createLoadReader();
@@ -95,23 +97,23 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
       maxPayload: 8 * 1024 * 1024,
     });
     socket = ws;
-    let heardMs = clock.now();
+    let heardMs = realTime.now();
     let stopPinging: () => void = () => {};
     ws.on('open', () => {
       log('info', 'controller-connected', { controller: config.controller, host: config.host });
       send(hello());
-      stopPinging = clock.every(PING_MS, () => {
-        if (clock.now() - heardMs > SILENCE_MS) {
-          log('warn', 'controller-silent', { sinceMs: Math.round(clock.now() - heardMs) });
+      stopPinging = realTime.every(PING_MS, () => {
+        if (realTime.now() - heardMs > SILENCE_MS) {
+          log('warn', 'controller-silent', { sinceMs: Math.round(realTime.now() - heardMs) });
           ws.terminate();
         } else ws.ping();
       });
     });
     ws.on('pong', () => {
-      heardMs = clock.now();
+      heardMs = realTime.now();
     });
     ws.on('message', (data, binary) => {
-      heardMs = clock.now();
+      heardMs = realTime.now();
       if (!binary) onMessage(ws, data.toString());
     });
     ws.on('error', (error) =>
@@ -126,7 +128,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
       if (closed) return;
       const waitMs = backoffMs(attempt++, random());
       log('info', 'controller-lost', { code, retryInMs: Math.round(waitMs) });
-      cancelRetry = clock.after(waitMs, connect);
+      cancelRetry = realTime.after(waitMs, connect);
     });
   }
 
@@ -199,7 +201,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
       if (ws !== undefined) {
         const gone = new Promise<void>((resolve) => ws.once('close', () => resolve()));
         ws.close(1001);
-        const cancel = clock.after(1000, () => ws.terminate());
+        const cancel = realTime.after(1000, () => ws.terminate());
         await gone;
         cancel();
       }

@@ -271,7 +271,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
       stream: {
         sourceIp: address,
         destinationIp: c.address,
-        sourcePort: c.technique === 'pre-copy' ? nextSourcePort : 0,
+        sourcePort: c.technique === 'pre-copy' && !c.mayTurnPostcopy ? nextSourcePort : 0,
         destinationPort: c.port,
       },
       events: [],

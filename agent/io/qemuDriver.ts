@@ -30,6 +30,7 @@ import type {
 import { parseProcNetTcp } from '../core/proc.ts';
 import { type MigrateInfo, parseMigrateInfo } from '../core/progress.ts';
 import {
+  capabilitiesFor,
   isEnded,
   type SourceAction,
   type SourceEvent,
@@ -498,7 +499,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
 
   /** Looks the copy's connection up in the kernel's table until it is there, for two seconds at most. */
   async function findStream(job: Job, address: string, port: number): Promise<void> {
-    const technique = job.state.role === 'source' ? job.state.command.technique : 'pre-copy';
+    const postcopy = job.state.role === 'source' && capabilitiesFor(job.state.command)['postcopy-ram'] === true;
     for (let tries = 0; tries < 80 && !closed; tries++) {
       if (job.state.role === 'source' && isEnded(job.state.phase)) return;
       const pid = processOf(runDir, job.guest);
@@ -511,7 +512,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         .find((c) => c.remotePort === port && (isIP(address) !== 4 || c.remoteIp === address));
       if (found !== undefined) {
         // Post-copy opens a second connection for urgent pages: "any" source port means both.
-        const sourcePort = technique === 'pre-copy' ? found.localPort : 0;
+        const sourcePort = postcopy ? 0 : found.localPort;
         return follow(job, {
           type: 'stream',
           stream: { sourceIp: found.localIp, destinationIp: found.remoteIp, sourcePort, destinationPort: port },

@@ -1,0 +1,240 @@
+/** The agent's session: a WebSocket server plays the controller, the driver is the emulated one. */
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { type WebSocket, WebSocketServer } from 'ws';
+import { type RunningAgent, startAgent } from '../../../agent/io/agent.ts';
+import { createEmulatedDriver, createEmulatedFabric } from '../../../agent/io/emulatedDriver.ts';
+import { type AgentMessage, agentMessageSchema, guestSpecSchema } from '../../../contracts/agent.ts';
+import { systemClock } from '../../../contracts/clock.ts';
+import { agentConfigSchema } from '../../../contracts/config.ts';
+import { silentLog } from '../../../contracts/log.ts';
+
+const spec = guestSpecSchema.parse({
+  name: 'vm1',
+  mac: '52:54:00:00:00:01',
+  memoryMiB: 64,
+  accel: 'emulated',
+  dirtyPagesPerS: 100,
+  workingSetMiB: 8,
+});
+
+/** A controller that writes down what it hears, per connection. */
+class FakeController {
+  readonly server: WebSocketServer;
+  sockets = new Map<string, WebSocket>();
+  heard: { host: string; message: AgentMessage }[] = [];
+  authorizations: (string | undefined)[] = [];
+  connections = 0;
+  welcomes = true;
+  private listeners = new Set<() => void>();
+  private lastId = 0;
+
+  private constructor(port: number) {
+    this.server = new WebSocketServer({ port, host: '127.0.0.1' });
+    this.server.on('connection', (socket, request) => {
+      this.connections++;
+      this.authorizations.push(request.headers.authorization);
+      let host = '';
+      socket.on('message', (data) => {
+        const message = agentMessageSchema.parse(JSON.parse(String(data)));
+        if (message.type === 'hello') {
+          host = message.host;
+          this.sockets.set(host, socket);
+          const welcome = { type: 'welcome', protocol: 'fairway-agent/1', progressPeriodMs: 100 };
+          if (this.welcomes) socket.send(JSON.stringify(welcome));
+        }
+        this.heard.push({ host, message });
+        for (const l of this.listeners) l();
+      });
+    });
+  }
+  static async listen(port = 0): Promise<FakeController> {
+    const controller = new FakeController(port);
+    await once(controller.server, 'listening');
+    return controller;
+  }
+  get port(): number {
+    return (this.server.address() as AddressInfo).port;
+  }
+  /** Resolves with the first message from `from` on that fits; waits for it if need be. */
+  async until<T>(pick: (m: AgentMessage, host: string) => T | undefined, from = 0): Promise<T> {
+    for (let at = from; ; ) {
+      for (; at < this.heard.length; at++) {
+        const entry = this.heard[at];
+        const found = entry && pick(entry.message, entry.host);
+        if (found !== undefined) return found;
+      }
+      await new Promise<void>((resolve) => {
+        const listener = () => {
+          this.listeners.delete(listener);
+          resolve();
+        };
+        this.listeners.add(listener);
+      });
+    }
+  }
+  send(host: string, value: unknown): void {
+    this.sockets.get(host)?.send(typeof value === 'string' ? value : JSON.stringify(value));
+  }
+  async command(host: string, command: unknown): Promise<Extract<AgentMessage, { type: 'result' }>> {
+    const id = ++this.lastId;
+    this.send(host, { type: 'command', id, command });
+    return this.until((m) => (m.type === 'result' && m.id === id ? m : undefined));
+  }
+  event(host: string, name: string, from = 0) {
+    return this.until((m, h) => (h === host && m.type === 'event' && m.event === name ? m : undefined), from);
+  }
+  async close(): Promise<void> {
+    for (const c of this.server.clients) c.terminate();
+    this.server.close();
+    await once(this.server, 'close');
+  }
+}
+
+describe("the agent's session", () => {
+  let controller: FakeController;
+  let agents: RunningAgent[] = [];
+  const fabric = createEmulatedFabric();
+  const clock = systemClock(20);
+  let lastIp = 0;
+
+  async function agent(host: string, guests = [spec]): Promise<RunningAgent> {
+    const config = agentConfigSchema.parse({
+      host,
+      controller: `ws://127.0.0.1:${controller.port}`,
+      driver: 'emulated',
+      migrationIp: `192.0.2.${++lastIp}`,
+      guests,
+    });
+    const driver = createEmulatedDriver({ config, clock, log: silentLog, fabric });
+    const a = await startAgent(config, {
+      token: 'secret',
+      log: silentLog,
+      clock,
+      driver,
+      stopGuestsOnClose: true,
+      random: () => 0,
+    });
+    agents.push(a);
+    return a;
+  }
+  const hello = (host: string, from = 0) =>
+    controller.until((m, h) => (m.type === 'hello' && h === host ? m : undefined), from);
+
+  beforeEach(async () => {
+    controller = await FakeController.listen();
+  });
+  afterEach(async () => {
+    await Promise.all(agents.map((a) => a.close()));
+    agents = [];
+    await controller.close();
+  });
+
+  test('presents its token, says who it is, and reports its load', async () => {
+    await agent('h1');
+    expect(await hello('h1')).toMatchObject({
+      protocol: 'fairway-agent/1',
+      driver: 'emulated',
+      techniques: ['pre-copy', 'post-copy', 'hybrid'],
+      guests: [{ spec: { name: 'vm1' }, state: 'running', portName: 'tap-vm1' }],
+      migrations: [],
+    });
+    expect(controller.authorizations[0]).toBe('Bearer secret');
+    const load = await controller.until((m) => (m.type === 'load' ? m : undefined));
+    expect(load.memoryTotalBytes).toBeGreaterThan(0);
+  });
+
+  test('says nothing but hello until it is welcome', async () => {
+    controller.welcomes = false;
+    const a = await agent('h1');
+    await hello('h1');
+    await a.driver.launch(guestSpecSchema.parse({ ...spec, name: 'vm2', mac: '52:54:00:00:00:02' }));
+    const answer = await controller.command('h1', { do: 'finish', migration: 'm1' });
+    expect(answer.ok).toBe(true);
+    expect(controller.heard.map((x) => x.message.type)).toEqual(['hello', 'result']);
+  });
+
+  test('moves a guest as told, and tells what happened', async () => {
+    await agent('h1');
+    await agent('h2', []);
+    await Promise.all([hello('h1'), hello('h2')]);
+    const technique = 'hybrid';
+    const prepared = await controller.command('h2', { do: 'prepare', migration: 'm1', guest: spec, technique });
+    const { address, port } = prepared.value as { address: string; port: number };
+    const start = {
+      ...{ do: 'start', migration: 'm1', guest: 'vm1', technique, address, port },
+      ...{ bandwidthBps: 100e6, downtimeLimitMs: 300, hybridPasses: 2, pauseBeforeSwitchover: true },
+    };
+    expect(await controller.command('h1', start)).toMatchObject({ ok: true });
+    expect((await controller.event('h1', 'stream')).stream).toMatchObject({
+      destinationIp: address,
+      destinationPort: port,
+    });
+    await controller.event('h1', 'preSwitchover');
+    expect(await controller.command('h1', { do: 'continueSwitchover', migration: 'm1' })).toMatchObject({ ok: true });
+    await controller.event('h2', 'resumed');
+    await controller.event('h1', 'completed');
+    const progress = controller.heard.filter((x) => x.message.type === 'progress');
+    expect(progress.length).toBeGreaterThan(1);
+    expect(await controller.command('h1', { do: 'finish', migration: 'm1' })).toMatchObject({ ok: true });
+  });
+
+  test('refusals carry a code and a reason, whatever was wrong', async () => {
+    await agent('h1');
+    await hello('h1');
+    expect(await controller.command('h1', { do: 'cancel', migration: 'm7' })).toMatchObject({
+      ok: false,
+      code: 'migration-unknown',
+    });
+    expect(await controller.command('h1', { do: 'fly' })).toMatchObject({ ok: false, code: 'bad-command' });
+    const bad = await controller.command('h1', { do: 'setBandwidth', migration: '../etc', bandwidthBps: -1 });
+    expect(bad).toMatchObject({ ok: false, code: 'bad-command', error: expect.stringMatching(/migration/) });
+    controller.send('h1', '{not json');
+    controller.send('h1', '42');
+    expect(await controller.command('h1', { do: 'finish', migration: 'm7' })).toMatchObject({ ok: true });
+  });
+
+  test('goes on with the copy while the controller is away, and tells the whole story when it is back', async () => {
+    await agent('h1');
+    await agent('h2', []);
+    await Promise.all([hello('h1'), hello('h2')]);
+    const prepared = await controller.command('h2', {
+      do: 'prepare',
+      migration: 'm1',
+      guest: spec,
+      technique: 'pre-copy',
+    });
+    const { address, port } = prepared.value as { address: string; port: number };
+    await controller.command('h1', {
+      ...{ do: 'start', migration: 'm1', guest: 'vm1', technique: 'pre-copy', address, port },
+      ...{ bandwidthBps: 100e6, downtimeLimitMs: 300, hybridPasses: 2, pauseBeforeSwitchover: false },
+    });
+    const { port: sameControllerPort } = controller;
+    await controller.close();
+    const [h1, h2] = agents.map((a) => a.driver);
+    if (!h1 || !h2) throw new Error('two agents were started');
+    while (h2.guests()[0]?.state !== 'running') await new Promise((resolve) => setTimeout(resolve, 10));
+    expect(h1.migrations()).toHaveLength(1);
+
+    controller = await FakeController.listen(sameControllerPort);
+    expect(await hello('h1')).toMatchObject({
+      guests: [{ state: 'stopped' }],
+      migrations: [{ migration: 'm1', guest: 'vm1', role: 'source', progress: { phase: 'completed' } }],
+    });
+    await controller.event('h1', 'stream');
+    await controller.event('h1', 'completed');
+    await controller.event('h2', 'resumed');
+    expect(await controller.command('h1', { do: 'finish', migration: 'm1' })).toMatchObject({ ok: true });
+  });
+
+  test('an agent that is refused tries again, later', async () => {
+    controller.welcomes = false;
+    await agent('h1');
+    await hello('h1');
+    controller.welcomes = true;
+    const from = controller.heard.length;
+    controller.send('h1', { type: 'refused', reason: 'another agent speaks for h1' });
+    await hello('h1', from);
+    expect(controller.connections).toBe(2);
+  });
+});
