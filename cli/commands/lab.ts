@@ -25,15 +25,18 @@ export async function runOne(
 }
 
 export async function up(terminal: Terminal, o: Json): Promise<undefined> {
-  const { buildNetwork, enterCommand } = await import('../../sim/lab/network.ts');
-  const lab = await buildNetwork();
-  const places = (['ctl', 'hv1', 'hv2', 'core', 'wl', 'client'] as const).map((p) => ({
-    place: p,
-    namespace: lab.ns(p),
-    enter: enterCommand(lab, p),
-  }));
-  if (o.json) terminal.out(`${JSON.stringify({ stateDir: lab.stateDir, capacityBps: lab.capacityBps, places })}\n`);
-  else terminal.out(`The lab stands. To look inside:\n${places.map((p) => `  ${p.enter}\n`).join('')}`);
+  const { labUp } = await import('../../sim/lab/up.ts');
+  const lab = await labUp({ out: terminal.err, signal: terminal.signal });
+  if (o.json) {
+    terminal.out(`${JSON.stringify(lab)}\n`);
+    return;
+  }
+  const list = (lines: readonly string[]) => lines.map((l) => `  ${l}\n`).join('');
+  const guests = lab.guests.map((g) => `${g.name} (${g.ip}) at ${g.host}`).join(', ');
+  terminal.out(
+    `The lab stands, with controller, agents and ${guests}. To look inside:\n` +
+      `${list(lab.places.map((p) => p.enter))}To begin with:\n${list(lab.examples)}\`fairway lab down\` removes it.\n`,
+  );
 }
 
 export async function down(terminal: Terminal, o: Json): Promise<undefined> {

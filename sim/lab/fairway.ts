@@ -19,7 +19,8 @@ import { ADDRESS, type Lab, OPENFLOW_PORT, SITES, type Site, setControl, waitFor
 import { ended, joinSockets, spawnIn, stop, waitFor } from './shell.ts';
 import { startTicks } from './state.ts';
 
-const HTTP_PORT = 8653;
+/** Where the controller serves, in the control namespace. */
+export const HTTP_PORT = 8653;
 
 type ControllerSettings = z.input<typeof controllerConfigSchema>;
 type AgentSettings = z.input<typeof agentConfigSchema>;
@@ -48,23 +49,26 @@ export function compiled(relative: string): string {
 /** Controller and agents that run in a lab. */
 export class FairwayInLab {
   readonly client: FairwayClient;
-  readonly url: string;
-  readonly token: string;
+  readonly tokenFile: string;
   private readonly door: Server;
   private readonly children: { child: ChildProcess; name: string; logFile: string }[];
 
-  private constructor(
-    url: string,
-    token: string,
-    children: FairwayInLab['children'],
-    door: Server,
-    signal?: AbortSignal,
-  ) {
-    this.url = url;
-    this.token = token;
-    this.children = children;
-    this.door = door;
-    this.client = new FairwayClient({ url, token, ...(signal === undefined ? {} : { signal }) });
+  private constructor(o: {
+    url: string;
+    token: string;
+    tokenFile: string;
+    children: FairwayInLab['children'];
+    door: Server;
+    signal: AbortSignal | undefined;
+  }) {
+    this.tokenFile = o.tokenFile;
+    this.children = o.children;
+    this.door = o.door;
+    this.client = new FairwayClient({
+      url: o.url,
+      token: o.token,
+      ...(o.signal === undefined ? {} : { signal: o.signal }),
+    });
   }
 
   /**
@@ -83,7 +87,11 @@ export class FairwayInLab {
       const controllerFile = join(directory, 'controller.yaml');
       writeFileSync(controllerFile, stringify(controllerSettings(lab, directory, options.store)));
       const level = options.logLevel ?? 'info';
-      const environment = { FAIRWAY_TOKEN: token };
+      const tokenFile = join(directory, 'fairway.token');
+      writeFileSync(tokenFile, `${token}\n`, { mode: 0o600 });
+      // Variables meant for a controller of the user's must not change the lab's.
+      const own = Object.keys(process.env).filter((name) => name.startsWith('FAIRWAY_'));
+      const environment = { ...Object.fromEntries(own.map((name) => [name, undefined])), FAIRWAY_TOKEN: token };
       const launch = (namespace: string, name: string, args: string[], folder: string) => {
         const logFile = join(folder, `${name}.log`);
         const child = spawnIn(namespace, process.execPath, [compiled('cli/main.js'), ...args, '--log-level', level], {
@@ -97,7 +105,7 @@ export class FairwayInLab {
       launch(lab.ns('ctl'), 'controller', ['controller', '--config', controllerFile], directory);
       door = await openDoor(lab, children);
       const url = `http://127.0.0.1:${(door.address() as AddressInfo).port}`;
-      const fairway = new FairwayInLab(url, token, children, door, signal);
+      const fairway = new FairwayInLab({ url, token, tokenFile, children, door, signal });
       await fairway.until(
         'the controller',
         30_000,
@@ -128,6 +136,15 @@ export class FairwayInLab {
   /** Ends agents and controller. Guests and the switches' flows stay as they are. */
   async stop(): Promise<void> {
     await stopAll(this.children);
+    this.door.close();
+  }
+
+  /** Lets everything run on after this process, which can then end. The client cannot be used any more. */
+  leave(): void {
+    for (const { child } of this.children.splice(0)) {
+      child.stdout?.destroy();
+      child.unref();
+    }
     this.door.close();
   }
 

@@ -16,6 +16,8 @@ export interface GuestWish {
   /** Pages of 4 KiB the guest dirties each second, and within how much memory. */
   dirtyPagesPerS: number;
   workingSetMiB: number;
+  /** How often it counts, ms. Default 200. Counting forks processes, which dirties some hundred pages each time. */
+  countMs?: number;
 }
 
 /** Address of a guest on the data network. */
@@ -24,13 +26,14 @@ export const guestAddress = (index: number): string => `10.0.0.${index + 101}`;
 /** Definition of a guest that dirties its memory at a known rate and counts aloud. */
 export function guestSpec(image: GuestImage, wish: GuestWish): GuestSpec {
   const ip = guestAddress(wish.index);
+  const dirty = `fw.dirty_pages=${wish.dirtyPagesPerS} fw.dirty_mib=${wish.workingSetMiB}`;
   return guestSpecSchema.parse({
     name: `guest${wish.index + 1}`,
     mac: `52:54:00:fa:1c:${(wish.index + 1).toString(16).padStart(2, '0')}`,
     memoryMiB: wish.memoryMiB,
     kernel: image.kernel,
     initrd: image.initrd,
-    append: `console=ttyS0 fw.ip=${ip}/24 fw.dirty_pages=${wish.dirtyPagesPerS} fw.dirty_mib=${wish.workingSetMiB}`,
+    append: `console=ttyS0 fw.ip=${ip}/24 ${dirty} fw.count_ms=${wish.countMs ?? 200}`,
     ip,
   });
 }

@@ -21,7 +21,8 @@ export type Site = (typeof SITES)[number];
 export type Place = Site | 'ctl' | 'wl' | 'client' | 'wire';
 
 export interface LabOptions {
-  /** First part of every namespace's name, so that several labs can stand beside each other. Default `fwlab`. */
+  /** First part of every namespace's name, so that several labs can stand beside each other. Default: the
+   * environment's FAIRWAY_LAB_PREFIX, else `fwlab`. */
   prefix?: string;
   /** Directory of sockets, logs and the state file. Default `/var/lib/fairway-lab/<prefix>`. */
   stateDir?: string;
@@ -73,7 +74,7 @@ const DPIDS: Record<Site, string> = { core: '0000000000000001', hv1: '0000000000
 
 /** Names and paths of a lab; makes nothing. */
 export function describeLab(options: LabOptions = {}): Lab {
-  const prefix = options.prefix ?? 'fwlab';
+  const prefix = options.prefix ?? process.env.FAIRWAY_LAB_PREFIX ?? 'fwlab';
   if (!/^[a-z][a-z0-9]{0,11}$/.test(prefix)) {
     throw new FairwayError('lab.prefix', `prefix "${prefix}": must be 1-12 lower-case letters and digits`, [
       'badInput',

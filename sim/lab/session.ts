@@ -123,13 +123,17 @@ export interface Copy
 /** All received traffic of several workloads. */
 const receivedBy = (workloads: readonly Workload[]): Received[] => workloads.flatMap((w) => w.received);
 
-/** Puts the copy's own account together with what the client and the workload's receiver saw. */
+/**
+ * Puts the copy's own account together with what the client and the workload's receiver saw. A second below the floor
+ * counts as such only when the workload offered the floor throughout: `offersLess` names a time when it did not.
+ */
 export async function measured(
   session: Session,
   lab: Lab,
   copy: Copy,
   watched: Watched,
   workloads: readonly Workload[],
+  offersLess?: { fromMs: number; toMs: number },
 ): Promise<LabRun> {
   const { startMs, ...run } = copy;
   const endMs = startMs + copy.totalMs;
@@ -138,13 +142,17 @@ export async function measured(
   const received = receivedBy(workloads);
   const before = binRates(received, startMs - 5000, startMs);
   const during = binRates(received, startMs, endMs);
+  const isQuiet = (second: number) =>
+    offersLess !== undefined &&
+    startMs + (second + 1) * 1000 > offersLess.fromMs &&
+    startMs + second * 1000 < offersLess.toMs;
   const guestAlive = await goesOnCounting(lab, guestAddress(watched.index), watched.counted, 30_000, session.signal);
   return {
     ...run,
     clientSilenceMs: Math.round(watched.prober.silenceMs(startMs, endMs + AFTER_MS)),
     workloadBeforeMbps: round(before.reduce((a, b) => a + b, 0) / before.length),
     workloadMbps: during.map(round),
-    secondsBelowFloor: during.filter((r) => r < FIGURES.floorMbps).length,
+    secondsBelowFloor: during.filter((r, i) => r < FIGURES.floorMbps && !isQuiet(i)).length,
     guestAlive,
   };
 }

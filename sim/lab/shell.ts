@@ -74,7 +74,8 @@ export interface SpawnOptions {
   logFile: string;
   /** Called with each line of standard output and the instant it arrived (ms since the epoch, fractional). */
   onLine?: (line: string, atMs: number) => void;
-  env?: Record<string, string>;
+  /** Added to this process's environment; undefined takes a variable away. */
+  env?: Record<string, string | undefined>;
   cwd?: string;
 }
 

@@ -23,7 +23,8 @@ import {
 } from '../session.ts';
 import { migratePlain, startPlain } from '../unmanaged.ts';
 
-const GUEST: GuestWish = { index: 0, memoryMiB: 256, dirtyPagesPerS: 2000, workingSetMiB: 64 };
+/** The guest of the issue: 256 MB, of which 64 are dirtied at 2,000 pages a second. */
+export const CONTENTION_GUEST: GuestWish = { index: 0, memoryMiB: 256, dirtyPagesPerS: 2000, workingSetMiB: 64 };
 
 /** A run by Fairway tells more than every run must. */
 export interface ContentionRun extends LabRun {
@@ -43,9 +44,9 @@ export async function contention(session: Session): Promise<ContentionRun[]> {
 export function unmanaged(session: Session): Promise<ContentionRun> {
   return withLab(session, async (lab) => {
     session.say('unmanaged: plain QEMU, no Fairway');
-    const spec = guestSpec(session.image, GUEST);
+    const spec = guestSpec(session.image, CONTENTION_GUEST);
     const source = await startPlain(lab, 'hv1', spec, false);
-    const guest = await watchGuest(session, lab, GUEST.index);
+    const guest = await watchGuest(session, lab, CONTENTION_GUEST.index);
     const workload = await Workload.start(lab, FIGURES.workloadMbps * 1e6, 5201, session.signal);
     await settle(session, lab, [guest]);
     const destination = await startPlain(lab, 'hv2', spec, true);
@@ -80,9 +81,9 @@ export function managed(session: Session, priority: Priority): Promise<Contentio
     session,
     async (lab) => {
       session.say(`${priority}: Fairway`);
-      const { fairway, specs } = await startFairway(session, lab, [GUEST]);
+      const { fairway, specs } = await startFairway(session, lab, [CONTENTION_GUEST]);
       try {
-        const guest = await watchGuest(session, lab, GUEST.index);
+        const guest = await watchGuest(session, lab, CONTENTION_GUEST.index);
         const workload = await Workload.start(lab, FIGURES.workloadMbps * 1e6, 5201, session.signal);
         await settle(session, lab, [guest]);
         const ids = await requestMove(fairway, specs, priority);

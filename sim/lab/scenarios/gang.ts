@@ -30,6 +30,7 @@ const GUESTS: GuestWish[] = [0, 1, 2, 3].map((index) => ({
   memoryMiB: 96,
   dirtyPagesPerS: 200,
   workingSetMiB: 8,
+  countMs: 1000,
 }));
 
 export interface GuestMove {

@@ -28,8 +28,8 @@ import {
 } from '../session.ts';
 import { preciseNow, sleep } from '../shell.ts';
 
-/** Large and quiet: at 60–100 Mbit/s there is half a minute's worth of it. */
-const GUEST: GuestWish = { index: 0, memoryMiB: 512, dirtyPagesPerS: 200, workingSetMiB: 320 };
+/** Large and quiet: at 60–100 Mbit/s there is well over half a minute's worth of it. */
+const GUEST: GuestWish = { index: 0, memoryMiB: 512, dirtyPagesPerS: 200, workingSetMiB: 200 };
 const STEADY_MBPS = 60;
 /** From the copy's start to the drop, and from the drop to the return. */
 const DROP_AFTER_MS = 8000;
@@ -94,7 +94,11 @@ export function readjust(session: Session): Promise<ReadjustRun[]> {
         const views = await follow(session, fairway, ids, 300_000);
         const view = views[0] as (typeof views)[number];
         const copy = copyOf(view, 'medium');
-        const base = await measured(session, lab, copy, guest, [steady, varying]);
+        const base = await measured(session, lab, copy, guest, [steady, varying], {
+          fromMs: droppedAtMs,
+          // A stream that begins anew needs a moment to reach its rate.
+          toMs: returnedAtMs + 1000,
+        });
         const steps = view.sliceSteps.map((s) => ({
           atMs: Math.round(s.atMs - copy.startMs),
           mbps: round(s.rateBps / 1e6),
