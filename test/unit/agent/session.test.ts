@@ -1,13 +1,11 @@
 /** The agent's session: a WebSocket server plays the controller, the driver is the emulated one. */
-import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
-import { type WebSocket, WebSocketServer } from 'ws';
 import { type RunningAgent, startAgent } from '../../../agent/io/agent.ts';
 import { createEmulatedDriver, createEmulatedFabric } from '../../../agent/io/emulatedDriver.ts';
-import { type AgentMessage, agentMessageSchema, guestSpecSchema } from '../../../contracts/agent.ts';
+import { guestSpecSchema } from '../../../contracts/agent.ts';
 import { systemClock } from '../../../contracts/clock.ts';
 import { agentConfigSchema } from '../../../contracts/config.ts';
 import { silentLog } from '../../../contracts/log.ts';
+import { FakeController } from './fakeController.ts';
 
 const spec = guestSpecSchema.parse({
   name: 'vm1',
@@ -17,79 +15,6 @@ const spec = guestSpecSchema.parse({
   dirtyPagesPerS: 100,
   workingSetMiB: 8,
 });
-
-/** A controller that writes down what it hears, per connection. */
-class FakeController {
-  readonly server: WebSocketServer;
-  sockets = new Map<string, WebSocket>();
-  heard: { host: string; message: AgentMessage }[] = [];
-  authorizations: (string | undefined)[] = [];
-  connections = 0;
-  welcomes = true;
-  private listeners = new Set<() => void>();
-  private lastId = 0;
-
-  private constructor(port: number) {
-    this.server = new WebSocketServer({ port, host: '127.0.0.1' });
-    this.server.on('connection', (socket, request) => {
-      this.connections++;
-      this.authorizations.push(request.headers.authorization);
-      let host = '';
-      socket.on('message', (data) => {
-        const message = agentMessageSchema.parse(JSON.parse(String(data)));
-        if (message.type === 'hello') {
-          host = message.host;
-          this.sockets.set(host, socket);
-          const welcome = { type: 'welcome', protocol: 'fairway-agent/1', progressPeriodMs: 100 };
-          if (this.welcomes) socket.send(JSON.stringify(welcome));
-        }
-        this.heard.push({ host, message });
-        for (const l of this.listeners) l();
-      });
-    });
-  }
-  static async listen(port = 0): Promise<FakeController> {
-    const controller = new FakeController(port);
-    await once(controller.server, 'listening');
-    return controller;
-  }
-  get port(): number {
-    return (this.server.address() as AddressInfo).port;
-  }
-  /** Resolves with the first message from `from` on that fits; waits for it if need be. */
-  async until<T>(pick: (m: AgentMessage, host: string) => T | undefined, from = 0): Promise<T> {
-    for (let at = from; ; ) {
-      for (; at < this.heard.length; at++) {
-        const entry = this.heard[at];
-        const found = entry && pick(entry.message, entry.host);
-        if (found !== undefined) return found;
-      }
-      await new Promise<void>((resolve) => {
-        const listener = () => {
-          this.listeners.delete(listener);
-          resolve();
-        };
-        this.listeners.add(listener);
-      });
-    }
-  }
-  send(host: string, value: unknown): void {
-    this.sockets.get(host)?.send(typeof value === 'string' ? value : JSON.stringify(value));
-  }
-  async command(host: string, command: unknown): Promise<Extract<AgentMessage, { type: 'result' }>> {
-    const id = ++this.lastId;
-    this.send(host, { type: 'command', id, command });
-    return this.until((m) => (m.type === 'result' && m.id === id ? m : undefined));
-  }
-  event(host: string, name: string, from = 0) {
-    return this.until((m, h) => (h === host && m.type === 'event' && m.event === name ? m : undefined), from);
-  }
-  async close(): Promise<void> {
-    for (const c of this.server.clients) c.terminate();
-    this.server.close();
-    await once(this.server, 'close');
-  }
-}
 
 describe("the agent's session", () => {
   let controller: FakeController;

@@ -1,0 +1,300 @@
+/**
+ * The agent with real guests: two agents on one machine, each with its own run directory, move a guest that counts aloud
+ * and dirties its memory. After every move the counts of both hosts together must go on by ones: nothing lost, nothing
+ * repeated, no restart. Guests have no network card here; `agent-ovs.test.ts` is about that.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type RunningAgent, startAgent } from '../../agent/io/agent.ts';
+import { guestPaths, processOf } from '../../agent/io/guestProcess.ts';
+import { connectQmp } from '../../agent/io/qmp.ts';
+import { type AgentMessage, type GuestSpec, guestSpecSchema } from '../../contracts/agent.ts';
+import { TECHNIQUES, type Technique } from '../../contracts/common.ts';
+import { agentConfigSchema } from '../../contracts/config.ts';
+import { silentLog } from '../../contracts/log.ts';
+import { buildGuestImage, type GuestImage } from '../../sim/lab/guest/build.ts';
+import { cacheDir } from '../../sim/lab/guests.ts';
+import { FakeController } from '../unit/agent/fakeController.ts';
+
+function whyNot(): string | undefined {
+  if (process.getuid?.() !== 0) return 'post-copy needs userfaultfd, and so root';
+  try {
+    const version = execFileSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' });
+    const major = Number(/version (\d+)/.exec(version)?.[1]);
+    return major >= 10 ? undefined : `QEMU ${major} corrupts guests that run without KVM (install 10 from backports)`;
+  } catch {
+    return 'qemu-system-x86_64 is not installed';
+  }
+}
+const reason = whyNot();
+const real = reason ? test.skip : test;
+const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+jest.setTimeout(240_000);
+
+type Host = 'h1' | 'h2';
+const FIRST_PORT = 52_000 + (process.pid % 300) * 10;
+
+let image: GuestImage;
+let controller: FakeController;
+let folder: string;
+let agents: Partial<Record<Host, RunningAgent>>;
+let lastMigration = 0;
+
+beforeAll(async () => {
+  if (!reason) image = await buildGuestImage(cacheDir(), silentLog);
+});
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'fw-agent-'));
+  agents = {};
+  controller = await FakeController.listen();
+});
+afterEach(async () => {
+  await Promise.all(Object.values(agents).map((a) => a.close()));
+  await controller.close();
+  // Whatever a failed test left behind is ended by its own pid file.
+  for (const host of ['h1', 'h2'] as const) {
+    const pid = processOf(join(folder, host), 'vm1');
+    if (pid !== undefined) process.kill(pid, 'SIGKILL');
+  }
+  rmSync(folder, { recursive: true });
+});
+
+const spec = (): GuestSpec =>
+  guestSpecSchema.parse({
+    name: 'vm1',
+    mac: '52:54:00:00:00:01',
+    memoryMiB: 160,
+    kernel: image.kernel,
+    initrd: image.initrd,
+    append: 'console=ttyS0 quiet panic=1 fw.dirty_pages=1000 fw.dirty_mib=24 fw.count_ms=100',
+  });
+const runDir = (host: Host) => join(folder, host);
+
+async function start(host: Host, guests: GuestSpec[], stopGuestsOnClose = true): Promise<void> {
+  const config = agentConfigSchema.parse({
+    host,
+    controller: `ws://127.0.0.1:${controller.port}`,
+    migrationIp: '127.0.0.1',
+    runDir: runDir(host),
+    incomingPorts: [FIRST_PORT, FIRST_PORT + 9],
+    guests,
+  });
+  const from = controller.heard.length;
+  agents[host] = await startAgent(config, { token: 't', log: silentLog, stopGuestsOnClose });
+  await controller.until((m, h) => (m.type === 'hello' && h === host ? m : undefined), from);
+}
+
+/** Numbers the guest has counted on a host, in the order of its console. */
+function counts(host: Host): number[] {
+  const path = guestPaths(runDir(host), 'vm1').serial;
+  if (!existsSync(path)) return [];
+  // The last line may be half written.
+  const whole = readFileSync(path, 'latin1').split('\n').slice(0, -1);
+  return whole.flatMap((line) => /fw-count (\d+)\r?$/.exec(line)?.[1] ?? []).map(Number);
+}
+async function untilCounted(host: Host, atLeast: number): Promise<void> {
+  while ((counts(host).at(-1) ?? 0) < atLeast) await new Promise((r) => setTimeout(r, 50));
+}
+/** The guest's own story: it counted from 1 on, by ones, wherever it was. */
+function expectUnbroken(order: Host[]): void {
+  const all = order.flatMap(counts);
+  expect(all).toEqual(all.map((_, i) => i + 1));
+}
+
+async function prepareAndStart(from: Host, to: Host, technique: Technique, over: Record<string, unknown> = {}) {
+  const migration = `m${++lastMigration}`;
+  const at = controller.heard.length;
+  const prepared = await controller.command(to, { do: 'prepare', migration, guest: spec(), technique });
+  expect(prepared).toMatchObject({ ok: true });
+  const { address, port } = prepared.value as { address: string; port: number };
+  const started = await controller.command(from, {
+    ...{ do: 'start', migration, guest: 'vm1', technique, address, port, bandwidthBps: 80e6 },
+    ...{ downtimeLimitMs: 300, hybridPasses: 2, pauseBeforeSwitchover: true, ...over },
+  });
+  expect(started).toMatchObject({ ok: true });
+  return { migration, port, at };
+}
+const progressOf = (migration: string, fits: (p: Extract<AgentMessage, { type: 'progress' }>['progress']) => boolean) =>
+  controller.until((m) =>
+    m.type === 'progress' && m.migration === migration && fits(m.progress) ? m.progress : undefined,
+  );
+const order = async (host: Host, command: Record<string, unknown>) => {
+  expect(await controller.command(host, command)).toMatchObject({ ok: true });
+};
+const eventsOf = (migration: string, host: Host) =>
+  controller.heard.flatMap(({ host: h, message: m }) =>
+    m.type === 'event' && m.migration === migration && h === host ? [m.event] : [],
+  );
+const states = () =>
+  (['h1', 'h2'] as const).map((h) =>
+    agents[h]?.driver
+      .guests()
+      .map((g) => g.state)
+      .join(),
+  );
+
+describe('a real guest', () => {
+  test.each(TECHNIQUES.map((t) => [t]))(
+    named('moves by %s, the pace changed on the way, and goes on counting'),
+    async (technique) => {
+      if (reason) return;
+      await start('h1', [spec()]);
+      await start('h2', []);
+      await untilCounted('h1', 10);
+      const { migration, port, at } = await prepareAndStart('h1', 'h2', technique, {
+        // A hybrid that converged before its passes were through would never go to post-copy.
+        ...(technique === 'hybrid' ? { downtimeLimitMs: 1, hybridPasses: 1 } : {}),
+      });
+      const { stream } = await controller.event('h1', 'stream', at);
+      expect(stream).toMatchObject({ sourceIp: '127.0.0.1', destinationIp: '127.0.0.1', destinationPort: port });
+      // Post-copy has a second connection for urgent pages, so that "any" source port is meant.
+      if (technique === 'pre-copy') expect(stream?.sourcePort).toBeGreaterThan(0);
+      else expect(stream?.sourcePort).toBe(0);
+
+      if (technique === 'post-copy') {
+        await controller.event('h1', 'preSwitchover', at);
+        await order('h1', { do: 'continueSwitchover', migration });
+      }
+      const slow = await progressOf(migration, (p) => p.transferredBytes > 12e6);
+      // Pages that the guest waits for are not paced, so that post-copy may be above its pace for a while.
+      if (technique !== 'post-copy') expect(slow.rateBps).toBeLessThan(130e6);
+      await order('h1', { do: 'setBandwidth', migration, bandwidthBps: 200e6, switchoverBps: 200e6 });
+      if (technique !== 'post-copy') {
+        const waiting = await controller.event('h1', 'preSwitchover', at);
+        expect(waiting.progress).toMatchObject({ phase: 'switchover' });
+        // The guest stands still until it is told to go on.
+        const before = counts('h1').length;
+        await new Promise((r) => setTimeout(r, 400));
+        expect(counts('h1').length).toBe(before);
+        expect(states()).toEqual(['paused', 'incoming']);
+        await order('h1', { do: 'continueSwitchover', migration });
+      }
+      await controller.event('h2', 'resumed', at);
+      const { progress } = await controller.event('h1', 'completed', at);
+      expect(progress).toMatchObject({ phase: 'completed', remainingBytes: 0 });
+      const seconds = (progress?.elapsedMs ?? 0) / 1000;
+      expect(progress?.transferredBytes).toBeGreaterThan(24 * 1024 * 1024);
+      // Faster than the first pace would have allowed from beginning to end.
+      expect(((progress?.transferredBytes ?? 0) * 8) / seconds).toBeGreaterThan(85e6);
+
+      const post = technique === 'pre-copy' ? [] : ['postcopyStarted'];
+      expect(eventsOf(migration, 'h1')).toEqual(['stream', 'preSwitchover', ...post, 'completed']);
+      expect(eventsOf(migration, 'h2')).toEqual(['resumed']);
+      expect(states()).toEqual(['stopped', 'running']);
+      await untilCounted('h2', (counts('h1').at(-1) ?? 0) + 20);
+      await order('h1', { do: 'finish', migration });
+      await order('h2', { do: 'finish', migration });
+      expectUnbroken(['h1', 'h2']);
+      expect(processOf(runDir('h1'), 'vm1')).toBeUndefined();
+      expect(states()).toEqual(['', 'running']);
+    },
+  );
+
+  real(named('dirties memory at about the rate it was told'), async () => {
+    await start('h1', [spec()]);
+    await untilCounted('h1', 40);
+    const answer = await controller.command('h1', { do: 'measureDirtyRate', guest: 'vm1', seconds: 1 });
+    // 1,000 pages/s are 4.1 MB/s, and the guest's own housekeeping comes on top. QEMU tells whole MiB/s.
+    expect((answer.value as { dirtyBytesPerS: number }).dirtyBytesPerS).toBeGreaterThan(2e6);
+    // The second control socket is for measuring tools, beside the agent.
+    const tool = await connectQmp(guestPaths(runDir('h1'), 'vm1').monitor);
+    expect(await tool.execute('query-status')).toMatchObject({ status: 'running' });
+    tool.close();
+  });
+
+  real(named('stays when its copy is cancelled, then goes on the next try, past a port that is taken'), async () => {
+    await start('h1', [spec()]);
+    await start('h2', []);
+    await untilCounted('h1', 10);
+    const first = await prepareAndStart('h1', 'h2', 'pre-copy');
+    await progressOf(first.migration, (p) => p.transferredBytes > 5e6);
+    expect(await controller.command('h2', { do: 'finish', migration: first.migration })).toMatchObject({
+      code: 'guest-not-arrived',
+    });
+    await order('h1', { do: 'cancel', migration: first.migration });
+    await controller.event('h1', 'cancelled', first.at);
+    await order('h2', { do: 'abandon', migration: first.migration });
+    await order('h1', { do: 'finish', migration: first.migration });
+    expect(states()).toEqual(['running', '']);
+
+    // Cancelled while it waits for its switch-over: the guest is started again where it is.
+    const second = await prepareAndStart('h1', 'h2', 'hybrid', { bandwidthBps: 1e9 });
+    await controller.event('h1', 'preSwitchover', second.at);
+    await order('h1', { do: 'cancel', migration: second.migration });
+    await controller.event('h1', 'cancelled', second.at);
+    await order('h2', { do: 'abandon', migration: second.migration });
+    await untilCounted('h1', (counts('h1').at(-1) ?? 0) + 5);
+    expectUnbroken(['h1']);
+
+    const squatter = createServer().listen({ host: '127.0.0.1', port: FIRST_PORT });
+    const third = await prepareAndStart('h1', 'h2', 'post-copy', { bandwidthBps: 1e9, pauseBeforeSwitchover: false });
+    squatter.close();
+    expect(third.port).toBe(FIRST_PORT + 1);
+    await controller.event('h1', 'completed', third.at);
+    expect(await controller.command('h1', { do: 'cancel', migration: third.migration })).toMatchObject({ ok: false });
+    await untilCounted('h2', (counts('h1').at(-1) ?? 0) + 5);
+    expectUnbroken(['h1', 'h2']);
+  });
+
+  real(
+    named('is not disturbed by the restart of both agents in mid-copy, nor started again where it left'),
+    async () => {
+      await start('h1', [spec()], false);
+      await start('h2', [], false);
+      await untilCounted('h1', 10);
+      const { migration, at } = await prepareAndStart('h1', 'h2', 'pre-copy');
+      await progressOf(migration, (p) => p.transferredBytes > 5e6);
+      await Promise.all(Object.values(agents).map((a) => a.close()));
+      const between = controller.heard.length;
+      await start('h1', [spec()], true);
+      await start('h2', [], true);
+      const hello = await controller.until((m, h) => (m.type === 'hello' && h === 'h1' ? m : undefined), between);
+      expect(hello).toMatchObject({ guests: [{ state: 'running' }], migrations: [{ migration, role: 'source' }] });
+      // The past is told again, and the present goes on.
+      expect(await controller.event('h1', 'stream', between)).toEqual(await controller.event('h1', 'stream', at));
+      await order('h1', { do: 'setBandwidth', migration, bandwidthBps: 1e9 });
+      await controller.event('h1', 'preSwitchover', between);
+      await order('h1', { do: 'continueSwitchover', migration });
+      await controller.event('h2', 'resumed', between);
+      await controller.event('h1', 'completed', between);
+      await order('h1', { do: 'finish', migration });
+      await order('h2', { do: 'finish', migration });
+
+      // The configuration of h1 still names the guest, but it has moved away.
+      await agents.h1?.close();
+      await start('h1', [spec()], true);
+      expect(states()).toEqual(['', 'running']);
+      await untilCounted('h2', (counts('h1').at(-1) ?? 0) + 5);
+      expectUnbroken(['h1', 'h2']);
+    },
+  );
+
+  real(named('whose destination dies goes on at the source'), async () => {
+    await start('h1', [spec()]);
+    await start('h2', []);
+    await untilCounted('h1', 10);
+    const { migration, at } = await prepareAndStart('h1', 'h2', 'pre-copy');
+    await progressOf(migration, (p) => p.transferredBytes > 5e6);
+    process.kill(processOf(runDir('h2'), 'vm1') as number, 'SIGKILL');
+    const { reason: why } = await controller.event('h1', 'failed', at);
+    expect(why).toMatch(/reset|broken|EOF|write|read|closed/i);
+    await order('h2', { do: 'abandon', migration });
+    await untilCounted('h1', (counts('h1').at(-1) ?? 0) + 5);
+    expect(states()).toEqual(['running', '']);
+    expectUnbroken(['h1']);
+  });
+
+  real(named('that cannot start says what QEMU said'), async () => {
+    await start('h2', []);
+    const broken = { ...spec(), kernel: '/nonexistent/kernel' };
+    const answer = await controller.command('h2', {
+      ...{ do: 'prepare', migration: 'm0', guest: { ...broken, machine: 'no-such-machine' }, technique: 'pre-copy' },
+    });
+    expect(answer).toMatchObject({ ok: false, code: 'guest-start', error: expect.stringMatching(/no-such-machine/) });
+    expect(states()[1]).toBe('');
+    expect(agents.h2?.driver.migrations()).toEqual([]);
+  });
+});
