@@ -136,8 +136,19 @@ const states = () =>
       .join(),
   );
 
+describe('the guest image', () => {
+  real(named('is made once, and found by everyone who asks, at the same time or later'), async () => {
+    const [one, two] = await Promise.all([1, 2].map(() => buildGuestImage(cacheDir(), silentLog)));
+    expect(one).toEqual(two);
+    expect(one).toEqual(image);
+    const archive = readFileSync(image.initrd);
+    for (const name of ['init\0', 'bin/busybox\0', 'modules/virtio_net.ko\0'])
+      expect(archive.includes(name)).toBe(true);
+  });
+});
+
 describe('a real guest', () => {
-  test.each(TECHNIQUES.map((t) => [t]))(
+  real.each(TECHNIQUES.map((t) => [t]))(
     named('moves by %s, the pace changed on the way, and goes on counting'),
     async (technique) => {
       if (reason) return;
