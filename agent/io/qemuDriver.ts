@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer, isIP } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
+import type { AgentCommandOf, CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError, TECHNIQUES, type Technique } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
@@ -100,6 +100,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
   const jobs = new Map<string, Job>();
   /** Guests in the making: their name is taken though they are not yet in `guests`. */
   const making = new Map<string, Promise<Guest>>();
+  const preparing = new Map<string, Promise<PreparedDestination>>();
   let report: (message: DriverReport) => void = () => {};
   let periodMs = 500;
   let closed = false;
@@ -285,6 +286,12 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     };
     jobs.set(job.id, job);
     const g = guests.get(job.guest);
+    if (job.state.role === 'destination' && isPreparing(job.state)) {
+      // Half prepared, and nobody was told of it: the controller will ask again, and gets a fresh machine.
+      await removeGuest(job.guest, false);
+      forget(job);
+      return;
+    }
     const gone = { type: 'lost', reason: "the guest's QEMU ended while no agent was looking" } as const;
     if (job.state.role === 'source') {
       if (isEnded(job.state.phase)) return;
@@ -452,6 +459,10 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     }
   }
 
+  function isPreparing(state: DestinationState): boolean {
+    return state.phase === 'capabilities' || state.phase === 'parameters' || state.phase === 'incoming';
+  }
+
   function isStarting(job: Job): boolean {
     return job.state.phase === 'capabilities' || job.state.phase === 'parameters' || job.state.phase === 'starting';
   }
@@ -568,6 +579,34 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     return { address: state.address, port: state.port, portName: record === undefined ? '' : portName(record) };
   }
 
+  async function prepareNew(command: AgentCommandOf<'prepare'>): Promise<PreparedDestination> {
+    const address = config.migrationIp ?? '127.0.0.1';
+    const { name } = command.guest;
+    if (guests.has(name) || making.has(name)) {
+      const text = `guest ${name} already has a machine on ${config.host}: finish or abandon its last migration`;
+      throw new FairwayError('guest-exists', text, ['conflict']);
+    }
+    // What is left of earlier migrations of this guest, which is not here, is history.
+    for (const old of [...jobs.values()].filter((j) => j.guest === name)) forget(old);
+    const first = prepareDestination(command, address, await freePorts(address));
+    const job = newJob(command.migration, name, first.state);
+    try {
+      await addGuest(command.guest, true);
+    } catch (error) {
+      forget(job);
+      throw error;
+    }
+    try {
+      await carryOut(job, first.actions, (action) => doDestination(job, action));
+      await settled(job);
+      return prepared(job);
+    } catch (error) {
+      await removeGuest(name, false).catch((e: unknown) => log('error', 'guest-clean-up', { guest: name, error: e }));
+      forget(job);
+      throw error;
+    }
+  }
+
   return {
     kind: 'qmp',
     techniques: TECHNIQUES as readonly Technique[],
@@ -613,34 +652,22 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     },
 
     async prepare(command) {
+      // The same order again, while it is still being carried out, has the same answer.
+      const same = preparing.get(command.migration);
+      if (same !== undefined) return same;
       const known = jobs.get(command.migration);
-      if (known !== undefined) {
-        await making.get(command.guest.name);
-        await settled(known);
-        return prepared(known);
-      }
-      const address = config.migrationIp ?? '127.0.0.1';
-      if (guests.has(command.guest.name) || making.has(command.guest.name)) {
-        const text = `guest ${command.guest.name} already has a machine on ${config.host}: finish or abandon its last migration`;
-        throw new FairwayError('guest-exists', text, ['conflict']);
-      }
-      const ports = await freePorts(address);
-      const first = prepareDestination(command, address, ports);
-      const job = newJob(command.migration, command.guest.name, first.state);
+      if (known !== undefined) return prepared(known);
+      const promise = prepareNew(command);
+      preparing.set(command.migration, promise);
       try {
-        await addGuest(command.guest, true);
-        await carryOut(job, first.actions, (action) => doDestination(job, action));
-        await settled(job);
-        return prepared(job);
-      } catch (error) {
-        await removeGuest(job.guest, false).catch((e: unknown) => log('error', 'guest-clean-up', { error: e }));
-        forget(job);
-        throw error;
+        return await promise;
+      } finally {
+        preparing.delete(command.migration);
       }
     },
 
     async start(command) {
-      const known = jobs.get(command.migration);
+      const known = jobs.has(command.migration) ? sourceJob(command.migration) : undefined;
       if (known === undefined) {
         const g = guests.get(command.guest);
         if (g === undefined || g.state !== 'running') {

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { type RunningAgent, startAgent } from '../../agent/io/agent.ts';
 import { guestPaths, processOf } from '../../agent/io/guestProcess.ts';
 import { connectQmp } from '../../agent/io/qmp.ts';
-import { type AgentMessage, type GuestSpec, guestSpecSchema } from '../../contracts/agent.ts';
+import { type AgentCommandOf, type AgentMessage, type GuestSpec, guestSpecSchema } from '../../contracts/agent.ts';
 import { TECHNIQUES, type Technique } from '../../contracts/common.ts';
 import { agentConfigSchema } from '../../contracts/config.ts';
 import { silentLog } from '../../contracts/log.ts';
@@ -104,11 +104,15 @@ function expectUnbroken(order: Host[]): void {
   expect(all).toEqual(all.map((_, i) => i + 1));
 }
 
-async function prepareAndStart(from: Host, to: Host, technique: Technique, over: Record<string, unknown> = {}) {
+type StartOptions = Partial<Omit<AgentCommandOf<'start'>, 'do'>>;
+async function prepareAndStart(from: Host, to: Host, technique: Technique, over: StartOptions = {}) {
   const migration = `m${++lastMigration}`;
   const at = controller.heard.length;
-  const prepared = await controller.command(to, { do: 'prepare', migration, guest: spec(), technique });
+  const prepare = { do: 'prepare', migration, guest: spec(), technique, mayTurnPostcopy: over.mayTurnPostcopy };
+  // Asked twice at once, as when an answer was lost: the answers are the same.
+  const [prepared, again] = await Promise.all([controller.command(to, prepare), controller.command(to, prepare)]);
   expect(prepared).toMatchObject({ ok: true });
+  expect(again.value).toEqual(prepared.value);
   const { address, port } = prepared.value as { address: string; port: number };
   const started = await controller.command(from, {
     ...{ do: 'start', migration, guest: 'vm1', technique, address, port, bandwidthBps: 80e6 },

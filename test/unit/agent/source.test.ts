@@ -138,6 +138,21 @@ describe('the source of a migration', () => {
     expect(twice.names.filter((n) => n === 'startPostcopy')).toHaveLength(1);
   });
 
+  test('a pre-copy that may turn is set up for post-copy, and turns when told', () => {
+    const c = command({ mayTurnPostcopy: true });
+    const { actions, names, refused } = play(c, [
+      ...BEGIN,
+      status('active', ram(1e6, 9)),
+      { type: 'switchToPostcopy' },
+      { type: 'switchToPostcopy' },
+      status('postcopy-active'),
+    ]);
+    expect(actions[0]).toMatchObject({ capabilities: { 'postcopy-ram': true, 'postcopy-preempt': true } });
+    expect(names.slice(-2)).toEqual(['startPostcopy', '!postcopyStarted']);
+    expect(refused).toEqual([]);
+    expect(play(c, [...BEGIN, status('active', ram(1e6, 9))]).names).not.toContain('startPostcopy');
+  });
+
   test('a post-copy whose switch-over happened between two polls is still told of', () => {
     const { names } = play(command({ technique: 'post-copy', pauseBeforeSwitchover: false }), [
       ...BEGIN,
