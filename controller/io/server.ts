@@ -185,32 +185,37 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       }
     }
 
+    type Filters = Extract<Effect, { kind: 'qos' }>['filters'];
     /** Filters set on a port, by link, so that they are set again only when they must change. */
-    const filtersSet = new Map<string, string>();
+    const filtersSet = new Map<string, Filters>();
 
-    /** Queues in OVSDB first, then, on a host with an agent, the filters that lead marked packets into them. */
+    /**
+     * Queues in OVSDB, and, on a host with an agent, the filters that lead marked packets into them. A filter is there
+     * only while its queue is: the kernel does not let go of a queue that a filter still points to.
+     */
     async function setQueues(e: Extract<Effect, { kind: 'qos' }>): Promise<void> {
       const done = (note: string) =>
         emit({ kind: 'qosDone', link: e.link, serial: e.serial, enforcement: note === '' ? 'queue' : 'pace', note });
       const manager = queues.get(e.dpid);
       if (!manager) return done('the switch has no OVSDB address in the configuration');
+      const host = [...state.agents.values()].find((a) => a.dpid === e.dpid && a.connected)?.host;
+      const setFilters = async (filters: Filters) => {
+        if (host === undefined) return;
+        await agents.send(host, { do: 'queueFilters', portName: e.portName, filters }, DEFAULT_COMMAND_MS);
+        filtersSet.set(e.link, filters);
+      };
       try {
-        const host = [...state.agents.values()].find((a) => a.dpid === e.dpid && a.connected)?.host;
-        const { filters } = e;
-        const wanted = JSON.stringify(filters);
-        const had = e.isFresh ? undefined : filtersSet.get(e.link);
+        const had = e.isFresh ? [] : (filtersSet.get(e.link) ?? []);
+        const kept = had.filter((h) => e.filters.some((f) => f.dscp === h.dscp && f.queue === h.queue));
+        if (kept.length < had.length) await setFilters(kept);
         if (!e.qos) {
-          // The filters go with the queues they lead to.
-          filtersSet.delete(e.link);
           await manager.clearPort(e.portName);
+          filtersSet.delete(e.link);
           return done('');
         }
         const outcome = await manager.applyPort(e.portName, e.qos);
         if (!outcome.applied) return done(outcome.reason);
-        if (host && had !== wanted) {
-          await agents.send(host, { do: 'queueFilters', portName: e.portName, filters }, DEFAULT_COMMAND_MS);
-          filtersSet.set(e.link, wanted);
-        }
+        if (e.isFresh || kept.length < e.filters.length) await setFilters(e.filters);
         return done('');
       } catch (error) {
         return done(error instanceof Error ? error.message : String(error));
