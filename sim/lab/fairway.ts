@@ -106,12 +106,9 @@ export class FairwayInLab {
       door = await openDoor(lab, children);
       const url = `http://127.0.0.1:${(door.address() as AddressInfo).port}`;
       const fairway = new FairwayInLab({ url, token, tokenFile, children, door, signal });
-      await fairway.until(
-        'the controller',
-        30_000,
-        async () => ((await fairway.client.isUp()) ? true : undefined),
-        signal,
-      );
+      // Whoever knocks before the controller listens may be kept waiting: knock again rather than wait long.
+      const knock = new FairwayClient({ url, token, timeoutMs: 1000 });
+      await fairway.until('the controller', 30_000, async () => ((await knock.isUp()) ? true : undefined), signal);
       const patch = Object.entries(options.policy);
       if (patch.length > 0) await fairway.client.patchPolicy(options.policy);
 

@@ -7,7 +7,7 @@ import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { FairwayError } from '../../contracts/common.ts';
 import { ADDRESS, type Lab } from './network.ts';
-import { attempt, inNamespace, preciseNow, spawnIn, stop, waitFor } from './shell.ts';
+import { attempt, inNamespace, preciseNow, prefer, spawnIn, stop, waitFor } from './shell.ts';
 
 /** So many bits were received between two instants (ms since the epoch). */
 export interface Received {
@@ -150,7 +150,9 @@ export class Workload {
 
   private track(child: ChildProcess, what: string): void {
     this.children.push(child);
-    if (child.pid !== undefined) this.lab.state.addProcess(child.pid, what);
+    if (child.pid === undefined) return;
+    this.lab.state.addProcess(child.pid, what);
+    prefer(child.pid);
   }
 
   /**
@@ -189,7 +191,10 @@ export class Prober {
         if (at !== undefined) p.answersMs.push(at);
       },
     });
-    if (p.child.pid !== undefined) lab.state.addProcess(p.child.pid, `ping ${address}`);
+    if (p.child.pid !== undefined) {
+      lab.state.addProcess(p.child.pid, `ping ${address}`);
+      prefer(p.child.pid);
+    }
     return p;
   }
 

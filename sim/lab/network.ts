@@ -12,7 +12,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairwayError } from '../../contracts/common.ts';
-import { attempt, inNamespace, run, runIn, waitFor } from './shell.ts';
+import { attempt, inNamespace, prefer, run, runIn, waitFor } from './shell.ts';
 import { StateFile, startTicks } from './state.ts';
 
 /** A hypervisor or the core: a place with a switch. */
@@ -215,6 +215,7 @@ async function startSwitch(lab: Lab, sw: SwitchAt): Promise<void> {
     const pid = Number(readFileSync(pidFile, 'utf8'));
     if (startTicks(pid) === undefined) throw new FairwayError('lab.daemon', `${name} of ${sw.site} ended at once`);
     lab.state.addProcess(pid, `${name} of ${sw.site}`);
+    prefer(pid);
   };
   await daemon('ovsdb-server', [`--remote=punix:${join(sw.runDir, 'db.sock')}`, db]);
   await vsctl(sw, ['--no-wait', 'init']);
@@ -256,8 +257,9 @@ async function makeCables(lab: Lab): Promise<void> {
     await cable(lab.mtu, ns(hv), 'uplink', ns('wire'), `${hv}-a`);
     await cable(lab.mtu, ns('wire'), `${hv}-b`, ns('core'), hv);
     await joinLimited(lab, `${hv}-a`, `${hv}-b`);
-    await run('ip', ['-n', ns(hv), 'link', 'set', 'uplink', 'txqueuelen', String(QUEUE_PACKETS)]);
-    await run('ip', ['-n', ns('core'), 'link', 'set', hv, 'txqueuelen', String(QUEUE_PACKETS)]);
+    const frames = String(Math.round(QUEUE_BYTES / (lab.mtu + 14)));
+    await run('ip', ['-n', ns(hv), 'link', 'set', 'uplink', 'txqueuelen', frames]);
+    await run('ip', ['-n', ns('core'), 'link', 'set', hv, 'txqueuelen', frames]);
     await addPort(lab.switches[hv], 'uplink');
     await addPort(lab.switches.core, hv);
     // The hypervisor's own address, where migration streams come from and go to, is on the bridge's LOCAL port.
@@ -286,8 +288,8 @@ async function proveCables(lab: Lab): Promise<void> {
   }
 }
 
-/** Frames each queue of a rate-limited port holds (HTB's leaves take the device's length): 23 ms at 200 Mbit/s with jumbo frames. */
-const QUEUE_PACKETS = 64;
+/** Bytes each queue of a rate-limited port holds: 12 ms at 200 Mbit/s. HTB's leaves take the device's length, in frames. */
+const QUEUE_BYTES = 300_000;
 /** Bytes of memory a switch may hold in all its queues together: more than the queues' own lengths allow. */
 const SWITCH_BUFFER_BYTES = 4_000_000;
 
@@ -351,11 +353,14 @@ export async function offloadsOff(namespace: string, dev: string): Promise<void>
   await runIn(namespace, 'ethtool', ['-K', dev, 'tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off']);
 }
 
-/** Joins two devices of the wire namespace to one cable that carries `capacityBps` in each direction. */
+/**
+ * Joins two devices of the wire namespace to one cable that carries `capacityBps` in each direction and, where nobody
+ * queues before it, holds 8 ms of traffic, as the port of a switch with shallow buffers does.
+ */
 async function joinLimited(lab: Lab, a: string, b: string): Promise<void> {
   for (const [from, to] of [[a, b] as const, [b, a] as const]) {
     const tc = (args: string) => runIn(lab.ns('wire'), 'tc', args.split(' '));
-    await tc(`qdisc add dev ${to} root tbf rate ${Math.round(lab.capacityBps)}bit burst 64k latency 30ms`);
+    await tc(`qdisc add dev ${to} root tbf rate ${Math.round(lab.capacityBps)}bit burst 64k latency 8ms`);
     await tc(`qdisc add dev ${from} handle ffff: ingress`);
     await tc(
       `filter add dev ${from} parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev ${to}`,

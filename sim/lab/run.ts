@@ -2,9 +2,12 @@
  * The door to the lab for `fairway lab run`: picks a scenario, runs it, and puts its runs and what they left behind into one
  * `lab-result/1`. Neighbours: `scenarios/` say what is compared, `session.ts` how a run goes.
  */
+import { readFileSync } from 'node:fs';
+import { table } from '../../cli/terminal.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import { createLog } from '../../contracts/log.ts';
 import type { LabResult, LabRun } from '../../contracts/results.ts';
+import { formatBytes, formatMs } from '../../contracts/units.ts';
 import { guestImage } from './guests.ts';
 import { checkRequirements, type LabOptions } from './network.ts';
 import { contention } from './scenarios/contention.ts';
@@ -34,11 +37,33 @@ export interface ScenarioOptions {
   lab?: LabOptions;
 }
 
+/** The runs of a scenario side by side, for people. */
+export function runTable(runs: readonly LabRun[]): string {
+  const rows = runs.map((r) => [
+    r.mode,
+    r.technique,
+    r.strategy,
+    formatMs(r.totalMs),
+    formatMs(r.downtimeMs),
+    formatMs(r.clientSilenceMs),
+    formatBytes(r.bytes),
+    String(r.workloadBeforeMbps),
+    String(Math.min(...r.workloadMbps)),
+    `${r.secondsBelowFloor} of ${r.workloadMbps.length}`,
+    r.guestAlive ? 'yes' : 'NO',
+  ]);
+  const heading = ['run', 'technique', 'strategy', 'time', 'downtime', 'silence', 'sent'];
+  return table([[...heading, 'workload before', 'at worst', 's below floor', 'guest counts on'], ...rows]).trimEnd();
+}
+
 /**
  * Runs a scenario and returns what it measured. Needs root. Fails with FairwayError: `lab.scenario` for an unknown name,
  * `lab.root`, `lab.missing`, `lab.busy` (another lab of the prefix is at work), `lab.interrupted`, or what went wrong.
  */
-export async function runScenario(name: string, options: ScenarioOptions): Promise<LabResult> {
+export async function runScenario(
+  name: string,
+  options: ScenarioOptions,
+): Promise<LabResult & { congestionControl: string }> {
   const scenario = Object.hasOwn(SCENARIOS, name) ? SCENARIOS[name] : undefined;
   if (scenario === undefined) {
     const known = Object.entries(SCENARIOS).map(([n, s]) => `${n} (${s.about})`);
@@ -62,10 +87,12 @@ export async function runScenario(name: string, options: ScenarioOptions): Promi
     throw options.signal.aborted ? interrupted() : e;
   }
   const leftovers = [...new Set(session.leftovers)];
+  say(runTable(runs));
   say(leftovers.length === 0 ? 'nothing was left behind' : `left behind:\n  ${leftovers.join('\n  ')}`);
   return {
     format: 'lab-result/1',
     scenario: name,
+    congestionControl: readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim(),
     capacityMbps: FIGURES.capacityMbps,
     floorMbps: FIGURES.floorMbps,
     ceilingMbps: FIGURES.ceilingMbps,

@@ -5,6 +5,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { openSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { setPriority } from 'node:os';
 import { FairwayError } from '../../contracts/common.ts';
 
 export interface RunOptions {
@@ -107,6 +108,14 @@ export function spawnIn(namespace: string, command: string, args: readonly strin
     });
   }
   return child;
+}
+
+/**
+ * Gives a process of the network or of the measurement precedence over guests: a switch has its own processor and a
+ * client its own machine, and what they would do late here for want of one would be taken for the migration's doing.
+ */
+export function prefer(pid: number): void {
+  setPriority(pid, -15);
 }
 
 /** Resolves when the child has ended; with its status, or null when a signal ended it. */
