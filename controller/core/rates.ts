@@ -10,21 +10,26 @@ const OFPP_LOCAL = 0xfffffffe;
 /** Bytes since the last reading; a counter that went back has been reset, and counts from zero. */
 const since = (now: number, before: number): number => (now >= before ? now - before : now);
 
-/** History with one more reading; rates older than `windowMs` are dropped. Readings less than 50 ms apart are ignored. */
+/**
+ * History with one more reading; rates older than `windowMs` are dropped. Readings less than 50 ms apart are ignored.
+ * When the migration counter went back, its queue or flow was taken away in between together with what it had counted:
+ * the interval tells nothing of the workload, and taking all of it for workload would starve whoever comes next.
+ */
 export function addReading(history: PortHistory | undefined, reading: PortReading, windowMs: number): PortHistory {
   if (!history) return { last: reading, rates: [] };
   const { last } = history;
   const ms = reading.atMs - last.atMs;
   if (ms < 50) return history;
+  const kept = history.rates.filter((r) => r.atMs > reading.atMs - windowMs);
+  if (reading.migrationTxBytes < last.migrationTxBytes) return { last: reading, rates: kept };
   const bps = (bytes: number) => (bytes * 8000) / ms;
   const rate = {
     atMs: reading.atMs,
     rxBps: bps(since(reading.rxBytes, last.rxBytes)),
     txBps: bps(since(reading.txBytes, last.txBytes)),
-    migrationTxBps: bps(since(reading.migrationTxBytes, last.migrationTxBytes)),
+    migrationTxBps: bps(reading.migrationTxBytes - last.migrationTxBytes),
   };
-  const rates = [...history.rates.filter((r) => r.atMs > reading.atMs - windowMs), rate];
-  return { last: reading, rates };
+  return { last: reading, rates: [...kept, rate] };
 }
 
 /** Workload leaving by an egress port, bit/s, in the last reading; undefined when there is none younger than `maxAgeMs`. */
@@ -54,13 +59,21 @@ export interface Traffic {
   reasons: Reason[];
 }
 
+/** Migration traffic that came in by a port, mean over the window: what its neighbour at the other end of the link sent of it. */
+function migrationIntoBps(state: ControllerState, id: string): number {
+  const neighbour = state.topology.links.get(id)?.to;
+  const rates = neighbour ? (state.ports.get(linkId(neighbour))?.rates ?? []) : [];
+  return rates.length === 0 ? 0 : rates.reduce((a, r) => a + r.migrationTxBps, 0) / rates.length;
+}
+
 /** Mean of what a port received and sent over the window, without migration streams. */
 function meanOf(state: ControllerState, ids: string[]): { rxBps: number; txBps: number; capacityBps: number } {
   const sum = { rxBps: 0, txBps: 0, capacityBps: 0 };
   for (const id of ids) {
     const rates = state.ports.get(id)?.rates ?? [];
     if (rates.length === 0) continue;
-    sum.rxBps += rates.reduce((a, r) => a + r.rxBps, 0) / rates.length;
+    const rxBps = rates.reduce((a, r) => a + r.rxBps, 0) / rates.length;
+    sum.rxBps += Math.max(0, rxBps - migrationIntoBps(state, id));
     sum.txBps += rates.reduce((a, r) => a + Math.max(0, r.txBps - r.migrationTxBps), 0) / rates.length;
     sum.capacityBps += state.topology.capacityBps(id);
   }
