@@ -117,6 +117,7 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
       cancelling: false,
       stragglers: { packets: 0, lastMs: 0 },
       progress: null,
+      progressShare: 0,
       requestedAtMs: t.nowMs,
       startedAtMs: null,
       endedAtMs: null,
@@ -455,6 +456,12 @@ function start(t: Turn, job: Job): void {
   });
 }
 
+function noteProgress(t: Turn, job: Job, progress: CopyProgress): Job {
+  const total = progress.transferredBytes + progress.remainingBytes;
+  const share = total > 0 ? progress.transferredBytes / total : 0;
+  return t.setJob(job.id, { progress, progressShare: Math.max(job.progressShare, share) });
+}
+
 /** A pre-copy that goes round and round is turned into a hybrid, once: the dirty rate it was chosen for was not the real one. */
 function watchConvergence(t: Turn, job: Job): void {
   const { progress, mayTurnPostcopy, state, cancelling, dirtyBytesPerS } = job;
@@ -536,10 +543,10 @@ export function onAgentMessage(t: Turn, host: string, m: AgentMessage): void {
   // An agent may speak only for its own host's part in a migration.
   if (!job || isFinal(job.state) || (host !== job.from && host !== job.to)) return;
   if (m.type === 'progress') {
-    if (host === job.from) watchConvergence(t, t.setJob(job.id, { progress: m.progress }));
+    if (host === job.from) watchConvergence(t, noteProgress(t, job, m.progress));
     return;
   }
-  if (m.progress && host === job.from) t.setJob(job.id, { progress: m.progress });
+  if (m.progress && host === job.from) noteProgress(t, job, m.progress);
   switch (m.event) {
     case 'stream':
       if (m.stream && job.stream) t.setJob(job.id, { stream: { ...job.stream, sourcePort: m.stream.sourcePort } });

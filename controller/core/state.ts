@@ -139,6 +139,8 @@ export interface Job {
   /** Stragglers seen at the old edge and when the last came. */
   stragglers: { packets: number; lastMs: number };
   progress: CopyProgress | null;
+  /** Estimate 0…1 of what is done. Later passes find new work; what was once shown is not taken back. */
+  progressShare: number;
   requestedAtMs: number;
   startedAtMs: number | null;
   endedAtMs: number | null;

@@ -100,9 +100,6 @@ export function slicesView(state: ControllerState): SlicesView {
 }
 
 export function migrationView(j: Job): MigrationView {
-  const moved = j.progress?.transferredBytes ?? 0;
-  const left = j.progress?.remainingBytes ?? 0;
-  const share = j.copyEnded && j.resumed ? 1 : moved + left > 0 ? moved / (moved + left) : 0;
   return {
     id: j.id,
     guest: j.guest,
@@ -117,9 +114,9 @@ export function migrationView(j: Job): MigrationView {
     enforcement: j.enforcement,
     path: [...j.links],
     sliceBps: j.sliceBps,
-    progressShare: share,
-    transferredBytes: moved,
-    remainingBytes: left,
+    progressShare: j.copyEnded && j.resumed ? 1 : j.progressShare,
+    transferredBytes: j.progress?.transferredBytes ?? 0,
+    remainingBytes: j.progress?.remainingBytes ?? 0,
     passes: j.progress?.passes ?? 0,
     downtimeMs: j.progress?.downtimeMs ?? null,
     requestedAtMs: j.requestedAtMs,

@@ -102,7 +102,7 @@ export class FairwayInLab {
         children.push({ child, name, logFile });
         if (child.pid !== undefined) lab.state.addProcess(child.pid, `fairway ${name}`);
       };
-      launch(lab.ns('ctl'), 'controller', ['controller', '--config', controllerFile], directory);
+      launch(lab.ns('ctl'), 'controller', ['controller', '--config', controllerFile, '--remove-flows'], directory);
       door = await openDoor(lab, children);
       const url = `http://127.0.0.1:${(door.address() as AddressInfo).port}`;
       const fairway = new FairwayInLab({ url, token, tokenFile, children, door, signal });
@@ -130,7 +130,7 @@ export class FairwayInLab {
     }
   }
 
-  /** Ends agents and controller. Guests and the switches' flows stay as they are. */
+  /** Ends agents and controller, which takes its flows with it. Guests stay as they are. */
   async stop(): Promise<void> {
     await stopAll(this.children);
     this.door.close();

@@ -254,13 +254,20 @@ export function summary(run: LabRun): string {
   );
 }
 
-/** Checks that the switches hold nothing that belongs to a migration any more; gives the controller a little time to finish. */
-export async function noteSwitchLeftovers(session: Session, lab: Lab): Promise<void> {
-  const until = preciseNow() + 5000;
-  let left = await switchLeftovers(lab, { forwardingIsFine: true });
-  while (left.length > 0 && preciseNow() < until) {
-    await sleep(500, session.signal);
-    left = await switchLeftovers(lab, { forwardingIsFine: true });
-  }
-  session.leftovers.push(...left);
+/**
+ * Checks that the switches hold nothing of a migration any more while the controller still runs, which is given a little
+ * time to finish; then ends Fairway, and checks that it took everything of its own out of the switches.
+ */
+export async function noteSwitchLeftovers(session: Session, lab: Lab, fairway: FairwayInLab): Promise<void> {
+  const left = async (forwardingIsFine: boolean): Promise<string[]> => {
+    const until = preciseNow() + 5000;
+    for (;;) {
+      const found = await switchLeftovers(lab, { forwardingIsFine });
+      if (found.length === 0 || preciseNow() > until) return found;
+      await sleep(500, session.signal);
+    }
+  };
+  session.leftovers.push(...(await left(true)));
+  await fairway.stop();
+  session.leftovers.push(...(await left(false)));
 }

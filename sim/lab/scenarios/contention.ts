@@ -101,7 +101,7 @@ export function managed(session: Session, priority: Priority): Promise<Contentio
           })),
         };
         session.say(`  ${summary(run)}`);
-        await noteSwitchLeftovers(session, lab);
+        await noteSwitchLeftovers(session, lab, fairway);
         return run;
       } finally {
         await fairway.stop();

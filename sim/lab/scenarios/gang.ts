@@ -95,7 +95,7 @@ function move(session: Session, priority: Priority): Promise<GangRun> {
           overlaps: overlaps(guests),
         };
         session.say(`  ${run.strategy} (contention ${run.contention}); ${summary(run)}`);
-        await noteSwitchLeftovers(session, lab);
+        await noteSwitchLeftovers(session, lab, fairway);
         return run;
       } finally {
         await fairway.stop();

@@ -100,7 +100,7 @@ export function policyEdit(session: Session): Promise<PolicyEditRun[]> {
           })),
         };
         session.say(`  ${summary(run)}`);
-        await noteSwitchLeftovers(session, lab);
+        await noteSwitchLeftovers(session, lab, fairway);
         return [run];
       } finally {
         await fairway.stop();

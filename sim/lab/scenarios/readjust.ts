@@ -120,7 +120,7 @@ export function readjust(session: Session): Promise<ReadjustRun[]> {
           const delay = c.delayPeriods === null ? 'not followed' : `followed after ${c.delayPeriods} periods`;
           session.say(`  ${c.fromMbps} → ${c.toMbps} Mbit/s: slice to ${c.expectedSliceMbps}, ${delay}`);
         }
-        await noteSwitchLeftovers(session, lab);
+        await noteSwitchLeftovers(session, lab, fairway);
         return [run];
       } finally {
         await fairway.stop();

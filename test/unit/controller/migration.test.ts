@@ -6,6 +6,7 @@ import { cookieFor, FEATURE, parseCookie } from '../../../controller/core/cookie
 import { checkCancel, checkRequest } from '../../../controller/core/jobs.ts';
 import { PAYLOAD_SHARE } from '../../../controller/core/reserve.ts';
 import { journalOf, restoreJobs } from '../../../controller/core/restore.ts';
+import { migrationView } from '../../../controller/core/views.ts';
 import { compilePolicy } from '../../../policies/index.ts';
 import { arpPacket } from '../../../sim/packet.ts';
 import {
@@ -246,6 +247,19 @@ describe('a migration that goes well', () => {
     expect(sent(f, 'switchToPostcopy')).toHaveLength(1);
     expect(job(f).technique).toBe('hybrid');
     expect(job(f).reasons.at(-1)).toMatchObject({ rule: 'technique.turnedPostcopy' });
+  });
+
+  test('progress once shown is not taken back by a later pass', () => {
+    const f = running();
+    const shares = [50e6, 5e6, 40e6, 0].map((remainingBytes) => {
+      f.send({
+        kind: 'agentMessage',
+        host: 'hv1',
+        message: { type: 'progress', migration: 'm-1', progress: progress({ remainingBytes }) },
+      });
+      return migrationView(job(f)).progressShare;
+    });
+    expect(shares).toEqual([0.5, 50 / 55, 50 / 55, 1]);
   });
 
   test('every decision left a reason', () => {
