@@ -207,7 +207,9 @@ export function admitWaiting(t: Turn): void {
     }
     const fresh = path.links.every((l) => workloadBps(t.state, l, t.nowMs, FIRST_RATES_MS) !== undefined);
     if (!fresh && t.nowMs - job.requestedAtMs < FIRST_RATES_MS) continue;
-    ready.push(t.setJob(job.id, path));
+    // Unchanged jobs stay the same objects: what is not new is not published.
+    const isSame = path.links.join() === job.links.join() && path.dpids.join() === job.dpids.join();
+    ready.push(isSame ? job : t.setJob(job.id, path));
   }
   for (const job of ready) if (job.strategy === null) decideStrategy(t, job);
   const entry = (j: Job) => ({

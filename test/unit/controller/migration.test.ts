@@ -351,6 +351,16 @@ describe('groups', () => {
     expect(states(f)).toEqual(['draining', 'copying', 'queued', 'queued']);
   });
 
+  test('a migration that waits unchanged is not published again and again', () => {
+    const f = four('low', 170);
+    const before = f.effects.length;
+    f.pass(1000, rates(170));
+    const told = f.effects
+      .slice(before)
+      .flatMap((e) => (e.kind === 'publish' && e.topic === 'migrations' ? e.data.migrations : []));
+    expect(told.filter((m) => m.state === 'queued')).toEqual([]);
+  });
+
   test('high priority: together, sharing the reservation', () => {
     const f = four('high', 170);
     expect(states(f)).toEqual(['copying', 'copying', 'copying', 'copying']);
