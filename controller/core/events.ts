@@ -56,7 +56,15 @@ export type Event =
   | { kind: 'counters'; dpid: string; ports: PortCounter[]; queues: QueueCounter[]; flows: FlowCounter[] }
   /** Every connected switch has been read, or did not answer in time: rates are as fresh as they get. */
   | { kind: 'sampled' }
-  | { kind: 'written'; dpid: string; batch: number; outcome: WriteOutcome; errors: string[] }
+  /** `holds`: what was read back of ours after a refusal, since errors do not always say which of a batch were refused. */
+  | {
+      kind: 'written';
+      dpid: string;
+      batch: number;
+      outcome: WriteOutcome;
+      errors: string[];
+      holds?: { flows: Flow[]; meterIds: number[] };
+    }
   | { kind: 'qosDone'; link: string; serial: number; enforcement: Enforcement; note: string }
   | { kind: 'agentUp'; host: string; hello: AgentHello }
   | { kind: 'agentMessage'; host: string; message: AgentMessage }

@@ -396,6 +396,8 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
 export interface Settled {
   flows(dpids: Iterable<string>): boolean;
   queues(links: readonly string[]): boolean;
+  /** A switch that lately refused what it should hold. */
+  refusedBy(dpids: Iterable<string>): string | undefined;
 }
 
 /** Moves jobs on whose conditions hold. Answers whether anything changed. */
@@ -404,19 +406,29 @@ export function advance(t: Turn, settled: Settled): boolean {
   for (const { id } of [...t.state.jobs.values()]) {
     const job = t.job(id) as Job;
     if (job.state === 'preparing' && job.destination && job.awaiting === null) {
-      if (settled.flows(job.dpids) && settled.queues(job.links)) start(t, job);
+      const refuser = settled.refusedBy(job.dpids);
+      if (refuser !== undefined)
+        end(t, job, 'failed', `switch ${refuser} refused flows of this migration; its log or table space says why`);
+      else if (settled.flows(job.dpids) && settled.queues(job.links)) start(t, job);
     } else if (job.paused) {
       // Make before break: the guest may only go on when every switch has confirmed its new place.
-      if (settled.flows(t.state.switches.keys())) {
-        t.setJob(id, { paused: false, awaiting: 'continueSwitchover' });
-        t.command(job.from, id, { do: 'continueSwitchover', migration: id });
-        t.decide('reroute', id, [
-          reason(
-            'reroute.confirmed',
-            `every switch confirmed the way to ${job.guest} on ${job.to}; it may resume there`,
-          ),
-        ]);
-      }
+      const all = [...t.state.switches.keys()];
+      const refuser = settled.refusedBy(all);
+      // A stopped guest cannot wait for a switch that will not: it goes on, and the record says what is missing.
+      if (refuser === undefined && !settled.flows(all)) continue;
+      const why =
+        refuser === undefined
+          ? reason(
+              'reroute.confirmed',
+              `every switch confirmed the way to ${job.guest} on ${job.to}; it may resume there`,
+            )
+          : reason(
+              'reroute.unconfirmed',
+              `switch ${refuser} refused the way to ${job.guest} on ${job.to}; it resumes there all the same`,
+            );
+      t.setJob(id, { paused: false, awaiting: 'continueSwitchover' });
+      t.command(job.from, id, { do: 'continueSwitchover', migration: id });
+      t.decide('reroute', id, [why]);
     } else if (job.state === 'draining') drain(t, job);
   }
   return t.state.jobs !== before;

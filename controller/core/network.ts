@@ -3,7 +3,9 @@ import type { AgentHello, GuestInfo } from '../../contracts/agent.ts';
 import { linkId, type Port, type PortRef } from '../../topology/index.ts';
 import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
 import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
+import type { SwitchTables } from './difference.ts';
 import type { Event, PortDescription } from './events.ts';
+import type { Flow } from './flows.ts';
 import { buildLldp, parseLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
 import { isActive, NEW_SWITCH, type PortHistory, type QosState, withEntry, withoutEntry } from './state.ts';
@@ -22,6 +24,13 @@ function toPort(t: Turn, dpid: string, d: PortDescription): Port {
   return { portNo: d.portNo, name: d.name, hwAddr: d.hwAddr, isUp: d.isUp, capacityBps };
 }
 
+/** Tables as read from a switch. A meter found there has rates we do not know: what is still wanted is written again. */
+export function tablesFound(found: readonly Flow[], meterIds: readonly number[]): SwitchTables {
+  const flows = new Map(found.filter((f) => parseCookie(f.cookie)).map((f) => [f.key, f]));
+  const ours = meterIds.filter((id) => id >= METER_BASE && id < METER_BASE + METER_COUNT);
+  return { flows, meters: new Map(ours.map((meterId) => [meterId, { meterId, rateKbps: 0, burstKbits: 0 }])) };
+}
+
 export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
   const ports = new Map(e.ports.map((d) => [d.portNo, toPort(t, e.dpid, d)]));
   const name = t.state.settings.nameOf(e.dpid) ?? e.ports.find((p) => p.portNo > OFPP_MAX)?.name ?? e.dpid;
@@ -33,10 +42,7 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
     }
     for (const port of ports.values()) topology = topology.withPort(e.dpid, port);
   } else topology = topology.withSwitch({ dpid: e.dpid, name, ports });
-  const flows = new Map(e.flows.filter((f) => parseCookie(f.cookie)).map((f) => [f.key, f]));
-  // A meter found there has rates we do not know: what is still wanted is written again, the rest removed.
-  const ours = e.meterIds.filter((id) => id >= METER_BASE && id < METER_BASE + METER_COUNT);
-  const meters = new Map(ours.map((meterId) => [meterId, { meterId, rateKbps: 0, burstKbits: 0 }]));
+  const installed = tablesFound(e.flows, e.meterIds);
   // A switch that was restarted may have lost queues or the filters in front of them: they are set again.
   const qos = new Map<string, QosState>();
   for (const [id, q] of t.state.qos) qos.set(id, linkRef(id).dpid === e.dpid ? { ...q, stale: true, note: '' } : q);
@@ -46,10 +52,10 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
     switches: withEntry(t.state.switches, e.dpid, {
       ...NEW_SWITCH,
       maxMeters: e.maxMeters,
-      installed: { flows, meters },
+      installed,
     }),
   });
-  t.log('info', 'switch.up', { dpid: e.dpid, name, ports: ports.size, flowsFound: flows.size });
+  t.log('info', 'switch.up', { dpid: e.dpid, name, ports: ports.size, flowsFound: installed.flows.size });
   placeGuests(t);
   probe(t, e.dpid);
 }

@@ -1,12 +1,11 @@
 /**
- * The few frames the controller reads and writes itself: LLDP for link discovery, ARP and RARP for who is where.
+ * The few frames the controller reads and writes itself: LLDP for link discovery, ARP for who is where.
  * Pure; every reader is bounded and answers undefined for what it cannot read.
  */
 
 export const LLDP_MULTICAST = '01:80:c2:00:00:0e';
 const ETH_LLDP = 0x88cc;
 const ETH_ARP = 0x0806;
-const ETH_RARP = 0x8035;
 const ETH_VLAN = 0x8100;
 
 /** Separates our probes from other systems' LLDP on the same wire. */
@@ -81,9 +80,4 @@ export function parseSender(frame: Buffer): Sighting | undefined {
     return { mac, ip: ip === '0.0.0.0' ? null : ip };
   }
   return { mac, ip: null };
-}
-
-/** True for RARP, which hypervisors send to announce a guest at its new place. */
-export function isRarp(frame: Buffer): boolean {
-  return frame.length >= 14 && frame.readUInt16BE(12) === ETH_RARP;
 }

@@ -17,6 +17,7 @@ import {
   onCommandDone,
   onMigrate,
   reconcile,
+  type Settled,
   settleIntoRunning,
 } from './jobs.ts';
 import {
@@ -29,9 +30,10 @@ import {
   onPortChanged,
   onSwitchDown,
   onSwitchUp,
+  tablesFound,
 } from './network.ts';
 import { reserveAll } from './reserve.ts';
-import { type ControllerState, type QosState, withEntry, withoutEntry } from './state.ts';
+import { type ControllerState, type QosState, type SwitchState, withEntry, withoutEntry } from './state.ts';
 import { Turn } from './turn.ts';
 import { migrationView, policyView, ratesView, slicesView, topologyView } from './views.ts';
 
@@ -146,12 +148,14 @@ function settle(t: Turn, event: Event): void {
 }
 
 /** Sends each switch its difference, one write at a time; answers which switches hold what they should. */
-function writeTables(t: Turn): { flows(dpids: Iterable<string>): boolean; queues(links: readonly string[]): boolean } {
+function writeTables(t: Turn): Settled {
   const desired = desiredTables(t.state);
   const open = new Set<string>();
   for (const [dpid, s] of t.state.switches) {
     if (!s.connected) continue;
-    const want = withoutRefused(desired.get(dpid) ?? EMPTY_TABLES, t.nowMs < s.retryAtMs ? s.refused : new Set());
+    const whole = desired.get(dpid) ?? EMPTY_TABLES;
+    const want = t.nowMs < s.retryAtMs ? withoutRefused(whole, s) : whole;
+    if (want !== whole && difference(s.installed, whole).length > 0) open.add(dpid);
     if (s.inFlight) {
       if (difference(s.inFlight.target, want).length > 0 || difference(s.installed, want).length > 0) open.add(dpid);
       continue;
@@ -169,6 +173,10 @@ function writeTables(t: Turn): { flows(dpids: Iterable<string>): boolean; queues
   return {
     // A switch that is away cannot confirm; it is brought up to date when it returns, and does not hold up a guest meanwhile.
     flows: (dpids) => [...dpids].every((d) => !open.has(d)),
+    refusedBy: (dpids) => {
+      const backsOff = (d: string) => open.has(d) && t.nowMs < (t.state.switches.get(d)?.retryAtMs ?? 0);
+      return [...dpids].find(backsOff);
+    },
     queues: (links) =>
       links.every(
         (l) => !isOpen(t.state.qos.get(l), queuesFor(t.state, l), t.state.settings.hasQueues(linkRef(l).dpid)),
@@ -176,9 +184,9 @@ function writeTables(t: Turn): { flows(dpids: Iterable<string>): boolean; queues
   };
 }
 
-function withoutRefused(tables: SwitchTables, refused: ReadonlySet<string>): SwitchTables {
-  if (refused.size === 0) return tables;
-  return { ...tables, flows: new Map([...tables.flows].filter(([key]) => !refused.has(key))) };
+/** What to send while a refusal is recent: no refused flow, and no change of meters. */
+function withoutRefused(tables: SwitchTables, s: SwitchState): SwitchTables {
+  return { meters: s.installed.meters, flows: new Map([...tables.flows].filter(([key]) => !s.refused.has(key))) };
 }
 
 function onWritten(t: Turn, e: Extract<Event, { kind: 'written' }>): void {
@@ -188,15 +196,16 @@ function onWritten(t: Turn, e: Extract<Event, { kind: 'written' }>): void {
   if (e.outcome === 'applied') {
     t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, installed: target, inFlight: null }) });
   } else if (e.outcome === 'refused') {
-    // Which of the batch were refused the errors do not always say: the session reads the tables back after a refusal,
-    // and until then whatever was new in this batch counts as refused.
-    const fresh = [...target.flows.values()].filter((f) => s.installed.flows.get(f.key)?.signature !== f.signature);
+    // Part of the batch may be in force: what was read back says which.
+    const installed = e.holds ? tablesFound(e.holds.flows, e.holds.meterIds) : s.installed;
+    const missing = [...target.flows.values()].filter((f) => installed.flows.get(f.key)?.signature !== f.signature);
     t.log('error', 'switch.refused', { dpid: e.dpid, errors: e.errors });
     t.set({
       switches: withEntry(t.state.switches, e.dpid, {
         ...s,
         inFlight: null,
-        refused: new Set(fresh.map((f) => f.key)),
+        installed,
+        refused: new Set(missing.map((f) => f.key)),
         retryAtMs: t.nowMs + RETRY_MS,
       }),
     });

@@ -73,6 +73,7 @@ class Session {
   #echoSentMs: number | undefined;
   #queued: Buffer[] = [];
   #closed = false;
+  #hasMeters = false;
   readonly #stop: (() => void)[] = [];
 
   constructor(server: SwitchServer, socket: Socket) {
@@ -225,7 +226,8 @@ class Session {
       (r) => (r.cls === 'OFPMeterFeaturesStatsReply' ? (r.body[0]?.max_meter ?? 0) : 0),
       () => 0,
     );
-    const meterIds = maxMeters === 0 ? [] : await this.#meterIds();
+    this.#hasMeters = maxMeters > 0;
+    const meterIds = await this.#meterIds();
     const flows = await this.readFlows();
     if (this.#closed) return;
     if (!this.#server.claim(dpid, this)) {
@@ -240,6 +242,7 @@ class Session {
   }
 
   async #meterIds(): Promise<number[]> {
+    if (!this.#hasMeters) return [];
     try {
       const r = await this.request(of13.OFPMeterConfigStatsRequest({ meter_id: ofp.OFPM_ALL }));
       return r.cls === 'OFPMeterConfigStatsReply' ? r.body.map((m) => m.meter_id) : [];
@@ -247,6 +250,11 @@ class Session {
       // Switches without meters answer with an error although they have meter features.
       return [];
     }
+  }
+
+  /** What the switch holds of ours. */
+  async readBack(): Promise<{ flows: Flow[]; meterIds: number[] }> {
+    return { flows: await this.readFlows(), meterIds: await this.#meterIds() };
   }
 
   /** Flows of ours that the switch holds. */
@@ -415,16 +423,18 @@ export class SwitchServer {
   /** Carries a write out and reports its outcome as a `written` event. */
   write(dpid: string, batch: number, messages: readonly OfMessage[]): void {
     const session = this.sessions.get(dpid);
-    const done = (outcome: WriteOutcome, errors: string[]) =>
-      this.emit({ kind: 'written', dpid, batch, outcome, errors });
+    const done = (outcome: WriteOutcome, errors: string[], holds?: { flows: Flow[]; meterIds: number[] }) =>
+      this.emit({ kind: 'written', dpid, batch, outcome, errors, ...(holds ? { holds } : {}) });
     if (!session) {
       setImmediate(() => done('unknown', ['the switch is not connected']));
       return;
     }
-    void session.write(messages).then(({ outcome, errors }) => {
-      done(outcome, errors);
+    void session.write(messages).then(async ({ outcome, errors }) => {
+      const holds = outcome === 'refused' ? await session.readBack().catch(() => undefined) : undefined;
       // An answer that never came leaves the tables unknown: a new session reads them.
-      if (outcome === 'unknown') session.close('a write was not confirmed');
+      const isUnknown = outcome === 'unknown' || (outcome === 'refused' && !holds);
+      done(isUnknown ? 'unknown' : outcome, errors, holds);
+      if (isUnknown) session.close('a write was not confirmed');
     });
   }
 

@@ -5,7 +5,7 @@
 import type { AgentCommand, AgentHello, GuestInfo } from '../../../contracts/agent.ts';
 import { DEFAULT_POLICY, type PolicyDocument } from '../../../contracts/policy.ts';
 import type { Effect, Event, PortQos } from '../../../controller/core/events.ts';
-import { flow } from '../../../controller/core/flows.ts';
+import { type Flow, flow } from '../../../controller/core/flows.ts';
 import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
 import { step } from '../../../controller/core/step.ts';
 import { compilePolicy } from '../../../policies/index.ts';
@@ -96,13 +96,21 @@ export class Fabric {
       if (m.cls === 'OFPFlowMod' || m.cls === 'OFPMeterMod')
         errors.push(...s.tables.apply(m, this.nowMs).map((x) => `${x.type}/${x.code}`));
     }
-    this.send({
-      kind: 'written',
-      dpid: e.dpid,
-      batch: e.batch,
-      outcome: errors.length > 0 ? 'refused' : 'applied',
-      errors,
-    });
+    const done = { kind: 'written' as const, dpid: e.dpid, batch: e.batch, errors };
+    if (errors.length === 0) this.send({ ...done, outcome: 'applied' });
+    else this.send({ ...done, outcome: 'refused', holds: this.#holds(s) });
+  }
+
+  #holds(s: FakeSwitch): { flows: Flow[]; meterIds: number[] } {
+    const asFlow = (f: ReturnType<FlowTables['flows']>[number]) =>
+      flow({
+        table: f.tableId,
+        priority: f.priority,
+        match: f.match,
+        instructions: [...f.instructions],
+        cookie: f.cookie,
+      });
+    return { flows: s.tables.flows().map(asFlow), meterIds: s.tables.meters().map((m) => m.meterId) };
   }
 
   addSwitch(dpid: string, ports: Record<number, string>): void {
@@ -132,22 +140,12 @@ export class Fabric {
       isUp: true,
       speedBps: 0,
     }));
-    const flows = s.tables.flows().map((f) =>
-      flow({
-        table: f.tableId,
-        priority: f.priority,
-        match: f.match,
-        instructions: [...f.instructions],
-        cookie: f.cookie,
-      }),
-    );
     this.send({
       kind: 'switchUp',
       dpid,
       ports,
       maxMeters: 65_535,
-      flows,
-      meterIds: s.tables.meters().map((m) => m.meterId),
+      ...this.#holds(s),
     });
   }
 

@@ -1,4 +1,5 @@
 /** Migrations through `controller/core` from request to done, and every way they can end otherwise. */
+import { ofproto_v1_3 } from 'node-openflow';
 import type { AgentCommand, CopyProgress } from '../../../contracts/agent.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import type { MigrateRequest } from '../../../contracts/rest.ts';
@@ -447,6 +448,43 @@ describe('what can go wrong', () => {
     ask(f);
     expect(job(f).state).toBe('queued');
     expect(sent(f, 'prepare')).toHaveLength(0);
+  });
+
+  /** From now on a switch refuses new flows of the given feature; everything else of a batch it takes. */
+  function refuse(f: Fabric, dpid: string, feature: number): void {
+    const tables = f.switches.get(dpid)?.tables;
+    if (!tables) throw new Error(`no switch ${dpid}`);
+    const apply = tables.apply.bind(tables);
+    tables.apply = (mod, nowMs) => {
+      const isAdd = mod.cls === 'OFPFlowMod' && mod.command === ofproto_v1_3.OFPFC_ADD;
+      if (isAdd && parseCookie(mod.cookie)?.feature === feature) return [{ type: 5, code: 1 }];
+      return apply(mod, nowMs);
+    };
+  }
+
+  test('a switch that refuses the stream’s flows fails the migration, and what it did take of the batch is removed', () => {
+    const f = twoHypervisors();
+    obey(f);
+    f.pass(1000, rates());
+    f.pass(1000, rates());
+    refuse(f, CORE, FEATURE.stream);
+    ask(f);
+    expect(job(f)).toMatchObject({
+      state: 'failed',
+      note: expect.stringMatching(new RegExp(`switch ${CORE} refused`)),
+    });
+    expect(sent(f, 'start')).toHaveLength(0);
+    f.pass(11_000);
+    for (const feature of [FEATURE.stream, FEATURE.answer, FEATURE.moved]) expect(ours(f, feature)).toEqual([]);
+  });
+
+  test('a stopped guest does not wait for a switch that refuses its new place, and nothing calls that confirmed', () => {
+    const f = running();
+    refuse(f, HV1, FEATURE.moved);
+    say(f, 'hv1', 'preSwitchover');
+    expect(sent(f, 'continueSwitchover')).toHaveLength(1);
+    expect(job(f).reasons.map((r) => r.rule)).toContain('reroute.unconfirmed');
+    expect(job(f).reasons.map((r) => r.rule)).not.toContain('reroute.confirmed');
   });
 
   test('an agent speaks only for its own migrations', () => {

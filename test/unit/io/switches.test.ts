@@ -120,6 +120,21 @@ test('an error makes it refused, and says which', async () => {
   });
 });
 
+test('after a refusal what the switch holds is read back', async () => {
+  let reads = 0;
+  peer((m, p) => {
+    if (m.cls === 'OFPFlowMod')
+      p.send(of13.OFPErrorMsg({ type: ofp.OFPET_FLOW_MOD_FAILED, code: ofp.OFPFMFC_EPERM }), m.xid);
+    if (m.cls === 'OFPFlowStatsRequest') reads += 1;
+    return m.cls === 'OFPFlowMod';
+  });
+  await until(() => saw('switchUp').length === 1, 'the switch is up');
+  server.write(DPID_TEXT, 11, [of13.OFPFlowMod({})]);
+  await until(() => saw('written').length === 1, 'the write is answered');
+  expect(reads).toBe(2);
+  expect(saw('written')[0]).toMatchObject({ outcome: 'refused', holds: { flows: [], meterIds: [] } });
+});
+
 test('a switch that vanishes before the barrier leaves the outcome unknown', async () => {
   peer((m, p) => {
     if (m.cls === 'OFPFlowMod') p.socket.destroy();
