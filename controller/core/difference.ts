@@ -17,16 +17,16 @@ const equal = new WeakMap<SwitchTables, WeakSet<SwitchTables>>();
  * table last, so that no packet is sent to a table that is not filled yet), then deletes of meters no flow uses any more.
  * Empty when there is nothing to do. The session adds the closing barrier.
  */
-export function difference(installed: SwitchTables, desired: SwitchTables): OfMessage[] {
+export function difference(installed: SwitchTables, desired: SwitchTables): OfMessage<4>[] {
   if (installed === desired || equal.get(installed)?.has(desired)) return [];
-  const deletes: OfMessage[] = [];
+  const deletes: OfMessage<4>[] = [];
   const adds: Flow[] = [];
   for (const [key, f] of installed.flows) if (!desired.flows.has(key)) deletes.push(removeFlow(f));
   for (const [key, f] of desired.flows) if (installed.flows.get(key)?.signature !== f.signature) adds.push(f);
   adds.sort((a, b) => b.table - a.table || b.priority - a.priority);
 
-  const meters: OfMessage[] = [];
-  const deadMeters: OfMessage[] = [];
+  const meters: OfMessage<4>[] = [];
+  const deadMeters: OfMessage<4>[] = [];
   for (const m of desired.meters.values()) {
     const had = installed.meters.get(m.meterId);
     // A modify refills the bucket: never send one that changes nothing.

@@ -87,7 +87,7 @@ export type Event =
 
 export type Effect =
   /** Messages in order, barriers among them; answered by one `written` event of the same batch. */
-  | { kind: 'write'; dpid: string; batch: number; messages: OfMessage[] }
+  | { kind: 'write'; dpid: string; batch: number; messages: OfMessage<4>[] }
   /**
    * `qos` null: remove ours from the port. `isFresh`: nothing of what is there can be relied upon, filters neither.
    * Answered by `qosDone` of the same serial.

@@ -5,7 +5,7 @@
  */
 import { encode, matchKey, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 
-type FlowModOf = Extract<OfMessage, { cls: 'OFPFlowMod' }>;
+type FlowModOf = Extract<OfMessage<4>, { cls: 'OFPFlowMod' }>;
 export type Match = FlowModOf['match'];
 export type Instructions = FlowModOf['instructions'];
 
@@ -28,7 +28,7 @@ export function flow(f: Pick<Flow, 'table' | 'priority' | 'match' | 'instruction
 }
 
 /** The message that installs a flow, or replaces the one with the same key (counters are kept). */
-export function addFlow(f: Flow): OfMessage {
+export function addFlow(f: Flow): OfMessage<4> {
   return of13.OFPFlowMod({
     cookie: f.cookie,
     table_id: f.table,
@@ -43,7 +43,7 @@ export function addFlow(f: Flow): OfMessage {
 }
 
 /** The message that removes exactly this flow and no one else's with the same match. */
-export function removeFlow(f: Flow): OfMessage {
+export function removeFlow(f: Flow): OfMessage<4> {
   return of13.OFPFlowMod({
     cookie: f.cookie,
     cookie_mask: 0xffff_0000_0000_0000n,
@@ -65,7 +65,7 @@ export interface Meter {
   burstKbits: number;
 }
 
-export function writeMeter(m: Meter, command: 'add' | 'modify'): OfMessage {
+export function writeMeter(m: Meter, command: 'add' | 'modify'): OfMessage<4> {
   return of13.OFPMeterMod({
     command: command === 'add' ? ofp.OFPMC_ADD : ofp.OFPMC_MODIFY,
     flags: ofp.OFPMF_KBPS | ofp.OFPMF_BURST,
@@ -74,6 +74,6 @@ export function writeMeter(m: Meter, command: 'add' | 'modify'): OfMessage {
   });
 }
 
-export function removeMeter(meterId: number): OfMessage {
+export function removeMeter(meterId: number): OfMessage<4> {
   return of13.OFPMeterMod({ command: ofp.OFPMC_DELETE, flags: 0, meter_id: meterId, bands: [] });
 }

@@ -5,7 +5,7 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import {
-  decode,
+  decodeAs,
   encode,
   isMultipartReply,
   MessageSplitter,
@@ -38,7 +38,7 @@ export interface SwitchServerOptions {
   emit(event: Event): void;
 }
 
-type Reply = { ok: true; message: OfMessage } | { ok: false; error: string; lost: boolean };
+type Reply = { ok: true; message: OfMessage<4> } | { ok: false; error: string; lost: boolean };
 type PortDesc = { port_no: number; name: string; hw_addr: string; config: number; state: number; curr_speed: number };
 
 function describe(p: PortDesc): PortDescription {
@@ -96,7 +96,7 @@ class Session {
   }
 
   /** Queues a message; all of one turn of the event loop go out in one write. Answers the transaction id. */
-  send(message: OfMessage): number {
+  send(message: OfMessage<4>): number {
     const xid = this.#nextXid;
     this.#nextXid = (this.#nextXid % 0xffff_fff0) + 1;
     this.#output(encode(message, xid));
@@ -117,7 +117,7 @@ class Session {
   }
 
   /** Sends a request and waits for the reply with its transaction id, multipart replies put together. */
-  request(message: OfMessage): Promise<OfMessage> {
+  request(message: OfMessage<4>): Promise<OfMessage<4>> {
     return new Promise((resolve, reject) => {
       const xid = this.send(message);
       const cancel = this.#server.clock.after(REQUEST_MS, () =>
@@ -141,7 +141,7 @@ class Session {
   }
 
   /** Sends a batch and a closing barrier; what became of it is known when the barrier is answered. */
-  async write(messages: readonly OfMessage[]): Promise<{ outcome: WriteOutcome; errors: string[] }> {
+  async write(messages: readonly OfMessage<4>[]): Promise<{ outcome: WriteOutcome; errors: string[] }> {
     const errors: string[] = [];
     const xids = messages.map((m) => this.send(m));
     for (const xid of xids) this.#writes.set(xid, errors);
@@ -189,9 +189,9 @@ class Session {
       this.#hello(bytes);
       return;
     }
-    let message: OfMessage;
+    let message: OfMessage<4>;
     try {
-      message = decode(bytes);
+      message = decodeAs(4, bytes);
     } catch (error) {
       if (!(error instanceof OfDecodeError)) throw error;
       this.#server.log('warn', 'switch.badMessage', { dpid: this.dpid, remote: this.remote, error: error.message });
@@ -266,7 +266,7 @@ class Session {
     );
   }
 
-  #ours(): OfMessage {
+  #ours(): OfMessage<4> {
     return of13.OFPFlowStatsRequest({
       table_id: ofp.OFPTT_ALL,
       out_port: ofp.OFPP_ANY,
@@ -303,7 +303,7 @@ class Session {
     if (!this.#closed) this.#server.emit({ kind: 'counters', dpid, ports, queues, flows });
   }
 
-  #dispatch(m: OfMessage): void {
+  #dispatch(m: OfMessage<4>): void {
     const dpid = this.dpid;
     switch (m.cls) {
       case 'OFPEchoRequest':
@@ -336,7 +336,7 @@ class Session {
     }
   }
 
-  #error(m: Extract<OfMessage, { cls: 'OFPErrorMsg' }>): void {
+  #error(m: Extract<OfMessage<4>, { cls: 'OFPErrorMsg' }>): void {
     const text = `error type ${m.type} code ${m.code}`;
     const pending = this.#pending.get(m.xid);
     const write = this.#writes.get(m.xid);
@@ -421,7 +421,7 @@ export class SwitchServer {
   }
 
   /** Carries a write out and reports its outcome as a `written` event. */
-  write(dpid: string, batch: number, messages: readonly OfMessage[]): void {
+  write(dpid: string, batch: number, messages: readonly OfMessage<4>[]): void {
     const session = this.sessions.get(dpid);
     const done = (outcome: WriteOutcome, errors: string[], holds?: { flows: Flow[]; meterIds: number[] }) =>
       this.emit({ kind: 'written', dpid, batch, outcome, errors, ...(holds ? { holds } : {}) });

@@ -4,14 +4,14 @@
  * `ovs-vsctl set-controller br0 tcp:127.0.0.1:6653` and `ovs-vsctl set bridge br0 protocols=OpenFlow13`.
  */
 import { createServer } from 'node:net';
-import { decode, encode, MessageSplitter, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
+import { decodeAs, encode, MessageSplitter, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 
 const mac = (b: Buffer) => b.toString('hex').replace(/(..)(?=.)/g, '$1:');
 
 createServer((socket) => {
   const splitter = new MessageSplitter();
   const ports = new Map<string, number>();
-  const send = (msg: OfMessage) => socket.write(encode(msg));
+  const send = (msg: OfMessage<4>) => socket.write(encode(msg));
 
   const packetIn = (msg: of13.OFPPacketIn) => {
     const { in_port } = msg.match.fields;
@@ -33,7 +33,7 @@ createServer((socket) => {
 
   socket.on('data', (chunk) => {
     for (const bytes of splitter.push(chunk)) {
-      const msg = decode(bytes);
+      const msg = decodeAs(4, bytes);
       if (msg.cls === 'OFPEchoRequest') send(of13.OFPEchoReply({ xid: msg.xid, data: msg.data }));
       if (msg.cls === 'OFPPacketIn') packetIn(msg);
       if (msg.cls === 'OFPErrorMsg') console.error(`switch: error ${msg.type}/${msg.code}`);

@@ -1,39 +1,119 @@
 /**
- * encode and decode: dispatch from a class name or a header to the functions compile.ts generated from messages.ts.
- * json.ts and factories.ts share the compiled tables.
+ * encode and decode: dispatch from a class name or a header to the functions compile.ts generated from messages.ts, for
+ * each version its own. json.ts and factories.ts share the compiled tables.
  */
-import { type Compiled, compile, type Decode } from './compile.ts';
+import { type Compiled, compile, type Decode, type Encode, holds, messageType } from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfDecodeError, OfEncodeError } from './errors.ts';
 import { MESSAGES, type OfMessage } from './messages.ts';
 import type { AnyStruct } from './schema.ts';
-import { describe, fail, newReader, Writer } from './wire.ts';
+import { describe, fail, newReader, type Version, Writer } from './wire.ts';
 
-/** The compiled declarations of OpenFlow 1.3. */
-export const compiled: Compiled = compile(MESSAGES, ofp.OFP_VERSION);
+/** Versions this library speaks, by their numbers on the wire: OpenFlow 1.0, 1.2, 1.3, 1.4 and 1.5. */
+export const VERSIONS: readonly Version[] = [1, 3, 4, 5, 6];
 
-const messageClasses = new Set<string>(MESSAGES.map((m) => m.cls));
-const symmetricClasses = new Set<string>();
-const byType: (Decode | undefined)[] = [];
-const requests = new Map<number, Decode>();
-const replies = new Map<number, Decode>();
+/** Decoders of experimenters' messages, by experimenter and its own type. */
+type Experimenters = Map<number, Map<number | undefined, Decode>>;
 
-for (const m of MESSAGES as readonly AnyStruct[]) {
-  const decoder = compiled.decode.get(m.cls) as Decode;
-  const header = m.options.message;
-  if (header === undefined || m.cls.startsWith('OFPMultipart')) continue;
-  if (m.options.since === undefined) symmetricClasses.add(m.cls);
-  if (header.multipart === undefined) byType[header.type] = decoder;
-  else (header.type === ofp.OFPT_MULTIPART_REQUEST ? requests : replies).set(header.multipart, decoder);
+/** What one version needs to find its functions. */
+interface Dispatch {
+  readonly compiled: Compiled;
+  /** Encoders of messages, by class. */
+  readonly encoders: ReadonlyMap<string, Encode>;
+  /** Classes that may carry another version. */
+  readonly symmetric: ReadonlySet<string>;
+  readonly byType: readonly (Decode | undefined)[];
+  readonly experimenters: Experimenters;
+  readonly unknown: Decode;
+  /** Message types of multipart requests and replies (1.0 calls them statistics), and the length of their header. */
+  readonly requestType: number;
+  readonly replyType: number;
+  readonly multipartHeader: number;
+  readonly requests: ReadonlyMap<number, Decode>;
+  readonly replies: ReadonlyMap<number, Decode>;
+  readonly experimenterRequests: Experimenters;
+  readonly experimenterReplies: Experimenters;
+  readonly unknownRequest: Decode;
+  readonly unknownReply: Decode;
 }
-const unknownMessage = compiled.decode.get('OFPUnknownMessage') as Decode;
-const unknownRequest = compiled.decode.get('OFPMultipartRequestUnknown') as Decode;
-const unknownReply = compiled.decode.get('OFPMultipartReplyUnknown') as Decode;
+
+function dispatchOf(version: Version): Dispatch {
+  const compiled = compile(MESSAGES, version);
+  const decoder = (cls: string) => compiled.decode.get(cls) as Decode;
+  const encoders = new Map<string, Encode>();
+  const symmetric = new Set<string>();
+  const byType: (Decode | undefined)[] = [];
+  const experimenters: Experimenters = new Map();
+  const [requestType, replyType] = version === 1 ? [16, 17] : [18, 19];
+  const requests = new Map<number, Decode>();
+  const replies = new Map<number, Decode>();
+  const experimenterRequests: Experimenters = new Map();
+  const experimenterReplies: Experimenters = new Map();
+  const keep = (all: Experimenters, m: AnyStruct) => {
+    const [id, subtype] = m.options.experimenter as readonly [number, number?];
+    const own = all.get(id) ?? new Map<number | undefined, Decode>();
+    own.set(subtype, decoder(m.cls));
+    all.set(id, own);
+  };
+  for (const m of MESSAGES as readonly AnyStruct[]) {
+    if (!holds(m, version)) continue;
+    encoders.set(m.cls, compiled.encode.get(m.cls) as Encode);
+    const header = m.options.message;
+    if (header === undefined) {
+      symmetric.add(m.cls);
+      continue;
+    }
+    const type = messageType(header, version);
+    if (type <= ofp.OFPT_ECHO_REPLY) symmetric.add(m.cls);
+    const own = m.options.experimenter !== undefined;
+    if (header.multipart !== undefined) {
+      const isRequest = type === requestType;
+      if (own) keep(isRequest ? experimenterRequests : experimenterReplies, m);
+      else (isRequest ? requests : replies).set(header.multipart, decoder(m.cls));
+    } else if (own) {
+      keep(experimenters, m);
+    } else if (type !== requestType && type !== replyType) {
+      byType[type] = decoder(m.cls);
+    }
+  }
+  return {
+    compiled,
+    encoders,
+    symmetric,
+    byType,
+    experimenters,
+    unknown: decoder('OFPUnknownMessage'),
+    requestType,
+    replyType,
+    multipartHeader: version === 1 ? 12 : 16,
+    requests,
+    replies,
+    experimenterRequests,
+    experimenterReplies,
+    unknownRequest: decoder('OFPMultipartRequestUnknown'),
+    unknownReply: decoder('OFPMultipartReplyUnknown'),
+  };
+}
+
+// indexed by version
+const dispatches: readonly (Dispatch | undefined)[] = Array.from({ length: 7 }, (_, v) =>
+  VERSIONS.includes(v as Version) ? dispatchOf(v as Version) : undefined,
+);
+/** Messages of versions this library does not speak: what looks alike in all is read with this one. */
+const FALLBACK = dispatches[ofp.OFP_VERSION] as Dispatch;
+
+/** The compiled declarations of a version. */
+export function compiledOf(version: Version): Compiled {
+  const d = dispatches[version];
+  if (d === undefined)
+    throw new RangeError(`no OpenFlow version ${String(version)} here; there are ${VERSIONS.join(', ')}`);
+  return d.compiled;
+}
 
 const writer = new Writer();
 
 /**
- * Writes a message. The header's xid is `xid` when given, else `msg.xid`. OpenFlow 1.3.5 §7.1.
+ * Writes a message in the format of its `version`. The header's xid is `xid` when given, else `msg.xid`. OpenFlow 1.3.5 §7.1.
  *
  * The result is a view of a buffer that later messages share: it is never written again, but keeping one short message
  * alive keeps up to 32 KiB alive.
@@ -42,14 +122,15 @@ const writer = new Writer();
  */
 export function encode(msg: OfMessage, xid?: number): Buffer {
   const cls = (msg as { cls?: string } | null | undefined)?.cls as string;
-  const enc = compiled.encode.get(cls);
-  if (enc === undefined || !messageClasses.has(cls)) {
-    throw new OfEncodeError(String(cls), 'cls', `no message: ${describe(msg)}`);
+  const version = (msg as { version?: Version } | null | undefined)?.version as Version;
+  const dispatch = dispatches[version] ?? FALLBACK;
+  const enc = dispatch.encoders.get(cls);
+  if (enc === undefined)
+    throw new OfEncodeError(String(cls), 'cls', `no message of version ${version}: ${describe(msg)}`);
+  if (dispatch.compiled.version !== version && !dispatch.symmetric.has(cls)) {
+    throw new OfEncodeError(cls, 'version', `no such message in version ${describe(version)}`);
   }
-  if (msg.version !== ofp.OFP_VERSION && !symmetricClasses.has(cls) && cls !== 'OFPUnknownMessage') {
-    throw new OfEncodeError(cls, 'version', `no such message in version ${describe(msg.version)}`);
-  }
-  writer.begin();
+  writer.begin(dispatch.compiled.version);
   enc(msg, writer);
   if (xid !== undefined) {
     if (xid >>> 0 !== xid) throw new OfEncodeError(cls, 'xid', `not an unsigned integer of 32 bits: ${describe(xid)}`);
@@ -62,11 +143,13 @@ const reader = newReader();
 const BAD_LEN = { type: ofp.OFPET_BAD_REQUEST, code: ofp.OFPBRC_BAD_LEN } as const;
 
 /**
- * Reads the message at the start of `buf`; the header's length says where it ends, bytes behind it are ignored.
- * OpenFlow 1.3.5 §7.1. Byte fields of the result are views of `buf`.
+ * Reads the message at the start of `buf`; the header's length says where it ends, bytes behind it are ignored. The
+ * result has the type of its version: tell them apart by `version`, then `cls`. OpenFlow 1.3.5 §7.1. Byte fields of the
+ * result are views of `buf`.
  *
- * Messages of other versions are refused, except those that look alike in all: hello, error and echo. Types and TLVs
- * nobody declared are kept raw. Padding is not kept, nor are bytes that follow the last field of a message of fixed size.
+ * Messages of versions this library does not speak are refused, except those that look alike in all: hello, error and
+ * echo. Types and TLVs nobody declared are kept raw. Padding is not kept, nor are bytes that follow the last field of a
+ * message of fixed size.
  *
  * @throws OfDecodeError and nothing else
  */
@@ -91,27 +174,66 @@ export function decode(buf: Uint8Array): OfMessage {
   const version = dv.getUint8(p);
   const type = dv.getUint8(p + 1);
   const length = dv.getUint16(p + 2);
-  reader.version = version;
+  reader.seen = version;
   reader.type = type;
   if (length < 8 || length > b.length) {
     fail(reader, p + 2, `length ${length} with ${b.length} bytes at hand`, BAD_LEN.type, BAD_LEN.code);
   }
   const end = p + length;
-  if (version !== ofp.OFP_VERSION && type > ofp.OFPT_ECHO_REPLY) {
+  const dispatch = dispatches[version] ?? FALLBACK;
+  reader.version = dispatch.compiled.version;
+  if (reader.version !== version && type > ofp.OFPT_ECHO_REPLY) {
     fail(reader, p, `version ${version}`, ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_VERSION);
   }
-  let decoder: Decode;
-  if (type === ofp.OFPT_MULTIPART_REPLY || type === ofp.OFPT_MULTIPART_REQUEST) {
-    if (length < 16) fail(reader, p, 'multipart header cut short', BAD_LEN.type, BAD_LEN.code);
-    const multipart = dv.getUint16(p + 8);
-    decoder =
-      type === ofp.OFPT_MULTIPART_REPLY
-        ? (replies.get(multipart) ?? unknownReply)
-        : (requests.get(multipart) ?? unknownRequest);
-  } else {
-    decoder = byType[type] ?? unknownMessage;
+  return decoderFor(dispatch, type, p, length)(reader, p, end) as OfMessage;
+}
+
+/**
+ * Reads a message like `decode`, and refuses every version but one, except messages that look alike in all: what a
+ * session that has negotiated its version wants.
+ *
+ * @throws OfDecodeError and nothing else
+ */
+export function decodeAs<V extends Version>(version: V, buf: Uint8Array): OfMessage<V> {
+  if (buf.length >= 8 && buf[0] !== version && (buf[1] as number) > ofp.OFPT_ECHO_REPLY) {
+    throw new OfDecodeError(`not version ${version}`, {
+      version: buf[0] as number,
+      type: buf[1] as number,
+      offset: 0,
+      ofError: { type: ofp.OFPET_BAD_REQUEST, code: ofp.OFPBRC_BAD_VERSION },
+    });
   }
-  return decoder(reader, p, end) as OfMessage;
+  return decode(buf) as OfMessage<V>;
+}
+
+function decoderFor(d: Dispatch, type: number, p: number, length: number): Decode {
+  if (type === d.replyType || type === d.requestType) {
+    if (length < d.multipartHeader) fail(reader, p, 'multipart header cut short', BAD_LEN.type, BAD_LEN.code);
+    const multipart = reader.dv.getUint16(p + 8);
+    const isReply = type === d.replyType;
+    if (multipart === ofp.OFPMP_EXPERIMENTER) {
+      const own = experimenterAt(
+        isReply ? d.experimenterReplies : d.experimenterRequests,
+        p,
+        d.multipartHeader,
+        length,
+      );
+      if (own !== undefined) return own;
+    }
+    return isReply ? (d.replies.get(multipart) ?? d.unknownReply) : (d.requests.get(multipart) ?? d.unknownRequest);
+  }
+  if (type === ofp.OFPT_EXPERIMENTER) {
+    const own = experimenterAt(d.experimenters, p, 8, length);
+    if (own !== undefined) return own;
+  }
+  return d.byType[type] ?? d.unknown;
+}
+
+function experimenterAt(all: Experimenters, p: number, at: number, length: number): Decode | undefined {
+  if (all.size === 0 || length < at + 4) return undefined;
+  const own = all.get(reader.dv.getUint32(p + at));
+  if (own === undefined) return undefined;
+  return (length < at + 8 ? undefined : own.get(reader.dv.getUint32(p + at + 4))) ?? own.get(undefined);
 }
 
 /**

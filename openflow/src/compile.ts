@@ -10,7 +10,7 @@ import { readMac, writeMac } from './address.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import { decodeMatch, encodeMatch, OFPMatch } from './oxm.ts';
-import type { AnyFamily, AnyStruct, Custom, Field, Kind } from './schema.ts';
+import type { AnyFamily, AnyStruct, Custom, Field, Kind, MessageHeader, Version } from './schema.ts';
 import { describe, fail, type Reader, readString, type Writer, writeString } from './wire.ts';
 
 export type Encode = (o: object, w: Writer) => void;
@@ -24,6 +24,7 @@ export interface Compiled {
   readonly decode: ReadonlyMap<string, Decode>;
   readonly make: ReadonlyMap<string, Make>;
   readonly structs: ReadonlyMap<string, AnyStruct>;
+  readonly version: Version;
 }
 
 /** A field with its name, and the header fields of messages put in front. */
@@ -37,21 +38,32 @@ const HEADER_LEN: Kind = { t: 'len', json: undefined };
 const U8: Kind = { t: 'uint', size: 1 };
 const U32: Kind = { t: 'uint', size: 4 };
 
-function slotsOf(s: AnyStruct): Slot[] {
+/** Message type of a header in a version. */
+export function messageType(header: MessageHeader, version: Version): number {
+  return typeof header.type === 'number' ? header.type : header.type[version === 1 ? 0 : 1];
+}
+
+function slotsOf(s: AnyStruct, version: Version): Slot[] {
   const slots: Slot[] = [];
   const header = s.options.message;
   if (header !== undefined) {
     slots.push({ name: 'version', kind: U8, field: undefined });
-    slots.push({ name: '', kind: { t: 'const', size: 1, value: header.type, json: undefined }, field: undefined });
+    slots.push({
+      name: '',
+      kind: { t: 'const', size: 1, value: messageType(header, version), json: undefined },
+      field: undefined,
+    });
     slots.push({ name: '', kind: HEADER_LEN, field: undefined });
     slots.push({ name: 'xid', kind: U32, field: undefined });
   }
-  for (const [name, field] of Object.entries(s.fields)) slots.push({ name, kind: field.kind, field });
+  for (const [name, field] of Object.entries(s.fields)) {
+    if (field.versions?.includes(version) !== false) slots.push({ name, kind: field.kind, field });
+  }
   return slots;
 }
 
 /** Bytes of a field of fixed size; undefined for others. */
-function sizeOf(kind: Kind): number | undefined {
+function sizeOf(kind: Kind, version: Version): number | undefined {
   switch (kind.t) {
     case 'uint':
     case 'const':
@@ -68,18 +80,18 @@ function sizeOf(kind: Kind): number | undefined {
     case 'uints':
       return kind.count === undefined ? undefined : kind.count * kind.size;
     case 'struct':
-      return fixedSize(kind.of);
+      return fixedSize(kind.of, version);
     default:
       return undefined;
   }
 }
 
 /** Bytes of a structure of fixed size; undefined for others. */
-export function fixedSize(s: AnyStruct): number | undefined {
+export function fixedSize(s: AnyStruct, version: Version): number | undefined {
   if (s.options.custom !== undefined || s.options.padTo8 !== undefined) return undefined;
   let total = 0;
-  for (const slot of slotsOf(s)) {
-    const n = sizeOf(slot.kind);
+  for (const slot of slotsOf(s, version)) {
+    const n = sizeOf(slot.kind, version);
     if (n === undefined) return undefined;
     total += n;
   }
@@ -87,17 +99,20 @@ export function fixedSize(s: AnyStruct): number | undefined {
 }
 
 /** Bytes every structure of the class has at least. */
-function minSize(s: AnyStruct): number {
+function minSize(s: AnyStruct, version: Version): number {
   if (s.options.custom !== undefined) return s.options.custom.min;
-  return slotsOf(s).reduce((n, slot) => n + (sizeOf(slot.kind) ?? (slot.kind.t === 'match' ? 4 : 0)), 0);
+  return slotsOf(s, version).reduce(
+    (n, slot) => n + (sizeOf(slot.kind, version) ?? (slot.kind.t === 'match' ? 4 : 0)),
+    0,
+  );
 }
 
 /** Offset of the field that tells the structure's own length. */
-export function lengthOffset(s: AnyStruct): number | undefined {
+export function lengthOffset(s: AnyStruct, version: Version): number | undefined {
   let at = 0;
-  for (const slot of slotsOf(s)) {
+  for (const slot of slotsOf(s, version)) {
     if (slot.kind.t === 'len') return at;
-    const n = sizeOf(slot.kind);
+    const n = sizeOf(slot.kind, version);
     if (n === undefined) return undefined;
     at += n;
   }
@@ -109,7 +124,7 @@ type Segment =
   | { readonly fixed: true; readonly size: number; readonly slots: readonly { at: number; slot: Slot }[] }
   | { readonly fixed: false; readonly slot: Slot };
 
-function segmentsOf(s: AnyStruct): Segment[] {
+function segmentsOf(s: AnyStruct, version: Version): Segment[] {
   const out: Segment[] = [];
   let run: { at: number; slot: Slot }[] = [];
   let size = 0;
@@ -118,8 +133,8 @@ function segmentsOf(s: AnyStruct): Segment[] {
     run = [];
     size = 0;
   };
-  for (const slot of slotsOf(s)) {
-    const n = sizeOf(slot.kind);
+  for (const slot of slotsOf(s, version)) {
+    const n = sizeOf(slot.kind, version);
     if (n === undefined) {
       flush();
       out.push({ fixed: false, slot });
@@ -136,7 +151,7 @@ const q = JSON.stringify;
 
 // ---- encoders ------------------------------------------------------------------------------------------------------
 
-function encoderSource(s: AnyStruct): string {
+function encoderSource(s: AnyStruct, version: Version): string {
   const c: string[] = [];
   const cls = q(s.cls);
   let lenAt = -1;
@@ -146,7 +161,7 @@ function encoderSource(s: AnyStruct): string {
   c.push(`function enc_${s.cls}(o, w) {`);
   c.push('const s0 = w.p - w.start; let p, dv, v, i;');
   let beforeVariable = true;
-  for (const seg of segmentsOf(s)) {
+  for (const seg of segmentsOf(s, version)) {
     if (seg.fixed) {
       c.push(`if (w.cap - w.p < ${seg.size}) w.grow(${seg.size}); p = w.p; dv = w.dv;`);
       for (const { at, slot } of seg.slots) {
@@ -179,7 +194,7 @@ function encoderSource(s: AnyStruct): string {
         } else if (kind.t === 'len') {
           if (!beforeVariable) throw new Error(`${s.cls}: length after a field of variable size`);
           lenAt = offset + at;
-          if (fixedSize(s) !== undefined) c.push(`dv.setUint16(${to}, ${fixedSize(s)});`);
+          if (fixedSize(s, version) !== undefined) c.push(`dv.setUint16(${to}, ${fixedSize(s, version)});`);
         } else if (kind.t === 'lenOf') {
           lengths.set(kind.list, offset + at);
         } else if (kind.t === 'struct') {
@@ -236,7 +251,7 @@ function encoderSource(s: AnyStruct): string {
   const pad = 'w.zeros((8 - ((w.p - w.start - s0) & 7)) & 7);';
   if (s.options.padTo8 === 'inside') c.push(pad);
   if (isMessage) c.push(`if (w.p - w.start - s0 > 65535) rt.tooLong(${cls});`);
-  if (lenAt >= 0 && fixedSize(s) === undefined) {
+  if (lenAt >= 0 && fixedSize(s, version) === undefined) {
     c.push(`w.dv.setUint16(w.start + s0 + ${lenAt}, w.p - w.start - s0);`);
   }
   if (s.options.padTo8 === 'outside') c.push(pad);
@@ -244,8 +259,11 @@ function encoderSource(s: AnyStruct): string {
   return c.join('\n');
 }
 
-function familyEncoderSource(f: AnyFamily): string {
-  const all = [...f.members, f.unknown];
+/** Whether a declaration holds in a version. */
+export const holds = (s: AnyStruct, version: Version): boolean => s.options.versions.includes(version);
+
+function familyEncoderSource(f: AnyFamily, version: Version): string {
+  const all = [...f.members, f.unknown].filter((m) => holds(m, version));
   const cases = all.map((m) => `case ${q(m.cls)}: return enc_${m.cls}(o, w);`);
   return `function encF_${f.name}(o, w, cls, field) { switch (o == null ? undefined : o.cls) {
 ${cases.join('\n')}
@@ -254,7 +272,7 @@ default: rt.badMember(o, ${q(f.name)}, cls, field); } }`;
 
 // ---- decoders ------------------------------------------------------------------------------------------------------
 
-function decoderSource(s: AnyStruct): string {
+function decoderSource(s: AnyStruct, version: Version): string {
   const c: string[] = [];
   const [t, code] = s.options.err;
   const short = (at: string) => `rt.fail(r, ${at}, ${q(`${s.cls} cut short`)}, ${t}, ${code})`;
@@ -262,7 +280,7 @@ function decoderSource(s: AnyStruct): string {
   const bounds = new Map<string, string>();
   c.push(`function dec_${s.cls}(r, p, end) {`);
   c.push('const dv = r.dv;');
-  for (const seg of segmentsOf(s)) {
+  for (const seg of segmentsOf(s, version)) {
     if (seg.fixed) {
       c.push(`if (end - p < ${seg.size}) ${short('p')};`);
       for (const { at, slot } of seg.slots) {
@@ -314,11 +332,11 @@ function decoderSource(s: AnyStruct): string {
 }
 
 /** Reads structures of one class up to `end`. */
-function listDecoderSource(s: AnyStruct): string {
+function listDecoderSource(s: AnyStruct, version: Version): string {
   const [t, code] = s.options.err;
   const bad = (what: string) => `rt.fail(r, p, ${q(`${s.cls} ${what}`)}, ${t}, ${code})`;
-  const size = fixedSize(s);
-  const lenAt = lengthOffset(s);
+  const size = fixedSize(s, version);
+  const lenAt = lengthOffset(s, version);
   const head = `function decL_${s.cls}(r, p, end) { const out = []; `;
   if (lenAt === undefined && s.options.custom !== undefined) {
     return `${head}while (p < end) { out.push(dec_${s.cls}(r, p, end)); p = r.q; } r.q = end; return out; }`;
@@ -329,56 +347,84 @@ out.push(dec_${s.cls}(r, p, p + ${size})); p += ${size}; } r.q = end; return out
   }
   if (lenAt === undefined) throw new Error(`${s.cls} cannot stand in a list`);
   // A structure of fixed size that tells another length would lose bytes: that is an error, not an extension point.
-  const wrong = size === undefined ? `n < ${minSize(s)} || n > end - p` : `n !== ${size} || n > end - p`;
-  return `${head}while (p < end) { if (end - p < ${minSize(s)}) ${bad('cut short')};
+  const wrong = size === undefined ? `n < ${minSize(s, version)} || n > end - p` : `n !== ${size} || n > end - p`;
+  return `${head}while (p < end) { if (end - p < ${minSize(s, version)}) ${bad('cut short')};
 const n = r.dv.getUint16(p + ${lenAt}); if (${wrong}) ${bad('has a wrong length')};
 out.push(dec_${s.cls}(r, p, p + n)); p += n; } r.q = end; return out; }`;
 }
 
 /** TLV types a member answers to. */
-function typesOf(m: AnyStruct): readonly number[] {
+function typesOf(m: AnyStruct, version: Version): readonly number[] {
   if (m.options.types !== undefined) return m.options.types;
-  for (const slot of slotsOf(m)) if (slot.kind.t === 'const') return [slot.kind.value];
+  for (const slot of slotsOf(m, version)) if (slot.kind.t === 'const') return [slot.kind.value];
   throw new Error(`${m.cls} has no type`);
 }
 
-function familyDecoderSource(f: AnyFamily): string {
+function familyDecoderSource(f: AnyFamily, version: Version): string {
   const [t, code] = f.options.err;
-  const { min, aligned, padTo8 } = f.options;
-  const cases = f.members.map((m) => {
-    const size = fixedSize(m);
+  const { min, aligned, padTo8, experimenter } = f.options;
+  const members = f.members.filter((m) => holds(m, version));
+  const read = (m: AnyStruct) => {
+    const size = fixedSize(m, version);
     const check =
       size === undefined
         ? ''
         : `if (n !== ${size}) rt.fail(r, p, ${q(`${m.cls} has a wrong length`)}, ${t}, ${code}); `;
-    return `${typesOf(m)
-      .map((v) => `case ${v}:`)
-      .join(' ')} ${check}out.push(dec_${m.cls}(r, p, p + n)); break;`;
-  });
+    return `${check}out.push(dec_${m.cls}(r, p, p + n));`;
+  };
+  const own = members.filter((m) => m.options.experimenter !== undefined);
+  const cases = members
+    .filter((m) => m.options.experimenter === undefined)
+    .map((m) => {
+      const types = typesOf(m, version);
+      const first = types[0] === experimenter?.type ? experimenterSource(own, f, read) : '';
+      return `${types.map((v) => `case ${v}:`).join(' ')} ${first}${read(m)} break;`;
+    });
   // Some peers leave out the padding of the last TLV: the end of what holds it counts as padding.
   const step = padTo8 ? 'p = Math.min(end, p + ((n + 7) & ~7));' : 'p += n;';
   return `function decF_${f.name}(r, p, end) { const out = []; const dv = r.dv;
 while (p < end) { if (end - p < 4) rt.fail(r, p, ${q(`${f.name} header cut short`)}, ${t}, ${code});
 const n = dv.getUint16(p + 2);
 if (n < ${min} || n > end - p${aligned ? ' || (n & 7) !== 0' : ''}) rt.fail(r, p, ${q(`${f.name} of length `)} + n, ${t}, ${code});
-switch (dv.getUint16(p)) {
+one: switch (dv.getUint16(p)) {
 ${cases.join('\n')}
 default: out.push(dec_${f.unknown.cls}(r, p, p + n)); }
 ${step} } r.q = end; return out; }`;
 }
 
+/** Tells experimenters' structures apart; falls through to what keeps unknown ones. */
+function experimenterSource(own: readonly AnyStruct[], f: AnyFamily, read: (m: AnyStruct) => string): string {
+  const size = f.options.experimenter?.subtypeSize ?? 4;
+  const bySubtype = new Map<number, string[]>();
+  const byId = new Map<number, string>();
+  for (const m of own) {
+    const [id, subtype] = m.options.experimenter as readonly [number, number?];
+    if (subtype === undefined) byId.set(id, `${read(m)} break one;`);
+    else bySubtype.set(id, [...(bySubtype.get(id) ?? []), `case ${subtype}: ${read(m)} break one;`]);
+  }
+  const ids = [...new Set([...bySubtype.keys(), ...byId.keys()])];
+  if (ids.length === 0) return '';
+  const cases = ids.map((id) => {
+    const sub = bySubtype.get(id);
+    const inner =
+      sub === undefined ? '' : `if (n >= ${8 + size}) switch (dv.getUint${size * 8}(p + 8)) {\n${sub.join('\n')} }`;
+    return `case ${id}: ${inner} ${byId.get(id) ?? ''} break;`;
+  });
+  return `if (n >= 8) switch (dv.getUint32(p + 4)) {\n${cases.join('\n')} }\n`;
+}
+
 // ---- factories -----------------------------------------------------------------------------------------------------
 
-function makerSource(s: AnyStruct): string {
+function makerSource(s: AnyStruct, version: Version): string {
   const cls = q(s.cls);
   const props: string[] = [`cls: ${cls}`];
-  for (const slot of slotsOf(s)) {
+  for (const slot of slotsOf(s, version)) {
     const { name, kind, field } = slot;
     if (name === '' || field?.presence === 'hidden') continue;
     const v = `i.${name}`;
     const or = (dflt: string, convert: string) => `${name}: ${v} === undefined ? ${dflt} : ${convert}`;
     if (field === undefined) {
-      props.push(or(name === 'version' ? String(ofp.OFP_VERSION) : '0', v));
+      props.push(or(name === 'version' ? String(version) : '0', v));
     } else if (kind.t === 'uint') {
       props.push(field.dflt === undefined ? `${name}: ${v}` : or(String(field.dflt), v));
     } else if (kind.t === 'u64') {
@@ -389,7 +435,7 @@ function makerSource(s: AnyStruct): string {
     } else if (kind.t === 'str') {
       props.push(or('""', v));
     } else if (kind.t === 'match') {
-      props.push(or('rt.OFPMatch()', v));
+      props.push(or(`rt.OFPMatch({}, ${version})`, v));
     } else if (kind.t === 'bytes') {
       props.push(or('rt.none', `rt.buffer(${v}, ${cls}, ${q(name)})`));
     } else if (kind.t === 'list' || kind.t === 'family' || kind.t === 'either') {
@@ -527,8 +573,11 @@ const runtime = {
 
 // ---- putting it together -------------------------------------------------------------------------------------------
 
-/** Everything the given declarations reach, each class once. */
-function reach(roots: readonly AnyStruct[]): {
+/** Everything the given declarations reach in a version, each class once. */
+function reach(
+  roots: readonly AnyStruct[],
+  version: Version,
+): {
   structs: Map<string, AnyStruct>;
   families: Set<AnyFamily>;
   lists: Set<AnyStruct>;
@@ -537,13 +586,15 @@ function reach(roots: readonly AnyStruct[]): {
   const families = new Set<AnyFamily>();
   const lists = new Set<AnyStruct>();
   const visit = (s: AnyStruct): void => {
+    if (!holds(s, version)) throw new Error(`${s.cls} is used in version ${version}, where it is not declared`);
     const known = structs.get(s.cls);
     if (known !== undefined) {
-      if (known !== s) throw new Error(`${s.cls} is declared twice`);
+      if (known !== s) throw new Error(`${s.cls} is declared twice for version ${version}`);
       return;
     }
     structs.set(s.cls, s);
-    for (const { kind } of Object.values(s.fields)) {
+    for (const { kind, versions } of Object.values(s.fields)) {
+      if (versions?.includes(version) === false) continue;
       if (kind.t === 'struct') visit(kind.of);
       if (kind.t === 'list') {
         lists.add(kind.of);
@@ -555,39 +606,38 @@ function reach(roots: readonly AnyStruct[]): {
       }
       if (kind.t === 'family' && !families.has(kind.of)) {
         families.add(kind.of);
-        for (const m of kind.of.members) visit(m);
+        for (const m of kind.of.members) if (holds(m, version)) visit(m);
         visit(kind.of.unknown);
       }
     }
   };
-  for (const s of roots) visit(s);
+  for (const s of roots) if (holds(s, version)) visit(s);
   return { structs, families, lists };
 }
 
 /** Compiles the declarations that hold for `version`. */
-export function compile(roots: readonly AnyStruct[], version: number): Compiled {
-  const chosen = roots.filter((s) => (s.options.since ?? 0) <= version && version <= (s.options.until ?? 255));
-  const { structs, families, lists } = reach(chosen);
+export function compile(roots: readonly AnyStruct[], version: Version): Compiled {
+  const { structs, families, lists } = reach(roots, version);
   const source: string[] = ['"use strict";'];
   const customs = new Map<string, Custom>();
   for (const s of structs.values()) {
     const { custom } = s.options;
     if (custom === undefined) {
-      source.push(encoderSource(s), decoderSource(s), makerSource(s));
+      source.push(encoderSource(s, version), decoderSource(s, version), makerSource(s, version));
     } else {
       customs.set(s.cls, custom);
       const ref = `rt.customs.get(${q(s.cls)})`;
       source.push(`const c_${s.cls} = ${ref};
 function enc_${s.cls}(o, w) { c_${s.cls}.encode(o, w); }
 function dec_${s.cls}(r, p, end) { return c_${s.cls}.decode(r, p, end); }
-function make_${s.cls}(i) { return c_${s.cls}.make(i === undefined ? rt.nothing : i); }`);
+function make_${s.cls}(i) { return c_${s.cls}.make(i === undefined ? rt.nothing : i, ${version}); }`);
     }
   }
-  for (const f of families) source.push(familyEncoderSource(f), familyDecoderSource(f));
-  for (const s of lists) source.push(listDecoderSource(s));
+  for (const f of families) source.push(familyEncoderSource(f, version), familyDecoderSource(f, version));
+  for (const s of lists) source.push(listDecoderSource(s, version));
   const names = [...structs.keys()];
   const table = (prefix: string) => `new Map([${names.map((n) => `[${q(n)}, ${prefix}_${n}]`).join(', ')}])`;
   source.push(`return { encode: ${table('enc')}, decode: ${table('dec')}, make: ${table('make')} };`);
-  const build = new Function('rt', source.join('\n')) as (rt: unknown) => Omit<Compiled, 'structs'>;
-  return { ...build({ ...runtime, customs }), structs };
+  const build = new Function('rt', source.join('\n')) as (rt: unknown) => Omit<Compiled, 'structs' | 'version'>;
+  return { ...build({ ...runtime, customs }), structs, version };
 }

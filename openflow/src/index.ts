@@ -2,10 +2,21 @@
  * node-openflow: OpenFlow messages as plain objects. Names and JSON are Ryu's; no input and no output of its own, so it
  * works over any transport. See README.md for a tour.
  */
-export { decode, encode, quotedXid } from './codec.ts';
+export { decode, decodeAs, encode, quotedXid, VERSIONS } from './codec.ts';
 export { ofproto_v1_3 } from './constants.ts';
 export { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
-export * as of13 from './factories.ts';
+export {
+  type ClassName,
+  type Factories,
+  type OfAction,
+  type OfInstruction,
+  type OfObject,
+  of10,
+  of12,
+  of13,
+  of14,
+  of15,
+} from './factories.ts';
 export { fromJson, type Json, parseJson, stringifyJson, toJson } from './json.ts';
 export type { OfMessage } from './messages.ts';
 export {
@@ -24,3 +35,4 @@ export {
   type UnknownOxmName,
 } from './oxm.ts';
 export { MessageSplitter, type MessageSplitterOptions } from './splitter.ts';
+export type { Version } from './wire.ts';

@@ -2,14 +2,14 @@
  * Ryu's JSON: what `to_jsondict` prints and `from_jsondict` reads, made by walking the declarations, and a reader and
  * printer of JSON that keep 64-bit integers whole (`JSON.parse` rounds them).
  */
-import { compiled } from './codec.ts';
-import { type Encode, lengthOffset, type Make } from './compile.ts';
+import { compiledOf, VERSIONS } from './codec.ts';
+import { type Compiled, type Encode, lengthOffset, type Make } from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import type { OfMessage } from './messages.ts';
 import { encodeMatch, normaliseOxm, type OFPMatch } from './oxm.ts';
 import type { AnyStruct, Kind } from './schema.ts';
-import { describe, Writer } from './wire.ts';
+import { describe, type Version, Writer } from './wire.ts';
 
 /** A JSON value whose large integers are bigints. */
 export type Json = null | boolean | number | bigint | string | Json[] | { [key: string]: Json };
@@ -17,14 +17,14 @@ export type Json = null | boolean | number | bigint | string | Json[] | { [key: 
 const scratch = new Writer();
 
 /** The length field a structure would carry. */
-function lengthOf(s: AnyStruct, o: object): number {
-  scratch.begin();
-  (compiled.encode.get(s.cls) as Encode)(o, scratch);
-  return scratch.dv.getUint16(scratch.start + (lengthOffset(s) as number));
+function lengthOf(c: Compiled, s: AnyStruct, o: object): number {
+  scratch.begin(c.version);
+  (c.encode.get(s.cls) as Encode)(o, scratch);
+  return scratch.dv.getUint16(scratch.start + (lengthOffset(s, c.version) as number));
 }
 
-function matchToJson(m: OFPMatch): Json {
-  scratch.begin();
+function matchToJson(m: OFPMatch, version: Version): Json {
+  scratch.begin(version);
   encodeMatch(m, scratch, 'OFPMatch', 'fields');
   const length = scratch.dv.getUint16(scratch.start + 2);
   const oxm_fields = Object.entries(m.fields).map(([field, v]): Json => {
@@ -34,43 +34,45 @@ function matchToJson(m: OFPMatch): Json {
   return { OFPMatch: { length, oxm_fields, type: ofp.OFPMT_OXM } };
 }
 
-function valueToJson(kind: Kind, v: unknown): Json {
+function valueToJson(c: Compiled, kind: Kind, v: unknown): Json {
   switch (kind.t) {
     case 'match':
-      return matchToJson(v as OFPMatch);
+      return matchToJson(v as OFPMatch, c.version);
     case 'bytes':
       return Buffer.from(v as Uint8Array).toString('base64');
     case 'struct':
-      return objectToJson(v as { cls: string });
+      return objectToJson(c, v as { cls: string });
     case 'list':
     case 'family':
     case 'either':
-      return (v as { cls: string }[]).map(objectToJson);
+      return (v as { cls: string }[]).map((e) => objectToJson(c, e));
     default:
       return v as Json;
   }
 }
 
-function objectToJson(o: { cls: string }): Json {
-  const s = compiled.structs.get(o?.cls);
-  if (s === undefined) throw new OfEncodeError(String(o?.cls), 'cls', `no such class: ${describe(o)}`);
+function objectToJson(c: Compiled, o: { cls: string }): Json {
+  const s = c.structs.get(o?.cls);
+  if (s === undefined)
+    throw new OfEncodeError(String(o?.cls), 'cls', `no such class in version ${c.version}: ${describe(o)}`);
   const attrs: [string, Json][] = [];
   if (s.options.custom !== undefined) {
-    for (const [k, v] of Object.entries(s.options.custom.toJson(o))) attrs.push([k, v as Json]);
+    for (const [k, v] of Object.entries(s.options.custom.toJson(o, c.version))) attrs.push([k, v as Json]);
   } else {
-    for (const [name, { kind }] of Object.entries(s.fields)) {
+    for (const [name, { kind, versions }] of Object.entries(s.fields)) {
+      if (versions?.includes(c.version) === false) continue;
       const v = (o as unknown as Record<string, unknown>)[name];
       if (kind.t === 'pad') continue;
       if (kind.t === 'const') {
         if (kind.json !== undefined) attrs.push([kind.json, kind.value]);
       } else if (kind.t === 'len') {
-        if (kind.json !== undefined) attrs.push([kind.json, lengthOf(s, o)]);
+        if (kind.json !== undefined) attrs.push([kind.json, lengthOf(c, s, o)]);
       } else if (kind.t === 'lenOf') {
-        attrs.push([kind.json, listLength(o, kind.list, s)]);
+        attrs.push([kind.json, listLength(c, o, kind.list, s)]);
       } else if (kind.t === 'bytes' && kind.empty !== 'shown' && (v as Uint8Array).length === 0) {
         if (kind.empty === 'null') attrs.push([name, null]);
       } else {
-        attrs.push([name, valueToJson(kind, v)]);
+        attrs.push([name, valueToJson(c, kind, v)]);
       }
     }
   }
@@ -78,10 +80,10 @@ function objectToJson(o: { cls: string }): Json {
   return { [s.cls]: Object.fromEntries(attrs) };
 }
 
-function listLength(o: object, list: string, s: AnyStruct): number {
-  scratch.begin();
+function listLength(c: Compiled, o: object, list: string, s: AnyStruct): number {
+  scratch.begin(c.version);
   for (const e of (o as Record<string, unknown>)[list] as { cls: string }[]) {
-    const enc = compiled.encode.get(e.cls);
+    const enc = c.encode.get(e.cls);
     if (enc === undefined) throw new OfEncodeError(s.cls, list, `no such class: ${describe(e.cls)}`);
     enc(e, scratch);
   }
@@ -92,11 +94,19 @@ function listLength(o: object, list: string, s: AnyStruct): number {
  * A message, or any structure of one, as Ryu's `to_jsondict` gives it: the class name is the only key, attributes are
  * sorted, bytes are base64, version and xid do not appear. 64-bit integers are bigints: print with `stringifyJson`.
  *
- * Lengths are those the bytes would have. Ryu prints null for some of them until the object was serialised.
+ * Lengths are those the bytes would have. Ryu prints null for some of them until the object was serialised. Messages know
+ * their version; of their parts, `version` tells it (default 4, OpenFlow 1.3).
  */
-export function toJson(msg: { readonly cls: string }): Json {
-  if (msg?.cls === 'OFPMatch') return matchToJson(msg as OFPMatch);
-  return objectToJson(msg);
+export function toJson(msg: { readonly cls: string; readonly version?: number }, version?: Version): Json {
+  const c = compiledFor(msg, version);
+  if (msg?.cls === 'OFPMatch' && 'fields' in msg) return matchToJson(msg as unknown as OFPMatch, c.version);
+  return objectToJson(c, msg);
+}
+
+/** Hello, error and echo of a version to come look as in 1.3. */
+function compiledFor(msg: { readonly version?: number } | null | undefined, version: Version | undefined): Compiled {
+  const v = version ?? (msg?.version as Version | undefined) ?? 4;
+  return compiledOf(VERSIONS.includes(v) ? v : 4);
 }
 
 type Attrs = Readonly<Record<string, unknown>>;
@@ -112,7 +122,7 @@ function only(obj: unknown, what: string): [string, Attrs] {
   throw new OfEncodeError(what, 'cls', `not an object with a class name as its only key: ${describe(obj)}`);
 }
 
-function matchFromJson(obj: unknown): OFPMatch {
+function matchFromJson(obj: unknown, version: Version): OFPMatch {
   const [cls, attrs] = only(obj, 'OFPMatch');
   if (cls !== 'OFPMatch' || !Array.isArray(attrs.oxm_fields))
     throw new OfEncodeError('OFPMatch', 'oxm_fields', 'missing');
@@ -124,40 +134,41 @@ function matchFromJson(obj: unknown): OFPMatch {
     // As in Ryu a match read from JSON keeps its order and its values; only their text becomes canonical.
     fields[field] =
       mask === null || mask === undefined
-        ? normaliseOxm(field, value, 'OFPMatch')
-        : [normaliseOxm(field, value, 'OFPMatch'), normaliseOxm(field, mask, 'OFPMatch')];
+        ? normaliseOxm(field, value, 'OFPMatch', version)
+        : [normaliseOxm(field, value, 'OFPMatch', version), normaliseOxm(field, mask, 'OFPMatch', version)];
   }
   return { cls: 'OFPMatch', fields: fields as OFPMatch['fields'] };
 }
 
-function valueFromJson(kind: Kind, v: unknown, cls: string, field: string): unknown {
+function valueFromJson(c: Compiled, kind: Kind, v: unknown, cls: string, field: string): unknown {
   switch (kind.t) {
     case 'match':
-      return matchFromJson(v);
+      return matchFromJson(v, c.version);
     case 'bytes':
       if (typeof v !== 'string') throw new OfEncodeError(cls, field, `not base64: ${describe(v)}`);
       return Buffer.from(v, 'base64');
     case 'struct':
-      return objectFromJson(v);
+      return objectFromJson(c, v);
     case 'list':
     case 'family':
     case 'either':
       if (!Array.isArray(v)) throw new OfEncodeError(cls, field, `not an array: ${describe(v)}`);
-      return v.map(objectFromJson);
+      return v.map((e) => objectFromJson(c, e));
     default:
       return v;
   }
 }
 
-function objectFromJson(obj: unknown): object {
+function objectFromJson(c: Compiled, obj: unknown): object {
   const [cls, attrs] = only(obj, 'JSON');
-  const s = compiled.structs.get(cls);
-  const make = compiled.make.get(cls) as Make;
-  if (s === undefined) throw new OfEncodeError(cls, 'cls', 'no such class');
-  if (s.options.custom !== undefined) return make(s.options.custom.fromJson(attrs) as object);
+  const s = c.structs.get(cls);
+  const make = c.make.get(cls) as Make;
+  if (s === undefined) throw new OfEncodeError(cls, 'cls', `no such class in version ${c.version}`);
+  if (s.options.custom !== undefined) return make(s.options.custom.fromJson(attrs, c.version) as object);
   const input: Record<string, unknown> = {};
   const ignored = new Set<string>();
-  for (const [name, { kind, presence }] of Object.entries(s.fields)) {
+  for (const [name, { kind, presence, versions }] of Object.entries(s.fields)) {
+    if (versions?.includes(c.version) === false) continue;
     if (kind.t === 'const' || kind.t === 'len' || kind.t === 'lenOf') {
       if (kind.json !== undefined) ignored.add(kind.json);
     } else if (kind.t !== 'pad') {
@@ -168,7 +179,7 @@ function objectFromJson(obj: unknown): object {
         if (presence === 'required') throw new OfEncodeError(cls, name, 'missing');
         continue;
       }
-      input[name] = valueFromJson(kind, v, cls, name);
+      input[name] = valueFromJson(c, kind, v, cls, name);
     }
   }
   for (const name of Object.keys(attrs)) {
@@ -181,10 +192,14 @@ function objectFromJson(obj: unknown): object {
  * Reads a message, or any structure, in the form of Ryu's `from_jsondict`. Types and lengths of sub-structures are
  * ignored and computed anew; attributes that are missing or null take the factory's default.
  *
+ * Ryu's JSON does not tell the version: `version` does, by its number on the wire (default 4, OpenFlow 1.3).
+ *
  * @throws OfEncodeError naming the class and the attribute
  */
-export function fromJson(obj: unknown): OfMessage {
-  return objectFromJson(obj) as OfMessage;
+export function fromJson(obj: unknown): OfMessage<4>;
+export function fromJson<V extends Version>(obj: unknown, version: V): OfMessage<V>;
+export function fromJson(obj: unknown, version: Version = 4): OfMessage {
+  return objectFromJson(compiledOf(version), obj) as OfMessage;
 }
 
 /** JSON text in which bigints are plain integers. `indent` works as in `JSON.stringify`. */

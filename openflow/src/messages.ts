@@ -6,41 +6,59 @@
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import {
+  ALL,
   type AnyStruct,
   bytes,
   bytesOrNull,
   customStruct,
   type Field,
   type Fields,
+  FROM_12,
+  FROM_12_UNTIL_13,
+  FROM_12_UNTIL_14,
+  FROM_13,
+  FROM_13_UNTIL_14,
+  FROM_14,
   fixed,
+  IN_13,
   lenOf,
   list,
+  type MessageHeader,
   mac,
   many,
   match,
   message,
   type Of,
   one,
+  only,
   pad,
+  type Range,
+  symmetricMessage,
   u8,
   u16,
   u32,
   u64,
   uints,
+  type Version,
 } from './schema.ts';
 import * as S from './structs.ts';
 import { describe, fail, type Reader, type Writer } from './wire.ts';
 
 const err = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
-const V13 = { since: 4, until: 4 } as const;
 
-function plain<const C extends string, F extends Fields>(cls: C, type: number, spec: string, fields: F) {
-  return message(cls, { ...V13, spec, err, message: { type } }, fields);
+function plain<const C extends string, const R extends Range, F extends Fields>(
+  cls: C,
+  versions: R,
+  type: MessageHeader['type'],
+  spec: string,
+  fields: F,
+) {
+  return message(cls, { versions, spec, err, message: { type } }, fields);
 }
 
 /** Hello, error and echo look alike in every version, which is how peers of different versions can part in peace. */
 function symmetric<const C extends string, F extends Fields>(cls: C, type: number, spec: string, fields: F) {
-  return message(cls, { spec, err, message: { type } }, fields);
+  return symmetricMessage(cls, { versions: ALL, spec, err, message: { type } }, fields);
 }
 
 // ---- symmetric messages --------------------------------------------------------------------------------------------
@@ -48,7 +66,7 @@ function symmetric<const C extends string, F extends Fields>(cls: C, type: numbe
 export const OFPHello = symmetric('OFPHello', ofp.OFPT_HELLO, '7.5.1', { elements: many(S.helloElement) });
 export const OFPEchoRequest = symmetric('OFPEchoRequest', ofp.OFPT_ECHO_REQUEST, '7.5.2', { data: bytes() });
 export const OFPEchoReply = symmetric('OFPEchoReply', ofp.OFPT_ECHO_REPLY, '7.5.3', { data: bytes() });
-export const OFPExperimenter = plain('OFPExperimenter', ofp.OFPT_EXPERIMENTER, '7.5.4', {
+export const OFPExperimenter = plain('OFPExperimenter', FROM_12, ofp.OFPT_EXPERIMENTER, '7.5.4', {
   experimenter: u32(),
   exp_type: u32(),
   data: bytes(),
@@ -90,6 +108,7 @@ function putHeader(w: Writer, type: number, m: { cls: string; version: number; x
 }
 
 export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>('OFPErrorMsg', {
+  versions: ALL,
   spec: '7.4.4',
   err,
   message: { type: ofp.OFPT_ERROR },
@@ -147,9 +166,9 @@ export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>(
       const { data, ...rest } = attrs;
       return { ...rest, ...(typeof data === 'string' ? { data: Buffer.from(data, 'base64') } : {}) };
     },
-    make(input: object): object {
+    make(input: object, of: Version): object {
       const i = input as ErrorMsgInput;
-      const { version = ofp.OFP_VERSION, xid = 0, type, data = Buffer.alloc(0) } = i;
+      const { version = of, xid = 0, type, data = Buffer.alloc(0) } = i;
       const bytesOf = Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength);
       const common = { cls: 'OFPErrorMsg', version, xid, type };
       return type === ofp.OFPET_EXPERIMENTER
@@ -161,8 +180,8 @@ export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>(
 
 // ---- controller to switch ------------------------------------------------------------------------------------------
 
-export const OFPFeaturesRequest = plain('OFPFeaturesRequest', ofp.OFPT_FEATURES_REQUEST, '7.3.1', {});
-export const OFPSwitchFeatures = plain('OFPSwitchFeatures', ofp.OFPT_FEATURES_REPLY, '7.3.1', {
+export const OFPFeaturesRequest = plain('OFPFeaturesRequest', ALL, ofp.OFPT_FEATURES_REQUEST, '7.3.1', {});
+export const OFPSwitchFeatures = plain('OFPSwitchFeatures', FROM_13, ofp.OFPT_FEATURES_REPLY, '7.3.1', {
   datapath_id: u64(),
   n_buffers: u32(0),
   n_tables: u8(0),
@@ -171,21 +190,21 @@ export const OFPSwitchFeatures = plain('OFPSwitchFeatures', ofp.OFPT_FEATURES_RE
   capabilities: u32(0),
   _reserved: pad(4),
 });
-export const OFPGetConfigRequest = plain('OFPGetConfigRequest', ofp.OFPT_GET_CONFIG_REQUEST, '7.3.2', {});
-export const OFPGetConfigReply = plain('OFPGetConfigReply', ofp.OFPT_GET_CONFIG_REPLY, '7.3.2', {
+export const OFPGetConfigRequest = plain('OFPGetConfigRequest', ALL, ofp.OFPT_GET_CONFIG_REQUEST, '7.3.2', {});
+export const OFPGetConfigReply = plain('OFPGetConfigReply', ALL, ofp.OFPT_GET_CONFIG_REPLY, '7.3.2', {
   flags: u16(0),
   miss_send_len: u16(0),
 });
-export const OFPSetConfig = plain('OFPSetConfig', ofp.OFPT_SET_CONFIG, '7.3.2', {
+export const OFPSetConfig = plain('OFPSetConfig', ALL, ofp.OFPT_SET_CONFIG, '7.3.2', {
   flags: u16(0),
   miss_send_len: u16(0),
 });
-export const OFPTableMod = plain('OFPTableMod', ofp.OFPT_TABLE_MOD, '7.3.3', {
+export const OFPTableMod = plain('OFPTableMod', FROM_12_UNTIL_13, ofp.OFPT_TABLE_MOD, '7.3.3', {
   table_id: u8(),
   _pad: pad(3),
   config: u32(),
 });
-export const OFPFlowMod = plain('OFPFlowMod', ofp.OFPT_FLOW_MOD, '7.3.4.1', {
+export const OFPFlowMod = plain('OFPFlowMod', FROM_12, ofp.OFPT_FLOW_MOD, '7.3.4.1', {
   cookie: u64(0n),
   cookie_mask: u64(0n),
   table_id: u8(0),
@@ -198,18 +217,19 @@ export const OFPFlowMod = plain('OFPFlowMod', ofp.OFPT_FLOW_MOD, '7.3.4.1', {
   out_port: u32(0),
   out_group: u32(0),
   flags: u16(0),
-  _pad: pad(2),
+  _pad: only(FROM_12_UNTIL_13, pad(2)),
+  importance: only(FROM_14, u16(0)),
   match: match(),
   instructions: many(S.instructions),
 });
-export const OFPGroupMod = plain('OFPGroupMod', ofp.OFPT_GROUP_MOD, '7.3.4.2', {
+export const OFPGroupMod = plain('OFPGroupMod', FROM_12_UNTIL_14, ofp.OFPT_GROUP_MOD, '7.3.4.2', {
   command: u16(ofp.OFPGC_ADD),
   type: u8(ofp.OFPGT_ALL),
   _pad: pad(1),
   group_id: u32(0),
   buckets: list(S.OFPBucket),
 });
-export const OFPPortMod = plain('OFPPortMod', ofp.OFPT_PORT_MOD, '7.3.4.3', {
+export const OFPPortMod = plain('OFPPortMod', FROM_12_UNTIL_13, ofp.OFPT_PORT_MOD, '7.3.4.3', {
   port_no: u32(0),
   _pad: pad(4),
   hw_addr: mac(),
@@ -219,13 +239,13 @@ export const OFPPortMod = plain('OFPPortMod', ofp.OFPT_PORT_MOD, '7.3.4.3', {
   advertise: u32(0),
   _pad3: pad(4),
 });
-export const OFPMeterMod = plain('OFPMeterMod', ofp.OFPT_METER_MOD, '7.3.4.4', {
+export const OFPMeterMod = plain('OFPMeterMod', FROM_13, ofp.OFPT_METER_MOD, '7.3.4.4', {
   command: u16(ofp.OFPMC_ADD),
   flags: u16(ofp.OFPMF_KBPS),
   meter_id: u32(1),
   bands: many(S.meterBands),
 });
-export const OFPPacketOut = plain('OFPPacketOut', ofp.OFPT_PACKET_OUT, '7.3.7', {
+export const OFPPacketOut = plain('OFPPacketOut', FROM_12_UNTIL_14, ofp.OFPT_PACKET_OUT, '7.3.7', {
   buffer_id: u32(ofp.OFP_NO_BUFFER),
   in_port: u32(),
   _actions_len: lenOf('actions', 'actions_len'),
@@ -233,38 +253,50 @@ export const OFPPacketOut = plain('OFPPacketOut', ofp.OFPT_PACKET_OUT, '7.3.7', 
   actions: many(S.actions),
   data: bytesOrNull(),
 });
-export const OFPBarrierRequest = plain('OFPBarrierRequest', ofp.OFPT_BARRIER_REQUEST, '7.3.8', {});
-export const OFPBarrierReply = plain('OFPBarrierReply', ofp.OFPT_BARRIER_REPLY, '7.3.8', {});
+export const OFPBarrierRequest = plain('OFPBarrierRequest', ALL, [18, ofp.OFPT_BARRIER_REQUEST], '7.3.8', {});
+export const OFPBarrierReply = plain('OFPBarrierReply', ALL, [19, ofp.OFPT_BARRIER_REPLY], '7.3.8', {});
 const role = { role: u32(ofp.OFPCR_ROLE_NOCHANGE), _pad: pad(4), generation_id: u64(0n) };
-export const OFPRoleRequest = plain('OFPRoleRequest', ofp.OFPT_ROLE_REQUEST, '7.3.9', role);
-export const OFPRoleReply = plain('OFPRoleReply', ofp.OFPT_ROLE_REPLY, '7.3.9', role);
+export const OFPRoleRequest = plain('OFPRoleRequest', FROM_12, ofp.OFPT_ROLE_REQUEST, '7.3.9', role);
+export const OFPRoleReply = plain('OFPRoleReply', FROM_12, ofp.OFPT_ROLE_REPLY, '7.3.9', role);
 const asyncMasks = { packet_in_mask: uints(4, 2), port_status_mask: uints(4, 2), flow_removed_mask: uints(4, 2) };
-export const OFPGetAsyncRequest = plain('OFPGetAsyncRequest', ofp.OFPT_GET_ASYNC_REQUEST, '7.3.10', {});
-export const OFPGetAsyncReply = plain('OFPGetAsyncReply', ofp.OFPT_GET_ASYNC_REPLY, '7.3.10', asyncMasks);
-export const OFPSetAsync = plain('OFPSetAsync', ofp.OFPT_SET_ASYNC, '7.3.10', asyncMasks);
-export const OFPQueueGetConfigRequest = plain('OFPQueueGetConfigRequest', ofp.OFPT_QUEUE_GET_CONFIG_REQUEST, '7.3.6', {
-  port: u32(),
-  _pad: pad(4),
-});
-export const OFPQueueGetConfigReply = plain('OFPQueueGetConfigReply', ofp.OFPT_QUEUE_GET_CONFIG_REPLY, '7.3.6', {
-  port: u32(),
-  _pad: pad(4),
-  queues: list(S.OFPPacketQueue),
-});
+export const OFPGetAsyncRequest = plain('OFPGetAsyncRequest', IN_13, ofp.OFPT_GET_ASYNC_REQUEST, '7.3.10', {});
+export const OFPGetAsyncReply = plain('OFPGetAsyncReply', IN_13, ofp.OFPT_GET_ASYNC_REPLY, '7.3.10', asyncMasks);
+export const OFPSetAsync = plain('OFPSetAsync', IN_13, ofp.OFPT_SET_ASYNC, '7.3.10', asyncMasks);
+export const OFPQueueGetConfigRequest = plain(
+  'OFPQueueGetConfigRequest',
+  FROM_12_UNTIL_13,
+  ofp.OFPT_QUEUE_GET_CONFIG_REQUEST,
+  '7.3.6',
+  {
+    port: u32(),
+    _pad: pad(4),
+  },
+);
+export const OFPQueueGetConfigReply = plain(
+  'OFPQueueGetConfigReply',
+  FROM_12_UNTIL_13,
+  ofp.OFPT_QUEUE_GET_CONFIG_REPLY,
+  '7.3.6',
+  {
+    port: u32(),
+    _pad: pad(4),
+    queues: list(S.OFPPacketQueue),
+  },
+);
 
 // ---- asynchronous messages -----------------------------------------------------------------------------------------
 
-export const OFPPacketIn = plain('OFPPacketIn', ofp.OFPT_PACKET_IN, '7.4.1', {
+export const OFPPacketIn = plain('OFPPacketIn', FROM_12, ofp.OFPT_PACKET_IN, '7.4.1', {
   buffer_id: u32(ofp.OFP_NO_BUFFER),
   total_len: u16(0),
   reason: u8(0),
   table_id: u8(0),
-  cookie: u64(0n),
+  cookie: only(FROM_13, u64(0n)),
   match: match(),
   _pad: pad(2),
   data: bytes(),
 });
-export const OFPFlowRemoved = plain('OFPFlowRemoved', ofp.OFPT_FLOW_REMOVED, '7.4.2', {
+export const OFPFlowRemoved = plain('OFPFlowRemoved', FROM_12_UNTIL_14, ofp.OFPT_FLOW_REMOVED, '7.4.2', {
   cookie: u64(0n),
   priority: u16(ofp.OFP_DEFAULT_PRIORITY),
   reason: u8(0),
@@ -277,7 +309,7 @@ export const OFPFlowRemoved = plain('OFPFlowRemoved', ofp.OFPT_FLOW_REMOVED, '7.
   byte_count: u64(0n),
   match: match(),
 });
-export const OFPPortStatus = plain('OFPPortStatus', ofp.OFPT_PORT_STATUS, '7.4.3', {
+export const OFPPortStatus = plain('OFPPortStatus', FROM_12_UNTIL_13, ofp.OFPT_PORT_STATUS, '7.4.3', {
   reason: u8(),
   _pad: pad(7),
   desc: one(S.OFPPort),
@@ -290,23 +322,44 @@ type Multipart<F> = {
   flags: Field<number, number, 'optional'>;
   _pad: ReturnType<typeof pad>;
 } & F;
-function multipart<const C extends string, F extends Fields>(
+function multipart<const C extends string, const R extends Range, F extends Fields>(
   cls: C,
-  type: number,
+  versions: R,
+  type: MessageHeader['type'],
   spec: string,
   multipartType: number,
   fields: F,
 ) {
-  const all = { _type: fixed(2, multipartType, 'type'), flags: u16(0), _pad: pad(4), ...fields } as Multipart<F>;
-  return message(cls, { ...V13, spec, err, message: { type, multipart: multipartType } }, all);
+  const all = {
+    _type: fixed(2, multipartType, 'type'),
+    flags: u16(0),
+    _pad: only(FROM_12, pad(4)),
+    ...fields,
+  } as Multipart<F>;
+  return message(cls, { versions, spec, err, message: { type, multipart: multipartType } }, all);
 }
-const request = <const C extends string, F extends Fields>(cls: C, spec: string, type: number, fields: F) =>
-  multipart(cls, ofp.OFPT_MULTIPART_REQUEST, spec, type, fields);
-const reply = <const C extends string, F extends Fields>(cls: C, spec: string, type: number, fields: F) =>
-  multipart(cls, ofp.OFPT_MULTIPART_REPLY, spec, type, fields);
+// 1.0 calls them statistics and has other numbers for them
+const REQUEST = [16, ofp.OFPT_MULTIPART_REQUEST] as const;
+const REPLY = [17, ofp.OFPT_MULTIPART_REPLY] as const;
+const request = <const C extends string, const R extends Range, F extends Fields>(
+  cls: C,
+  versions: R,
+  spec: string,
+  type: number,
+  fields: F,
+) => multipart(cls, versions, REQUEST, spec, type, fields);
+const reply = <const C extends string, const R extends Range, F extends Fields>(
+  cls: C,
+  versions: R,
+  spec: string,
+  type: number,
+  fields: F,
+) => multipart(cls, versions, REPLY, spec, type, fields);
 
-export const OFPDescStatsRequest = request('OFPDescStatsRequest', '7.3.5.1', ofp.OFPMP_DESC, {});
-export const OFPDescStatsReply = reply('OFPDescStatsReply', '7.3.5.1', ofp.OFPMP_DESC, { body: one(S.OFPDescStats) });
+export const OFPDescStatsRequest = request('OFPDescStatsRequest', ALL, '7.3.5.1', ofp.OFPMP_DESC, {});
+export const OFPDescStatsReply = reply('OFPDescStatsReply', ALL, '7.3.5.1', ofp.OFPMP_DESC, {
+  body: one(S.OFPDescStats),
+});
 const flowFilter = {
   table_id: u8(ofp.OFPTT_ALL),
   _pad1: pad(3),
@@ -317,94 +370,177 @@ const flowFilter = {
   cookie_mask: u64(0n),
   match: match(),
 };
-export const OFPFlowStatsRequest = request('OFPFlowStatsRequest', '7.3.5.2', ofp.OFPMP_FLOW, flowFilter);
-export const OFPFlowStatsReply = reply('OFPFlowStatsReply', '7.3.5.2', ofp.OFPMP_FLOW, { body: list(S.OFPFlowStats) });
-export const OFPAggregateStatsRequest = request('OFPAggregateStatsRequest', '7.3.5.3', ofp.OFPMP_AGGREGATE, flowFilter);
-export const OFPAggregateStatsReply = reply('OFPAggregateStatsReply', '7.3.5.3', ofp.OFPMP_AGGREGATE, {
-  body: one(S.OFPAggregateStats),
+export const OFPFlowStatsRequest = request(
+  'OFPFlowStatsRequest',
+  FROM_12_UNTIL_14,
+  '7.3.5.2',
+  ofp.OFPMP_FLOW,
+  flowFilter,
+);
+export const OFPFlowStatsReply = reply('OFPFlowStatsReply', FROM_12_UNTIL_14, '7.3.5.2', ofp.OFPMP_FLOW, {
+  body: list(S.OFPFlowStats),
 });
-export const OFPTableStatsRequest = request('OFPTableStatsRequest', '7.3.5.4', ofp.OFPMP_TABLE, {});
-export const OFPTableStatsReply = reply('OFPTableStatsReply', '7.3.5.4', ofp.OFPMP_TABLE, {
+export const OFPAggregateStatsRequest = request(
+  'OFPAggregateStatsRequest',
+  FROM_12_UNTIL_14,
+  '7.3.5.3',
+  ofp.OFPMP_AGGREGATE,
+  flowFilter,
+);
+export const OFPAggregateStatsReply = reply(
+  'OFPAggregateStatsReply',
+  FROM_12_UNTIL_14,
+  '7.3.5.3',
+  ofp.OFPMP_AGGREGATE,
+  {
+    body: one(S.OFPAggregateStats),
+  },
+);
+export const OFPTableStatsRequest = request('OFPTableStatsRequest', FROM_12, '7.3.5.4', ofp.OFPMP_TABLE, {});
+export const OFPTableStatsReply = reply('OFPTableStatsReply', FROM_13, '7.3.5.4', ofp.OFPMP_TABLE, {
   body: list(S.OFPTableStats),
 });
-export const OFPPortStatsRequest = request('OFPPortStatsRequest', '7.3.5.6', ofp.OFPMP_PORT_STATS, {
+export const OFPPortStatsRequest = request('OFPPortStatsRequest', FROM_12, '7.3.5.6', ofp.OFPMP_PORT_STATS, {
   port_no: u32(ofp.OFPP_ANY),
   _pad1: pad(4),
 });
-export const OFPPortStatsReply = reply('OFPPortStatsReply', '7.3.5.6', ofp.OFPMP_PORT_STATS, {
+export const OFPPortStatsReply = reply('OFPPortStatsReply', FROM_12_UNTIL_13, '7.3.5.6', ofp.OFPMP_PORT_STATS, {
   body: list(S.OFPPortStats),
 });
-export const OFPQueueStatsRequest = request('OFPQueueStatsRequest', '7.3.5.8', ofp.OFPMP_QUEUE, {
+export const OFPQueueStatsRequest = request('OFPQueueStatsRequest', FROM_12, '7.3.5.8', ofp.OFPMP_QUEUE, {
   port_no: u32(ofp.OFPP_ANY),
   queue_id: u32(ofp.OFPQ_ALL),
 });
-export const OFPQueueStatsReply = reply('OFPQueueStatsReply', '7.3.5.8', ofp.OFPMP_QUEUE, {
+export const OFPQueueStatsReply = reply('OFPQueueStatsReply', FROM_12_UNTIL_13, '7.3.5.8', ofp.OFPMP_QUEUE, {
   body: list(S.OFPQueueStats),
 });
-export const OFPGroupStatsRequest = request('OFPGroupStatsRequest', '7.3.5.9', ofp.OFPMP_GROUP, {
+export const OFPGroupStatsRequest = request('OFPGroupStatsRequest', FROM_12, '7.3.5.9', ofp.OFPMP_GROUP, {
   group_id: u32(ofp.OFPG_ALL),
   _pad1: pad(4),
 });
-export const OFPGroupStatsReply = reply('OFPGroupStatsReply', '7.3.5.9', ofp.OFPMP_GROUP, {
+export const OFPGroupStatsReply = reply('OFPGroupStatsReply', FROM_12, '7.3.5.9', ofp.OFPMP_GROUP, {
   body: list(S.OFPGroupStats),
 });
-export const OFPGroupDescStatsRequest = request('OFPGroupDescStatsRequest', '7.3.5.10', ofp.OFPMP_GROUP_DESC, {});
-export const OFPGroupDescStatsReply = reply('OFPGroupDescStatsReply', '7.3.5.10', ofp.OFPMP_GROUP_DESC, {
-  body: list(S.OFPGroupDescStats),
-});
+export const OFPGroupDescStatsRequest = request(
+  'OFPGroupDescStatsRequest',
+  FROM_12_UNTIL_14,
+  '7.3.5.10',
+  ofp.OFPMP_GROUP_DESC,
+  {},
+);
+export const OFPGroupDescStatsReply = reply(
+  'OFPGroupDescStatsReply',
+  FROM_12_UNTIL_14,
+  '7.3.5.10',
+  ofp.OFPMP_GROUP_DESC,
+  {
+    body: list(S.OFPGroupDescStats),
+  },
+);
 export const OFPGroupFeaturesStatsRequest = request(
   'OFPGroupFeaturesStatsRequest',
+  FROM_12,
   '7.3.5.11',
   ofp.OFPMP_GROUP_FEATURES,
   {},
 );
-export const OFPGroupFeaturesStatsReply = reply('OFPGroupFeaturesStatsReply', '7.3.5.11', ofp.OFPMP_GROUP_FEATURES, {
-  body: one(S.OFPGroupFeaturesStats),
-});
-export const OFPMeterStatsRequest = request('OFPMeterStatsRequest', '7.3.5.12', ofp.OFPMP_METER, {
+export const OFPGroupFeaturesStatsReply = reply(
+  'OFPGroupFeaturesStatsReply',
+  FROM_12,
+  '7.3.5.11',
+  ofp.OFPMP_GROUP_FEATURES,
+  {
+    body: one(S.OFPGroupFeaturesStats),
+  },
+);
+export const OFPMeterStatsRequest = request('OFPMeterStatsRequest', FROM_13, '7.3.5.12', ofp.OFPMP_METER, {
   meter_id: u32(ofp.OFPM_ALL),
   _pad1: pad(4),
 });
-export const OFPMeterStatsReply = reply('OFPMeterStatsReply', '7.3.5.12', ofp.OFPMP_METER, {
+export const OFPMeterStatsReply = reply('OFPMeterStatsReply', FROM_13, '7.3.5.12', ofp.OFPMP_METER, {
   body: list(S.OFPMeterStats),
 });
-export const OFPMeterConfigStatsRequest = request('OFPMeterConfigStatsRequest', '7.3.5.13', ofp.OFPMP_METER_CONFIG, {
-  meter_id: u32(ofp.OFPM_ALL),
-  _pad1: pad(4),
-});
-export const OFPMeterConfigStatsReply = reply('OFPMeterConfigStatsReply', '7.3.5.13', ofp.OFPMP_METER_CONFIG, {
-  body: list(S.OFPMeterConfigStats),
-});
+export const OFPMeterConfigStatsRequest = request(
+  'OFPMeterConfigStatsRequest',
+  FROM_13,
+  '7.3.5.13',
+  ofp.OFPMP_METER_CONFIG,
+  {
+    meter_id: u32(ofp.OFPM_ALL),
+    _pad1: pad(4),
+  },
+);
+export const OFPMeterConfigStatsReply = reply(
+  'OFPMeterConfigStatsReply',
+  FROM_13_UNTIL_14,
+  '7.3.5.13',
+  ofp.OFPMP_METER_CONFIG,
+  {
+    body: list(S.OFPMeterConfigStats),
+  },
+);
 export const OFPMeterFeaturesStatsRequest = request(
   'OFPMeterFeaturesStatsRequest',
+  FROM_13,
   '7.3.5.14',
   ofp.OFPMP_METER_FEATURES,
   {},
 );
-export const OFPMeterFeaturesStatsReply = reply('OFPMeterFeaturesStatsReply', '7.3.5.14', ofp.OFPMP_METER_FEATURES, {
-  body: list(S.OFPMeterFeaturesStats),
-});
+export const OFPMeterFeaturesStatsReply = reply(
+  'OFPMeterFeaturesStatsReply',
+  FROM_13,
+  '7.3.5.14',
+  ofp.OFPMP_METER_FEATURES,
+  {
+    body: list(S.OFPMeterFeaturesStats),
+  },
+);
 export const OFPTableFeaturesStatsRequest = request(
   'OFPTableFeaturesStatsRequest',
+  FROM_13_UNTIL_14,
   '7.3.5.5',
   ofp.OFPMP_TABLE_FEATURES,
   { body: list(S.OFPTableFeaturesStats) },
 );
-export const OFPTableFeaturesStatsReply = reply('OFPTableFeaturesStatsReply', '7.3.5.5', ofp.OFPMP_TABLE_FEATURES, {
-  body: list(S.OFPTableFeaturesStats),
-});
-export const OFPPortDescStatsRequest = request('OFPPortDescStatsRequest', '7.3.5.7', ofp.OFPMP_PORT_DESC, {});
-export const OFPPortDescStatsReply = reply('OFPPortDescStatsReply', '7.3.5.7', ofp.OFPMP_PORT_DESC, {
+export const OFPTableFeaturesStatsReply = reply(
+  'OFPTableFeaturesStatsReply',
+  FROM_13_UNTIL_14,
+  '7.3.5.5',
+  ofp.OFPMP_TABLE_FEATURES,
+  {
+    body: list(S.OFPTableFeaturesStats),
+  },
+);
+export const OFPPortDescStatsRequest = request(
+  'OFPPortDescStatsRequest',
+  FROM_13_UNTIL_14,
+  '7.3.5.7',
+  ofp.OFPMP_PORT_DESC,
+  {},
+);
+export const OFPPortDescStatsReply = reply('OFPPortDescStatsReply', IN_13, '7.3.5.7', ofp.OFPMP_PORT_DESC, {
   body: list(S.OFPPort),
 });
-export const OFPExperimenterStatsRequest = request('OFPExperimenterStatsRequest', '7.3.5.16', ofp.OFPMP_EXPERIMENTER, {
-  experimenter: u32(),
-  exp_type: u32(),
-  data: bytes(),
-});
-export const OFPExperimenterStatsReply = reply('OFPExperimenterStatsReply', '7.3.5.16', ofp.OFPMP_EXPERIMENTER, {
-  body: one(S.OFPExperimenterMultipart),
-});
+export const OFPExperimenterStatsRequest = request(
+  'OFPExperimenterStatsRequest',
+  FROM_12,
+  '7.3.5.16',
+  ofp.OFPMP_EXPERIMENTER,
+  {
+    experimenter: u32(),
+    exp_type: u32(),
+    data: bytes(),
+  },
+);
+export const OFPExperimenterStatsReply = reply(
+  'OFPExperimenterStatsReply',
+  FROM_12,
+  '7.3.5.16',
+  ofp.OFPMP_EXPERIMENTER,
+  {
+    body: one(S.OFPExperimenterMultipart),
+  },
+);
 
 // ---- what nobody declared ------------------------------------------------------------------------------------------
 
@@ -412,6 +548,7 @@ export const OFPExperimenterStatsReply = reply('OFPExperimenterStatsReply', '7.3
 export const OFPUnknownMessage = customStruct<'OFPUnknownMessage', UnknownMessage, UnknownMessageInput>(
   'OFPUnknownMessage',
   {
+    versions: ALL,
     spec: '7.1',
     err,
     custom: {
@@ -443,8 +580,8 @@ export const OFPUnknownMessage = customStruct<'OFPUnknownMessage', UnknownMessag
       fromJson(attrs): unknown {
         return { ...attrs, data: Buffer.from(String(attrs.data ?? ''), 'base64') };
       },
-      make(input: object): object {
-        const { version = ofp.OFP_VERSION, xid = 0, msg_type, data = Buffer.alloc(0) } = input as UnknownMessageInput;
+      make(input: object, of: Version): object {
+        const { version = of, xid = 0, msg_type, data = Buffer.alloc(0) } = input as UnknownMessageInput;
         return { cls: 'OFPUnknownMessage', version, xid, msg_type, data: Buffer.from(data) };
       },
     },
@@ -463,21 +600,11 @@ export interface UnknownMessageInput {
   readonly msg_type: number;
   readonly data?: Uint8Array | undefined;
 }
-const anyMultipart = { type: u16(), flags: u16(0), _pad: pad(4), data: bytes() };
+const anyMultipart = { type: u16(), flags: u16(0), _pad: only(FROM_12, pad(4)), data: bytes() };
 /** A multipart request of a type this library does not know. */
-export const OFPMultipartRequestUnknown = plain(
-  'OFPMultipartRequestUnknown',
-  ofp.OFPT_MULTIPART_REQUEST,
-  '7.3.5',
-  anyMultipart,
-);
+export const OFPMultipartRequestUnknown = plain('OFPMultipartRequestUnknown', ALL, REQUEST, '7.3.5', anyMultipart);
 /** A multipart reply of a type this library does not know. */
-export const OFPMultipartReplyUnknown = plain(
-  'OFPMultipartReplyUnknown',
-  ofp.OFPT_MULTIPART_REPLY,
-  '7.3.5',
-  anyMultipart,
-);
+export const OFPMultipartReplyUnknown = plain('OFPMultipartReplyUnknown', ALL, REPLY, '7.3.5', anyMultipart);
 
 /** Every message, for codec.ts. */
 export const MESSAGES = [
@@ -544,5 +671,5 @@ export const MESSAGES = [
   OFPMultipartReplyUnknown,
 ] as const satisfies readonly AnyStruct[];
 
-/** Every message, told apart by `cls`. */
-export type OfMessage = Of<(typeof MESSAGES)[number]>;
+/** Every message of version `V`, told apart by `version` and `cls`. */
+export type OfMessage<V extends Version = Version> = Of<(typeof MESSAGES)[number], V>;

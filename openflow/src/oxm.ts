@@ -6,7 +6,8 @@
 import { formatIpv4, parseIpv4, readIpv6, readMac, writeIpv6, writeMac } from './address.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
-import { describe, fail, newReader, type Reader, Writer } from './wire.ts';
+import { ALL, FROM_12, FROM_12_UNTIL_13, FROM_12_UNTIL_14, FROM_13, FROM_14, IN_15, type Range } from './schema.ts';
+import { describe, fail, newReader, type Reader, type Version, Writer } from './wire.ts';
 
 /** Forms of a value, with their TypeScript type. */
 interface KindTypes {
@@ -34,6 +35,10 @@ export interface OxmRow<K extends OxmKind = OxmKind> {
   readonly experimenter: number | undefined;
   /** The type that ONF extension 256 put after the experimenter number. */
   readonly expType: number | undefined;
+  /** Versions in which the field has its name and this form. */
+  readonly versions: Range;
+  /** Forms it has in other versions. */
+  readonly others: readonly Omit<OxmRow, 'others'>[];
 }
 
 const ONF = 0x4f4e4600;
@@ -42,10 +47,23 @@ const NSH = 0x005ad650;
 
 function row<K extends OxmKind>(cls: number, num: number, kind: K, bits?: number): OxmRow<K> {
   const size = SIZES[kind];
-  return { cls, num, kind, size, bits: bits ?? size * 8, experimenter: undefined, expType: undefined };
+  return {
+    cls,
+    num,
+    kind,
+    size,
+    bits: bits ?? size * 8,
+    experimenter: undefined,
+    expType: undefined,
+    versions: ALL,
+    others: [],
+  };
+}
+function only<K extends OxmKind>(versions: Range, r: OxmRow<K>, ...others: OxmRow[]): OxmRow<K> {
+  return { ...r, versions, others };
 }
 function basic<K extends OxmKind>(num: number, kind: K, bits?: number): OxmRow<K> {
-  return row(ofp.OFPXMC_OPENFLOW_BASIC, num, kind, bits);
+  return only(FROM_12, row(ofp.OFPXMC_OPENFLOW_BASIC, num, kind, bits));
 }
 function experimenter<K extends OxmKind>(id: number, num: number, kind: K, bits?: number, expType?: number): OxmRow<K> {
   return { ...row(ofp.OFPXMC_EXPERIMENTER, num, kind, bits), experimenter: id, expType };
@@ -90,24 +108,25 @@ export const OXM_FIELDS = {
   ipv6_nd_tll: basic(33, 'mac'),
   mpls_label: basic(34, 'u32', 20),
   mpls_tc: basic(35, 'u8', 3),
-  mpls_bos: basic(36, 'u8', 1),
-  pbb_isid: basic(37, 'u24'),
-  tunnel_id: basic(38, 'u64'),
-  ipv6_exthdr: basic(39, 'u16', 9),
-  // ONF extension 256: the experimenter number is followed by a 16-bit type
-  pbb_uca: experimenter(ONF, 0, 'u8', 1, 2560),
-  // ONF extensions for 1.3 (EXT-109, EXT-233)
-  tcp_flags: experimenter(ONF, 42, 'u16', 12),
-  actset_output: experimenter(ONF, 43, 'u32'),
+  mpls_bos: only(FROM_13, basic(36, 'u8', 1)),
+  pbb_isid: only(FROM_13, basic(37, 'u24')),
+  tunnel_id: only(FROM_13, basic(38, 'u64')),
+  ipv6_exthdr: only(FROM_13, basic(39, 'u16', 9)),
+  // ONF extension 256: the experimenter number is followed by a 16-bit type; standard since 1.4
+  pbb_uca: only(FROM_12_UNTIL_13, experimenter(ONF, 0, 'u8', 1, 2560), only(FROM_14, basic(41, 'u8', 1))),
+  // ONF extensions for 1.3 (EXT-109, EXT-233), standard since 1.5
+  tcp_flags: only(FROM_12_UNTIL_14, experimenter(ONF, 42, 'u16', 12), only(IN_15, basic(42, 'u16', 12))),
+  actset_output: only(FROM_12_UNTIL_14, experimenter(ONF, 43, 'u32'), only(IN_15, basic(43, 'u32'))),
+  packet_type: only(IN_15, basic(44, 'u32')),
   // OFPXMC_PACKET_REGS of OpenFlow 1.5, understood by Open vSwitch in 1.3
-  xreg0: row(0x8001, 0, 'u64'),
-  xreg1: row(0x8001, 1, 'u64'),
-  xreg2: row(0x8001, 2, 'u64'),
-  xreg3: row(0x8001, 3, 'u64'),
-  xreg4: row(0x8001, 4, 'u64'),
-  xreg5: row(0x8001, 5, 'u64'),
-  xreg6: row(0x8001, 6, 'u64'),
-  xreg7: row(0x8001, 7, 'u64'),
+  xreg0: only(FROM_13, row(0x8001, 0, 'u64')),
+  xreg1: only(FROM_13, row(0x8001, 1, 'u64')),
+  xreg2: only(FROM_13, row(0x8001, 2, 'u64')),
+  xreg3: only(FROM_13, row(0x8001, 3, 'u64')),
+  xreg4: only(FROM_13, row(0x8001, 4, 'u64')),
+  xreg5: only(FROM_13, row(0x8001, 5, 'u64')),
+  xreg6: only(FROM_13, row(0x8001, 6, 'u64')),
+  xreg7: only(FROM_13, row(0x8001, 7, 'u64')),
   // OFPXMC_NXM_0
   in_port_nxm: row(0, 0, 'u16'),
   eth_dst_nxm: row(0, 1, 'mac'),
@@ -241,11 +260,23 @@ export interface CompiledOxm {
   readonly order: number;
 }
 
-const byName = new Map<string, CompiledOxm>();
-const byType = new Map<number, CompiledOxm>();
-const byExperimenter = new Map<string, CompiledOxm>();
+/** The rows of one version, as they are looked up. */
+interface OxmTable {
+  readonly byName: Map<string, CompiledOxm>;
+  readonly byType: Map<number, CompiledOxm>;
+  readonly byExperimenter: Map<string, CompiledOxm>;
+}
+// indexed by version
+const tables: readonly OxmTable[] = Array.from({ length: 7 }, () => ({
+  byName: new Map(),
+  byType: new Map(),
+  byExperimenter: new Map(),
+}));
 
-function compileRow(name: string, r: Omit<OxmRow, 'kind'> & { kind: OxmKind | 'raw' }): CompiledOxm {
+function compileRow(
+  name: string,
+  r: Omit<OxmRow, 'kind' | 'versions' | 'others'> & { kind: OxmKind | 'raw' },
+): CompiledOxm {
   const type = r.cls * 128 + r.num;
   const extra = r.experimenter === undefined ? 0 : r.expType === undefined ? 4 : 6;
   return {
@@ -262,16 +293,21 @@ function compileRow(name: string, r: Omit<OxmRow, 'kind'> & { kind: OxmKind | 'r
     order: r.experimenter ?? type,
   };
 }
-for (const [name, r] of Object.entries(OXM_FIELDS)) {
-  const c = compileRow(name, r);
-  byName.set(name, c);
-  if (c.experimenter === undefined) byType.set(c.type, c);
-  else byExperimenter.set(`${c.experimenter}/${r.num}/${c.expType ?? ''}`, c);
+for (const [name, first] of Object.entries(OXM_FIELDS)) {
+  for (const r of [first, ...first.others]) {
+    const c = compileRow(name, r);
+    for (const version of r.versions) {
+      const t = tables[version] as OxmTable;
+      t.byName.set(name, c);
+      if (c.experimenter === undefined) t.byType.set(c.type, c);
+      else t.byExperimenter.set(`${c.experimenter}/${r.num}/${c.expType ?? ''}`, c);
+    }
+  }
 }
 
-/** The row of a name, made on the fly for `field_<n>`; undefined when the name means nothing. */
-export function oxmByName(name: string): CompiledOxm | undefined {
-  const known = byName.get(name);
+/** The row of a name, made on the fly for `field_<n>`; undefined when the name means nothing in that version. */
+export function oxmByName(name: string, version: Version): CompiledOxm | undefined {
+  const known = tables[version]?.byName.get(name);
   if (known !== undefined) return known;
   const m = /^field_(\d{1,7})(?:_(\d{1,10}))?$/.exec(name);
   if (m === null) return undefined;
@@ -290,8 +326,8 @@ export function oxmByName(name: string): CompiledOxm | undefined {
 }
 
 /** Name for a `class << 7 | number` outside experimenter classes, as in the identifiers of table features. */
-export function oxmNameOfType(type: number): string {
-  return byType.get(type)?.name ?? `field_${type}`;
+export function oxmNameOfType(type: number, version: Version): string {
+  return tables[version]?.byType.get(type)?.name ?? `field_${type}`;
 }
 
 // ---- writing -------------------------------------------------------------------------------------------------------
@@ -299,6 +335,8 @@ export function oxmNameOfType(type: number): string {
 function bad(cls: string, name: string, v: unknown, what: string): never {
   throw new OfEncodeError(cls, name, `not ${what}: ${describe(v)}`);
 }
+
+const noSuchField = (version: Version) => `no such OXM field in version ${version}`;
 
 /** Writes one value at `p`; the caller made room. */
 function putValue(w: Writer, p: number, c: CompiledOxm, v: unknown, cls: string): void {
@@ -363,8 +401,8 @@ function rawBytes(v: unknown, cls: string, name: string): Buffer {
 
 /** Writes one OXM TLV. OpenFlow 1.3.5 §7.2.3.2. */
 export function encodeOxm(w: Writer, name: string, value: unknown, cls: string): void {
-  const c = oxmByName(name);
-  if (c === undefined) throw new OfEncodeError(cls, name, 'no such OXM field');
+  const c = oxmByName(name, w.version);
+  if (c === undefined) throw new OfEncodeError(cls, name, noSuchField(w.version));
   if (c.kind === 'raw') {
     encodeRaw(w, c, value, cls);
     return;
@@ -464,6 +502,7 @@ export function decodeOxm(r: Reader, p: number, end: number, type: number, code:
   let at = p + 4;
   const stop = at + length;
   r.q = stop;
+  const { byType, byExperimenter } = tables[r.version] as OxmTable;
   let c = byType.get(oxm);
   let name: string;
   if (c === undefined && oxm >>> 7 === ofp.OFPXMC_EXPERIMENTER && length >= 4) {
@@ -570,9 +609,9 @@ function fieldBytes(c: CompiledOxm, input: unknown, cls: string): { value: Buffe
 }
 
 /** Brings one field to the form Ryu gives it: masked value, dotted masks, lower-case addresses. */
-export function normaliseOxm(name: string, input: unknown, cls: string): unknown {
-  const c = oxmByName(name);
-  if (c === undefined) throw new OfEncodeError(cls, name, 'no such OXM field');
+export function normaliseOxm(name: string, input: unknown, cls: string, version: Version): unknown {
+  const c = oxmByName(name, version);
+  if (c === undefined) throw new OfEncodeError(cls, name, noSuchField(version));
   const { value, mask } = fieldBytes(c, input, cls);
   if (mask === undefined) return bytesToValue(c, value);
   for (let i = 0; i < value.length; i++) value[i] = (value[i] as number) & (mask[i] as number);
@@ -581,15 +620,20 @@ export function normaliseOxm(name: string, input: unknown, cls: string): unknown
 
 /**
  * Makes a match, normalised as Ryu does: bits of the value outside the mask are cleared, `10.0.0.0/8` becomes a dotted
- * mask, addresses take their canonical text, fields are sorted by OXM type. OpenFlow 1.3.5 §7.2.3.
+ * mask, addresses take their canonical text, fields are sorted by OXM type. Some fields have another type, or none, in
+ * other versions: `version` is a number on the wire. OpenFlow 1.3.5 §7.2.3.
  *
  * @example OFPMatch({ in_port: 1, eth_type: 0x0800, ipv4_src: '10.0.0.0/8' })
  */
-export function OFPMatch(input: MatchInput = {}): OFPMatch {
+export function OFPMatch(input: MatchInput = {}, version: Version = 4): OFPMatch {
   const rows: { order: number; name: string; value: unknown }[] = [];
   for (const [name, value] of Object.entries(input)) {
     if (value === undefined) continue;
-    rows.push({ order: oxmByName(name)?.order ?? 0, name, value: normaliseOxm(name, value, 'OFPMatch') });
+    rows.push({
+      order: oxmByName(name, version)?.order ?? 0,
+      name,
+      value: normaliseOxm(name, value, 'OFPMatch', version),
+    });
   }
   rows.sort((a, b) => a.order - b.order);
   const fields: Record<string, unknown> = {};
@@ -599,13 +643,14 @@ export function OFPMatch(input: MatchInput = {}): OFPMatch {
 
 /**
  * A text that is equal for two matches exactly when they match the same packets field by field: the order of fields does
- * not count, a mask of all bits is no mask, and a mask of no bits is no field (switches drop both).
+ * not count, a mask of all bits is no mask, and a mask of no bits is no field (switches drop both). `version` as for
+ * `OFPMatch`.
  */
-export function matchKey(match: OFPMatch): string {
+export function matchKey(match: OFPMatch, version: Version = 4): string {
   const parts: string[] = [];
   for (const [name, input] of Object.entries(match.fields)) {
-    const c = oxmByName(name);
-    if (c === undefined) throw new OfEncodeError('OFPMatch', name, 'no such OXM field');
+    const c = oxmByName(name, version);
+    if (c === undefined) throw new OfEncodeError('OFPMatch', name, noSuchField(version));
     const { value, mask } = fieldBytes(c, input, 'OFPMatch');
     if (mask === undefined) {
       parts.push(`${name}=${value.toString('hex')}`);

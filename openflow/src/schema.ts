@@ -4,7 +4,31 @@
  * TypeScript infers from it what callers may write. Keys of a declaration stand in wire order.
  */
 import type { OFPMatch } from './oxm.ts';
-import type { Reader, Writer } from './wire.ts';
+import type { Reader, Version, Writer } from './wire.ts';
+
+export type { Version } from './wire.ts';
+
+/*
+ * Ranges of versions, by their numbers on the wire: 1 is OpenFlow 1.0, 3 is 1.2, 4 is 1.3, 5 is 1.4, 6 is 1.5. (2 is 1.1,
+ * which no switch in use speaks.) A declaration holds in the versions of its range; classes whose fields have nothing in
+ * common in two versions are declared once for each.
+ */
+export const ALL = [1, 3, 4, 5, 6] as const;
+export const IN_10 = [1] as const;
+export const IN_12 = [3] as const;
+export const IN_13 = [4] as const;
+export const IN_14 = [5] as const;
+export const IN_15 = [6] as const;
+export const FROM_12 = [3, 4, 5, 6] as const;
+export const FROM_13 = [4, 5, 6] as const;
+export const FROM_14 = [5, 6] as const;
+export const UNTIL_12 = [1, 3] as const;
+export const UNTIL_13 = [1, 3, 4] as const;
+export const UNTIL_14 = [1, 3, 4, 5] as const;
+export const FROM_12_UNTIL_13 = [3, 4] as const;
+export const FROM_12_UNTIL_14 = [3, 4, 5] as const;
+export const FROM_13_UNTIL_14 = [4, 5] as const;
+export type Range = readonly Version[];
 
 /** What a field is on the wire. `json` is the name in Ryu's JSON of a field that objects here do not carry. */
 export type Kind =
@@ -13,7 +37,7 @@ export type Kind =
   | { readonly t: 'mac' }
   | { readonly t: 'str'; readonly size: number }
   | { readonly t: 'pad'; readonly size: number }
-  | { readonly t: 'const'; readonly size: 1 | 2; readonly value: number; readonly json: string | undefined }
+  | { readonly t: 'const'; readonly size: 1 | 2 | 4; readonly value: number; readonly json: string | undefined }
   | { readonly t: 'len'; readonly json: string | undefined }
   | { readonly t: 'lenOf'; readonly list: string; readonly json: string }
   | { readonly t: 'match' }
@@ -28,18 +52,43 @@ export type Kind =
 /** Whether a factory demands the field, fills in a default, or never shows it. */
 export type Presence = 'required' | 'optional' | 'hidden';
 
-/** One field; `T` is the type in decoded objects, `I` what factories take. The `~` members exist for inference only. */
-export interface Field<T = unknown, I = unknown, P extends Presence = Presence> {
+/**
+ * One field; `T` is the type in decoded objects, `I` what factories take, `V` the versions that have it. Where the type
+ * depends on the version, `T` is a `StructRef`, `ListRef` or `FamilyRef`. The `~` members exist for inference only.
+ */
+export interface Field<T = unknown, I = unknown, P extends Presence = Presence, V extends Version = Version> {
   readonly kind: Kind;
   readonly presence: P;
   readonly dflt: unknown;
+  /** Versions that have the field; undefined means all of the structure's. */
+  readonly versions: Range | undefined;
   readonly '~t': T;
   readonly '~i': I;
+  readonly '~v': V;
 }
 export type Fields = Readonly<Record<string, Field>>;
 
+/** Stands for the object of a declaration, in the version asked for. */
+export interface StructRef<S> {
+  readonly '~struct': S;
+}
+export interface ListRef<S> {
+  readonly '~list': S;
+}
+export interface FamilyRef<F> {
+  readonly '~family': F;
+}
+
 function make<T, I, P extends Presence>(kind: Kind, presence: P, dflt?: unknown): Field<T, I, P> {
-  return { kind, presence, dflt } as unknown as Field<T, I, P>;
+  return { kind, presence, dflt, versions: undefined } as unknown as Field<T, I, P>;
+}
+
+/** A field that only some of the structure's versions have. */
+export function only<const R extends Range, T, I, P extends Presence>(
+  versions: R,
+  field: Field<T, I, P>,
+): Field<T, I, P, R[number]> {
+  return { ...field, versions } as unknown as Field<T, I, P, R[number]>;
 }
 
 type Num<P extends Presence> = Field<number, number, P>;
@@ -66,7 +115,7 @@ export const str = (size: number): Field<string, string, 'optional'> => make({ t
 /** Bytes that are written as zero and ignored when read. */
 export const pad = (size: number): Field<never, never, 'hidden'> => make({ t: 'pad', size }, 'hidden');
 /** A number that is the same in every structure of the class. */
-export const fixed = (size: 1 | 2, value: number, json?: string): Field<never, never, 'hidden'> =>
+export const fixed = (size: 1 | 2 | 4, value: number, json?: string): Field<never, never, 'hidden'> =>
   make({ t: 'const', size, value, json }, 'hidden');
 /** 16-bit length of the structure itself. */
 export const len = (json?: string): Field<never, never, 'hidden'> => make({ t: 'len', json }, 'hidden');
@@ -82,20 +131,20 @@ export const bytesOrNull = (): Field<Buffer, Uint8Array, 'optional'> => make({ t
 /** The same, where Ryu has no attribute for it: JSON shows it only when there is something to show. */
 export const extraBytes = (): Field<Buffer, Uint8Array, 'optional'> =>
   make({ t: 'bytes', empty: 'left out' }, 'optional');
-/** One structure of fixed size. */
-export const one = <O, I>(of: Struct<string, O, I>): Field<O, O, 'required'> =>
-  make({ t: 'struct', of: of as AnyStruct }, 'required');
+/** One structure of fixed size, or the last field. */
+export const one = <S extends AnyStruct>(of: S): Field<StructRef<S>, StructRef<S>, 'required'> =>
+  make({ t: 'struct', of }, 'required');
 /** Structures of one class to the end of what holds them. */
-export const list = <O, I>(of: Struct<string, O, I>): Field<O[], readonly O[], 'optional'> =>
-  make({ t: 'list', of: of as AnyStruct }, 'optional');
+export const list = <S extends AnyStruct>(of: S): Field<ListRef<S>, ListRef<S>, 'optional'> =>
+  make({ t: 'list', of }, 'optional');
 /** TLVs of one family to the end of what holds them. */
-export const many = <O>(of: Family<O>): Field<O[], readonly O[], 'optional'> =>
-  make({ t: 'family', of: of as AnyFamily }, 'optional');
+export const many = <F extends AnyFamily>(of: F): Field<FamilyRef<F>, FamilyRef<F>, 'optional'> =>
+  make({ t: 'family', of }, 'optional');
 /** Structures of several classes that are not TLVs: the decoder of `reads` tells them apart. */
 export const either = <const M extends readonly AnyStruct[]>(
   of: M,
   reads: AnyStruct,
-): Field<M[number]['~o'][], readonly M[number]['~o'][], 'optional'> => make({ t: 'either', of, reads }, 'optional');
+): Field<ListRef<M[number]>, ListRef<M[number]>, 'optional'> => make({ t: 'either', of, reads }, 'optional');
 /** Numbers: exactly `count`, or to the end of the structure. */
 export const uints = (size: 1 | 4, count?: number): Field<number[], readonly number[], 'optional'> =>
   make({ t: 'uints', size, count }, 'optional');
@@ -106,56 +155,70 @@ export const bitmap = (): Field<number[], readonly number[], 'required'> => make
 export interface Custom {
   /** Bytes it has at least. */
   readonly min: number;
+  /** `w.version` is the version to write for. */
   encode(o: object, w: Writer): void;
-  /** Must consume up to `end` and leave `r.q` there. */
+  /** Must consume up to `end` and leave `r.q` there. `r.version` is the version to read. */
   decode(r: Reader, p: number, end: number): object;
-  toJson(o: object): object;
-  fromJson(attrs: Readonly<Record<string, unknown>>): unknown;
-  make(input: object): object;
+  toJson(o: object, version: Version): object;
+  fromJson(attrs: Readonly<Record<string, unknown>>, version: Version): unknown;
+  make(input: object, version: Version): object;
 }
 
 export interface StructOptions {
-  /** Section of the specification, for documentation. */
+  /** Section of the specification, for documentation: of OpenFlow 1.3.5 where the range has 1.3, else of its last version. */
   readonly spec: string;
   /** Versions whose wire format this is. */
-  readonly since?: number;
-  readonly until?: number;
+  readonly versions: Range;
   /** Padding to 8 bytes: counted in the length field (`inside`) or not (`outside`). */
   readonly padTo8?: 'inside' | 'outside';
   /** OpenFlow error for a length that cannot be. */
   readonly err: readonly [type: number, code: number];
   /** TLV types of this class where it has no `type` of fixed value. */
   readonly types?: readonly number[];
+  /** For members of a family with experimenters: the experimenter and its own type, by which this class is told. */
+  readonly experimenter?: readonly [id: number, subtype?: number];
   readonly custom?: Custom;
   readonly message?: MessageHeader;
 }
 
 /** Header values by which a message is told from others. */
 export interface MessageHeader {
-  readonly type: number;
+  /** In all versions, or in 1.0 and from 1.2 on. */
+  readonly type: number | readonly [in10: number, from12: number];
   readonly multipart?: number;
 }
 
-/** A declared structure or message; `O` is the object's type, `I` what its factory takes. */
-export interface Struct<C extends string = string, O = unknown, I = unknown> {
+/** A declared structure or message with fields `F`, which holds in versions `V`; custom ones have a fixed object and input type. */
+export interface Struct<C extends string = string, F = unknown, V extends Version = Version, O = never, I = never> {
   readonly cls: C;
   readonly options: StructOptions;
   readonly fields: Fields;
+  readonly '~f': F;
+  readonly '~v': V;
   readonly '~o': O;
   readonly '~i': I;
 }
-export type AnyStruct = Struct<string, unknown, unknown>;
+export interface AnyStruct {
+  readonly cls: string;
+  readonly options: StructOptions;
+  readonly fields: Fields;
+}
 
 /** TLVs told apart by a 16-bit type that is followed by a 16-bit length. */
-export interface Family<O = unknown> {
+export interface Family<M = unknown> {
   readonly name: string;
   readonly members: readonly AnyStruct[];
   /** For types nobody declared: kept raw. */
   readonly unknown: AnyStruct;
   readonly options: FamilyOptions;
-  readonly '~o': O;
+  readonly '~m': M;
 }
-export type AnyFamily = Family<unknown>;
+export interface AnyFamily {
+  readonly name: string;
+  readonly members: readonly AnyStruct[];
+  readonly unknown: AnyStruct;
+  readonly options: FamilyOptions;
+}
 export interface FamilyOptions {
   readonly err: readonly [type: number, code: number];
   /** Smallest length a member may tell. */
@@ -164,65 +227,131 @@ export interface FamilyOptions {
   readonly aligned?: boolean;
   /** Whether padding to 8 follows that the length does not count. */
   readonly padTo8?: boolean;
+  /**
+   * Where members that belong to an experimenter have its number (32 bits, at offset 4), what follows it to tell its
+   * structures apart (at offset 8), and which TLV type announces them.
+   */
+  readonly experimenter?: { readonly type: number; readonly subtypeSize: 2 | 4 };
 }
 
 type Show<T> = { [K in keyof T]: T[K] } & {};
-type KeysOf<F, P extends Presence> = { [K in keyof F]: F[K] extends { presence: P } ? K : never }[keyof F];
-type TypeOf<F> = F extends { '~t': infer T } ? T : never;
-type InputOf<F> = F extends { '~i': infer I } ? I : never;
-/** Type of the objects a declaration stands for. */
-export type ObjectOf<C extends string, F> = Show<
-  { cls: C } & { [K in Exclude<keyof F, KeysOf<F, 'hidden'>>]: TypeOf<F[K]> }
+type KeysOf<F, P extends Presence, V extends Version> = {
+  [K in keyof F]: F[K] extends { presence: P; '~v': infer R } ? (V extends R ? K : never) : never;
+}[keyof F];
+type Resolve<T, V extends Version> =
+  T extends StructRef<infer S>
+    ? Of<S, V>
+    : T extends ListRef<infer S>
+      ? Of<S, V>[]
+      : T extends FamilyRef<infer F>
+        ? MemberOf<F, V>[]
+        : T extends VersionRef
+          ? V
+          : T;
+type ResolveInput<T, V extends Version> =
+  T extends StructRef<infer S>
+    ? Of<S, V>
+    : T extends ListRef<infer S>
+      ? readonly Of<S, V>[]
+      : T extends FamilyRef<infer F>
+        ? readonly MemberOf<F, V>[]
+        : T extends VersionRef
+          ? V
+          : T;
+type TypeOf<F, V extends Version> = F extends { '~t': infer T } ? Resolve<T, V> : never;
+type InputOf<F, V extends Version> = F extends { '~i': infer I } ? ResolveInput<I, V> : never;
+/** Type of the objects of class `C` with fields `F` in version `V`. */
+type ObjectOf<C extends string, F, V extends Version> = Show<
+  { cls: C } & { [K in KeysOf<F, 'required' | 'optional', V>]: TypeOf<F[K], V> }
 >;
 /** What a factory takes for it. */
-export type InitOf<F> = Show<
-  { readonly [K in KeysOf<F, 'required'>]: InputOf<F[K]> } & {
-    readonly [K in KeysOf<F, 'optional'>]?: InputOf<F[K]> | undefined;
+type InitOf<F, V extends Version> = Show<
+  { readonly [K in KeysOf<F, 'required', V>]: InputOf<F[K], V> } & {
+    readonly [K in KeysOf<F, 'optional', V>]?: InputOf<F[K], V> | undefined;
   }
 >;
-type HeaderFields = { version: Field<number, number, 'optional'>; xid: Field<number, number, 'optional'> };
 
 /** Declares a structure. */
-export function struct<const C extends string, F extends Fields>(
+export function struct<const C extends string, const O extends StructOptions, F extends Fields>(
   cls: C,
-  options: StructOptions,
+  options: O,
   fields: F,
-): Struct<C, ObjectOf<C, F>, InitOf<F>> {
-  return { cls, options, fields } as unknown as Struct<C, ObjectOf<C, F>, InitOf<F>>;
+): Struct<C, F, O['versions'][number]> {
+  return { cls, options, fields } as unknown as Struct<C, F, O['versions'][number]>;
 }
 
 /** Declares a structure that custom code reads and writes. */
-export function customStruct<const C extends string, O extends { cls: C }, I>(
+export function customStruct<const C extends string, O extends { cls: C }, I, V extends Version = Version>(
   cls: C,
   options: StructOptions & { custom: Custom },
-): Struct<C, O, I> {
-  return { cls, options, fields: {} } as unknown as Struct<C, O, I>;
+): Struct<C, never, V, O, I> {
+  return { cls, options, fields: {} } as unknown as Struct<C, never, V, O, I>;
 }
 
-/** Declares a family of TLVs. */
+/** Declares a family of TLVs: in each version its members are those that the version has. */
 export function family<const M extends readonly AnyStruct[], U extends AnyStruct>(
   name: string,
   members: M,
   unknown: U,
   options: FamilyOptions,
-): Family<M[number]['~o'] | U['~o']> {
-  return { name, members, unknown, options } as unknown as Family<M[number]['~o'] | U['~o']>;
+): Family<M[number] | U> {
+  return { name, members, unknown, options } as unknown as Family<M[number] | U>;
 }
 
+/** Stands for the version asked for. */
+export interface VersionRef {
+  readonly '~version': never;
+}
+/** Messages of one version have its number; those that look alike in all may have any. */
+type Header<T> = {
+  readonly version: Field<T, T, 'optional'>;
+  readonly xid: Field<number, number, 'optional'>;
+};
+
 /** Declares a message: `version` and `xid` come from the header. */
-export function message<const C extends string, F extends Fields>(
+export function message<
+  const C extends string,
+  const O extends StructOptions & { message: MessageHeader },
+  F extends Fields,
+>(cls: C, options: O, fields: F): Struct<C, Header<VersionRef> & F, O['versions'][number]> {
+  return { cls, options, fields } as unknown as Struct<C, Header<VersionRef> & F, O['versions'][number]>;
+}
+
+/** Declares a message that looks alike in every version, also in those to come. */
+export function symmetricMessage<const C extends string, F extends Fields>(
   cls: C,
   options: StructOptions & { message: MessageHeader },
   fields: F,
-): Struct<C, ObjectOf<C, HeaderFields & F>, InitOf<HeaderFields & F>> {
-  return { cls, options, fields } as unknown as Struct<C, ObjectOf<C, HeaderFields & F>, InitOf<HeaderFields & F>>;
+): Struct<C, Header<number> & F> {
+  return { cls, options, fields } as unknown as Struct<C, Header<number> & F>;
 }
 
-/** Object type of a declaration. */
-export type Of<S> = S extends { '~o': infer O } ? O : never;
-/** Factory type of a declaration: the argument may be left out when nothing in it is required. */
-export type Factory<S> = S extends { '~o': infer O; '~i': infer I }
-  ? Record<never, never> extends I
-    ? (init?: I) => O
-    : (init: I) => O
+type VersionsOf<S> = S extends { '~v': infer V extends Version } ? V : never;
+/** Type of a declaration's objects in version `V`. */
+export type Of<S, V extends Version = VersionsOf<S>> = S extends {
+  cls: infer C extends string;
+  '~f': infer F;
+  '~v': infer R;
+  '~o': infer O;
+}
+  ? V extends R
+    ? [O] extends [never]
+      ? ObjectOf<C, F, V>
+      : O
+    : never
   : never;
+/** Type of what a declaration's factory takes in version `V`. */
+export type InputFor<S, V extends Version> = S extends { '~f': infer F; '~v': infer R; '~i': infer I }
+  ? V extends R
+    ? [I] extends [never]
+      ? InitOf<F, V>
+      : I
+    : never
+  : never;
+/** Type of the objects of a family in version `V`. */
+export type MemberOf<F, V extends Version = Version> = F extends { '~m': infer M } ? Of<M, V> : never;
+/** Factory type of a declaration: the argument may be left out when nothing in it is required. */
+export type Factory<S, V extends Version> =
+  Record<never, never> extends InputFor<S, V>
+    ? (init?: InputFor<S, V>) => Of<S, V>
+    : (init: InputFor<S, V>) => Of<S, V>;

@@ -20,30 +20,41 @@ import {
   type UnknownOxmName,
 } from './oxm.ts';
 import {
+  ALL,
   bitmap,
   bytes,
   customStruct,
   either,
   extraBytes,
+  FROM_12,
+  FROM_12_UNTIL_13,
+  FROM_12_UNTIL_14,
+  FROM_13,
+  FROM_13_UNTIL_14,
   family,
   fixed,
+  IN_12,
+  IN_13,
+  IN_14,
   len,
   list,
   mac,
   many,
   match,
+  only,
   pad,
+  type Range,
   str,
   struct,
+  UNTIL_14,
   u8,
   u16,
   u32,
   u64,
   uints,
 } from './schema.ts';
-import { fail, type Reader, type Writer } from './wire.ts';
+import { fail, type Reader, type Version, type Writer } from './wire.ts';
 
-const V13 = { since: 4, until: 4 } as const;
 const BAD_REQUEST = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
 const BAD_ACTION = [ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN] as const;
 const BAD_INSTRUCTION = [ofp.OFPET_BAD_INSTRUCTION, ofp.OFPBIC_BAD_LEN] as const;
@@ -54,12 +65,12 @@ const BAD_FEATURES = [ofp.OFPET_TABLE_FEATURES_FAILED, ofp.OFPTFFC_BAD_LEN] as c
 
 export const OFPHelloElemVersionBitmap = struct(
   'OFPHelloElemVersionBitmap',
-  { spec: '7.5.1', err: [ofp.OFPET_HELLO_FAILED, ofp.OFPHFC_INCOMPATIBLE], padTo8: 'outside' },
+  { spec: '7.5.1', versions: ALL, err: [ofp.OFPET_HELLO_FAILED, ofp.OFPHFC_INCOMPATIBLE], padTo8: 'outside' },
   { _type: fixed(2, ofp.OFPHET_VERSIONBITMAP, 'type'), _len: len('length'), versions: bitmap() },
 );
 export const OFPHelloElemUnknown = struct(
   'OFPHelloElemUnknown',
-  { spec: '7.5.1', err: [ofp.OFPET_HELLO_FAILED, ofp.OFPHFC_INCOMPATIBLE], padTo8: 'outside' },
+  { spec: '7.5.1', versions: ALL, err: [ofp.OFPET_HELLO_FAILED, ofp.OFPHFC_INCOMPATIBLE], padTo8: 'outside' },
   { type: u16(), _len: len('length'), data: bytes() },
 );
 export const helloElement = family('helloElement', [OFPHelloElemVersionBitmap], OFPHelloElemUnknown, {
@@ -70,7 +81,7 @@ export const helloElement = family('helloElement', [OFPHelloElemVersionBitmap], 
 
 // ---- actions -------------------------------------------------------------------------------------------------------
 
-const action = { ...V13, err: BAD_ACTION } as const;
+const action = { versions: FROM_12, err: BAD_ACTION } as const;
 const actionType = (type: number) => fixed(2, type, 'type');
 
 export const OFPActionOutput = struct(
@@ -98,14 +109,14 @@ export const OFPActionSetNwTtl = struct(
   { ...action, spec: '7.2.5' },
   { _type: actionType(ofp.OFPAT_SET_NW_TTL), _len: len('len'), nw_ttl: u8(), _pad: pad(3) },
 );
-const bare = <const C extends string>(cls: C, type: number) =>
-  struct(cls, { ...action, spec: '7.2.5' }, { _type: actionType(type), _len: len('len'), _pad: pad(4) });
-export const OFPActionDecMplsTtl = bare('OFPActionDecMplsTtl', ofp.OFPAT_DEC_MPLS_TTL);
-export const OFPActionDecNwTtl = bare('OFPActionDecNwTtl', ofp.OFPAT_DEC_NW_TTL);
-export const OFPActionCopyTtlOut = bare('OFPActionCopyTtlOut', ofp.OFPAT_COPY_TTL_OUT);
-export const OFPActionCopyTtlIn = bare('OFPActionCopyTtlIn', ofp.OFPAT_COPY_TTL_IN);
-export const OFPActionPopVlan = bare('OFPActionPopVlan', ofp.OFPAT_POP_VLAN);
-export const OFPActionPopPbb = bare('OFPActionPopPbb', ofp.OFPAT_POP_PBB);
+const bare = <const C extends string, const R extends Range>(cls: C, type: number, versions: R) =>
+  struct(cls, { ...action, versions, spec: '7.2.5' }, { _type: actionType(type), _len: len('len'), _pad: pad(4) });
+export const OFPActionDecMplsTtl = bare('OFPActionDecMplsTtl', ofp.OFPAT_DEC_MPLS_TTL, FROM_12);
+export const OFPActionDecNwTtl = bare('OFPActionDecNwTtl', ofp.OFPAT_DEC_NW_TTL, FROM_12);
+export const OFPActionCopyTtlOut = bare('OFPActionCopyTtlOut', ofp.OFPAT_COPY_TTL_OUT, FROM_12);
+export const OFPActionCopyTtlIn = bare('OFPActionCopyTtlIn', ofp.OFPAT_COPY_TTL_IN, FROM_12);
+export const OFPActionPopVlan = bare('OFPActionPopVlan', ofp.OFPAT_POP_VLAN, FROM_12);
+export const OFPActionPopPbb = bare('OFPActionPopPbb', ofp.OFPAT_POP_PBB, FROM_13);
 export const OFPActionPushVlan = struct(
   'OFPActionPushVlan',
   { ...action, spec: '7.2.5' },
@@ -118,7 +129,7 @@ export const OFPActionPushMpls = struct(
 );
 export const OFPActionPushPbb = struct(
   'OFPActionPushPbb',
-  { ...action, spec: '7.2.5' },
+  { ...action, versions: FROM_13, spec: '7.2.5' },
   { _type: actionType(ofp.OFPAT_PUSH_PBB), _len: len('len'), ethertype: u16(), _pad: pad(2) },
 );
 export const OFPActionPopMpls = struct(
@@ -133,7 +144,7 @@ export const OFPActionExperimenterUnknown = struct(
 );
 export const OFPActionUnknown = struct(
   'OFPActionUnknown',
-  { ...action, spec: '7.2.5', padTo8: 'inside' },
+  { ...action, versions: ALL, spec: '7.2.5', padTo8: 'inside' },
   { type: u16(), _len: len('len'), data: bytes() },
 );
 
@@ -176,12 +187,12 @@ export const OFPActionSetField = customStruct<'OFPActionSetField', SetField, Set
       r.q = end;
       return { cls: 'OFPActionSetField', field: lastOxm.name, value: lastOxm.value };
     },
-    toJson(o) {
+    toJson(o, version) {
       const { field, value } = o as SetField;
       return { field: { OXMTlv: { field, mask: null, value } }, len: lengthOf(field), type: ofp.OFPAT_SET_FIELD };
 
       function lengthOf(name: string): number {
-        const c = oxmByName(name);
+        const c = oxmByName(name, version);
         const size = c === undefined || c.kind === 'raw' ? Buffer.from(String(value), 'base64').length : c.size;
         return (8 + (c?.extra ?? 0) + size + 7) & ~7;
       }
@@ -191,10 +202,10 @@ export const OFPActionSetField = customStruct<'OFPActionSetField', SetField, Set
       if (typeof tlv?.field !== 'string') throw new OfEncodeError('OFPActionSetField', 'field', 'no OXMTlv');
       return { field: tlv.field, value: tlv.value };
     },
-    make(input) {
+    make(input, version) {
       const { field, value } = input as { field: string; value: unknown };
       if (Array.isArray(value)) throw new OfEncodeError('OFPActionSetField', 'value', 'has a mask');
-      const v = normaliseOxm(field, value, 'OFPActionSetField');
+      const v = normaliseOxm(field, value, 'OFPActionSetField', version);
       if (Array.isArray(v)) throw new OfEncodeError('OFPActionSetField', 'value', 'has a mask');
       return { cls: 'OFPActionSetField', field, value: v };
     },
@@ -228,7 +239,7 @@ export const actions = family(
 
 // ---- instructions --------------------------------------------------------------------------------------------------
 
-const instruction = { ...V13, spec: '7.2.4', err: BAD_INSTRUCTION } as const;
+const instruction = { versions: FROM_12, spec: '7.2.4', err: BAD_INSTRUCTION } as const;
 
 export const OFPInstructionGotoTable = struct('OFPInstructionGotoTable', instruction, {
   _type: fixed(2, ofp.OFPIT_GOTO_TABLE, 'type'),
@@ -248,11 +259,15 @@ export const OFPInstructionActions = struct(
   { ...instruction, types: [ofp.OFPIT_WRITE_ACTIONS, ofp.OFPIT_APPLY_ACTIONS, ofp.OFPIT_CLEAR_ACTIONS] },
   { type: u16(), _len: len('len'), _pad: pad(4), actions: many(actions) },
 );
-export const OFPInstructionMeter = struct('OFPInstructionMeter', instruction, {
-  _type: fixed(2, ofp.OFPIT_METER, 'type'),
-  _len: len('len'),
-  meter_id: u32(1),
-});
+export const OFPInstructionMeter = struct(
+  'OFPInstructionMeter',
+  { ...instruction, versions: FROM_13_UNTIL_14 },
+  {
+    _type: fixed(2, ofp.OFPIT_METER, 'type'),
+    _len: len('len'),
+    meter_id: u32(1),
+  },
+);
 export const OFPInstructionExperimenter = struct(
   'OFPInstructionExperimenter',
   { ...instruction, padTo8: 'inside' },
@@ -280,7 +295,7 @@ export const instructions = family(
 
 export const OFPBucket = struct(
   'OFPBucket',
-  { ...V13, spec: '7.3.4.2', err: [ofp.OFPET_GROUP_MOD_FAILED, ofp.OFPGMFC_BAD_BUCKET] },
+  { versions: FROM_12_UNTIL_14, spec: '7.3.4.2', err: [ofp.OFPET_GROUP_MOD_FAILED, ofp.OFPGMFC_BAD_BUCKET] },
   {
     _len: len('len'),
     weight: u16(0),
@@ -292,12 +307,12 @@ export const OFPBucket = struct(
 );
 export const OFPBucketCounter = struct(
   'OFPBucketCounter',
-  { ...V13, spec: '7.3.5.9', err: BAD_REQUEST },
+  { versions: FROM_12, spec: '7.3.5.9', err: BAD_REQUEST },
   { packet_count: u64(0n), byte_count: u64(0n) },
 );
 export const OFPGroupStats = struct(
   'OFPGroupStats',
-  { ...V13, spec: '7.3.5.9', err: BAD_REQUEST },
+  { versions: FROM_12, spec: '7.3.5.9', err: BAD_REQUEST },
   {
     _len: len('length'),
     _pad: pad(2),
@@ -306,25 +321,25 @@ export const OFPGroupStats = struct(
     _pad2: pad(4),
     packet_count: u64(0n),
     byte_count: u64(0n),
-    duration_sec: u32(0),
-    duration_nsec: u32(0),
+    duration_sec: only(FROM_13, u32(0)),
+    duration_nsec: only(FROM_13, u32(0)),
     bucket_stats: list(OFPBucketCounter),
   },
 );
 export const OFPGroupDescStats = struct(
   'OFPGroupDescStats',
-  { ...V13, spec: '7.3.5.10', err: BAD_REQUEST },
+  { versions: FROM_12_UNTIL_14, spec: '7.3.5.10', err: BAD_REQUEST },
   { _len: len('length'), type: u8(), _pad: pad(1), group_id: u32(), buckets: list(OFPBucket) },
 );
 export const OFPGroupFeaturesStats = struct(
   'OFPGroupFeaturesStats',
-  { ...V13, spec: '7.3.5.11', err: BAD_REQUEST },
+  { versions: FROM_12, spec: '7.3.5.11', err: BAD_REQUEST },
   { types: u32(0), capabilities: u32(0), max_groups: uints(4, 4), actions: uints(4, 4) },
 );
 
 // ---- meters --------------------------------------------------------------------------------------------------------
 
-const band = { ...V13, spec: '7.3.4.4', err: BAD_BAND } as const;
+const band = { versions: FROM_13, spec: '7.3.4.4', err: BAD_BAND } as const;
 
 export const OFPMeterBandDrop = struct('OFPMeterBandDrop', band, {
   _type: fixed(2, ofp.OFPMBT_DROP, 'type'),
@@ -361,12 +376,12 @@ export const meterBands = family(
 );
 export const OFPMeterBandStats = struct(
   'OFPMeterBandStats',
-  { ...V13, spec: '7.3.5.12', err: BAD_REQUEST },
+  { versions: FROM_13, spec: '7.3.5.12', err: BAD_REQUEST },
   { packet_band_count: u64(0n), byte_band_count: u64(0n) },
 );
 export const OFPMeterStats = struct(
   'OFPMeterStats',
-  { ...V13, spec: '7.3.5.12', err: BAD_REQUEST },
+  { versions: FROM_13, spec: '7.3.5.12', err: BAD_REQUEST },
   {
     meter_id: u32(),
     _len: len('len'),
@@ -381,12 +396,12 @@ export const OFPMeterStats = struct(
 );
 export const OFPMeterConfigStats = struct(
   'OFPMeterConfigStats',
-  { ...V13, spec: '7.3.5.13', err: BAD_REQUEST },
+  { versions: FROM_13_UNTIL_14, spec: '7.3.5.13', err: BAD_REQUEST },
   { _len: len('length'), flags: u16(0), meter_id: u32(), bands: many(meterBands) },
 );
 export const OFPMeterFeaturesStats = struct(
   'OFPMeterFeaturesStats',
-  { ...V13, spec: '7.3.5.14', err: BAD_REQUEST },
+  { versions: FROM_13, spec: '7.3.5.14', err: BAD_REQUEST },
   { max_meter: u32(0), band_types: u32(0), capabilities: u32(0), max_bands: u8(0), max_color: u8(0), _pad: pad(2) },
 );
 
@@ -394,7 +409,7 @@ export const OFPMeterFeaturesStats = struct(
 
 export const OFPPort = struct(
   'OFPPort',
-  { ...V13, spec: '7.2.1', err: BAD_REQUEST },
+  { versions: FROM_12_UNTIL_13, spec: '7.2.1', err: BAD_REQUEST },
   {
     port_no: u32(),
     _pad: pad(4),
@@ -413,7 +428,7 @@ export const OFPPort = struct(
 );
 export const OFPPortStats = struct(
   'OFPPortStats',
-  { ...V13, spec: '7.3.5.6', err: BAD_REQUEST },
+  { versions: FROM_12_UNTIL_13, spec: '7.3.5.6', err: BAD_REQUEST },
   {
     port_no: u32(),
     _pad: pad(4),
@@ -429,25 +444,25 @@ export const OFPPortStats = struct(
     rx_over_err: u64(0n),
     rx_crc_err: u64(0n),
     collisions: u64(0n),
-    duration_sec: u32(0),
-    duration_nsec: u32(0),
+    duration_sec: only(IN_13, u32(0)),
+    duration_nsec: only(IN_13, u32(0)),
   },
 );
 export const OFPQueueStats = struct(
   'OFPQueueStats',
-  { ...V13, spec: '7.3.5.8', err: BAD_REQUEST },
+  { versions: FROM_12_UNTIL_13, spec: '7.3.5.8', err: BAD_REQUEST },
   {
     port_no: u32(),
     queue_id: u32(),
     tx_bytes: u64(0n),
     tx_packets: u64(0n),
     tx_errors: u64(0n),
-    duration_sec: u32(0),
-    duration_nsec: u32(0),
+    duration_sec: only(IN_13, u32(0)),
+    duration_nsec: only(IN_13, u32(0)),
   },
 );
 
-const queueProp = { ...V13, spec: '7.2.2', err: BAD_REQUEST } as const;
+const queueProp = { versions: FROM_12_UNTIL_13, spec: '7.2.2', err: BAD_REQUEST } as const;
 export const OFPQueuePropMinRate = struct('OFPQueuePropMinRate', queueProp, {
   _type: fixed(2, ofp.OFPQT_MIN_RATE, 'property'),
   _len: len('len'),
@@ -483,7 +498,7 @@ export const queueProps = family(
 );
 export const OFPPacketQueue = struct(
   'OFPPacketQueue',
-  { ...V13, spec: '7.2.2', err: BAD_REQUEST },
+  { versions: FROM_12_UNTIL_13, spec: '7.2.2', err: BAD_REQUEST },
   { queue_id: u32(), port: u32(), _len: len('len'), _pad: pad(6), properties: many(queueProps) },
 );
 
@@ -491,12 +506,12 @@ export const OFPPacketQueue = struct(
 
 export const OFPDescStats = struct(
   'OFPDescStats',
-  { ...V13, spec: '7.3.5.1', err: BAD_REQUEST },
+  { versions: ALL, spec: '7.3.5.1', err: BAD_REQUEST },
   { mfr_desc: str(256), hw_desc: str(256), sw_desc: str(256), serial_num: str(32), dp_desc: str(256) },
 );
 export const OFPFlowStats = struct(
   'OFPFlowStats',
-  { ...V13, spec: '7.3.5.2', err: BAD_REQUEST },
+  { versions: FROM_12_UNTIL_14, spec: '7.3.5.2', err: BAD_REQUEST },
   {
     _len: len('length'),
     table_id: u8(0),
@@ -506,8 +521,12 @@ export const OFPFlowStats = struct(
     priority: u16(ofp.OFP_DEFAULT_PRIORITY),
     idle_timeout: u16(0),
     hard_timeout: u16(0),
-    flags: u16(0),
-    _pad2: pad(4),
+    // not in 1.2, which has padding there
+    flags: only(FROM_13_UNTIL_14, u16(0)),
+    importance: only(IN_14, u16(0)),
+    _pad2: only(IN_14, pad(2)),
+    _pad3: only(IN_13, pad(4)),
+    _pad4: only(IN_12, pad(6)),
     cookie: u64(0n),
     packet_count: u64(0n),
     byte_count: u64(0n),
@@ -517,16 +536,16 @@ export const OFPFlowStats = struct(
 );
 export const OFPAggregateStats = struct(
   'OFPAggregateStats',
-  { ...V13, spec: '7.3.5.3', err: BAD_REQUEST },
+  { versions: UNTIL_14, spec: '7.3.5.3', err: BAD_REQUEST },
   { packet_count: u64(0n), byte_count: u64(0n), flow_count: u32(0), _pad: pad(4) },
 );
 export const OFPTableStats = struct(
   'OFPTableStats',
-  { ...V13, spec: '7.3.5.4', err: BAD_REQUEST },
+  { versions: FROM_13, spec: '7.3.5.4', err: BAD_REQUEST },
   { table_id: u8(), _pad: pad(3), active_count: u32(0), lookup_count: u64(0n), matched_count: u64(0n) },
 );
 
-const features = { ...V13, spec: '7.3.5.5.2', err: BAD_FEATURES } as const;
+const features = { versions: FROM_13_UNTIL_14, spec: '7.3.5.5.2', err: BAD_FEATURES } as const;
 const prop = { ...features, padTo8: 'outside' } as const;
 
 export const OFPInstructionId = struct('OFPInstructionId', features, {
@@ -571,7 +590,7 @@ const oxmIdOptions = {
     min: 4,
     encode(o: object, w: Writer): void {
       const id = o as OxmId | ExperimenterOxmId;
-      const c = oxmByName(id.type);
+      const c = oxmByName(id.type, w.version);
       if (c === undefined) throw new OfEncodeError(id.cls, 'type', `no such OXM field: ${String(id.type)}`);
       const isExperimenter = c.type >>> 7 === ofp.OFPXMC_EXPERIMENTER;
       if (isExperimenter !== (id.cls === 'OFPExperimenterOxmId')) {
@@ -593,7 +612,7 @@ const oxmIdOptions = {
       const oxm = header >>> 9;
       const hasmask = (header & 256) !== 0;
       const length = header & 255;
-      const type = oxmNameOfType(oxm);
+      const type = oxmNameOfType(oxm, r.version);
       if (oxm >>> 7 !== ofp.OFPXMC_EXPERIMENTER) {
         r.q = p + 4;
         return { cls: 'OFPOxmId', type, hasmask, length };
@@ -612,8 +631,8 @@ const oxmIdOptions = {
     },
   },
 } as const;
-const defaultOxmLength = (type: string, hasmask: boolean): number => {
-  const c = oxmByName(type);
+const defaultOxmLength = (type: string, hasmask: boolean, version: Version): number => {
+  const c = oxmByName(type, version);
   return c === undefined || c.kind === 'raw' ? 0 : (hasmask ? 2 * c.size : c.size) + c.extra;
 };
 
@@ -621,9 +640,9 @@ export const OFPOxmId = customStruct<'OFPOxmId', OxmId, OxmIdInput>('OFPOxmId', 
   ...oxmIdOptions,
   custom: {
     ...oxmIdOptions.custom,
-    make(input) {
+    make(input, version) {
       const { type, hasmask = false, length } = input as OxmIdInput;
-      return { cls: 'OFPOxmId', type, hasmask, length: length ?? defaultOxmLength(type, hasmask) };
+      return { cls: 'OFPOxmId', type, hasmask, length: length ?? defaultOxmLength(type, hasmask, version) };
     },
   },
 });
@@ -715,6 +734,6 @@ export const OFPTableFeaturesStats = struct('OFPTableFeaturesStats', features, {
 
 export const OFPExperimenterMultipart = struct(
   'OFPExperimenterMultipart',
-  { ...V13, spec: '7.3.5.16', err: BAD_REQUEST },
+  { versions: FROM_12, spec: '7.3.5.16', err: BAD_REQUEST },
   { experimenter: u32(), exp_type: u32(), data: bytes() },
 );

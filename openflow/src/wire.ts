@@ -4,6 +4,9 @@
  */
 import { OfDecodeError, OfEncodeError } from './errors.ts';
 
+/** Versions by their numbers on the wire: OpenFlow 1.0, 1.2, 1.3, 1.4 and 1.5. */
+export type Version = 1 | 3 | 4 | 5 | 6;
+
 /** Largest message the 16-bit length of the header can tell. OpenFlow 1.3.5 §7.1. */
 export const MAX_MESSAGE = 65535;
 // Small arenas keep little memory alive when a caller holds on to one short message.
@@ -16,6 +19,8 @@ export class Writer {
   cap: number = ARENA;
   /** Next byte to write. */
   p = 0;
+  /** Version that is being written. */
+  version: Version = 4;
   /** First byte of the message being written; offsets kept across nested calls are relative to it. */
   start = 0;
 
@@ -33,7 +38,8 @@ export class Writer {
     this.p = used;
   }
 
-  begin(): void {
+  begin(version: Version): void {
+    this.version = version;
     // An encoder that threw left `p` in the middle of its message: `start` is where the free space begins.
     this.p = this.start;
   }
@@ -69,18 +75,20 @@ export interface Reader {
   base: number;
   /** Where the last variable-length decoder stopped. */
   q: number;
-  version: number;
+  /** Version to read, and the one in the header: they differ for messages that look alike in all versions. */
+  version: Version;
+  seen: number;
   type: number;
 }
 
 export function newReader(): Reader {
   const b = Buffer.alloc(0);
-  return { b, dv: new DataView(b.buffer), ab: undefined, base: 0, q: 0, version: 0, type: 0 };
+  return { b, dv: new DataView(b.buffer), ab: undefined, base: 0, q: 0, version: 4, seen: 0, type: 0 };
 }
 
 /** Throws: `what` was wrong at absolute position `p`. */
 export function fail(r: Reader, p: number, what: string, type: number, code: number): never {
-  throw new OfDecodeError(what, { version: r.version, type: r.type, offset: p - r.base, ofError: { type, code } });
+  throw new OfDecodeError(what, { version: r.seen, type: r.type, offset: p - r.base, ofError: { type, code } });
 }
 
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });

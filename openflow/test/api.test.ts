@@ -40,7 +40,7 @@ test('types: mistakes do not compile', () => {
     const msg: OfMessage = decode(Buffer.alloc(0));
     // @ts-expect-error not every message has a match
     msg.match;
-    if (msg.cls === 'OFPPacketIn') {
+    if (msg.version === 4 && msg.cls === 'OFPPacketIn') {
       const cookie: bigint = msg.cookie;
       const port: number | [number, number] | undefined = msg.match.fields.in_port;
       return [cookie, port];

@@ -4,15 +4,17 @@
  * other implementations, which ask for `plain` objects: those every implementation should know.
  */
 import fc from 'fast-check';
-import { compiled } from '../src/codec.ts';
-import type { Make } from '../src/compile.ts';
+import { compiledOf } from '../src/codec.ts';
+import { holds, type Make } from '../src/compile.ts';
 import { MESSAGES, type OfMessage } from '../src/messages.ts';
-import { type MatchInput, OFPMatch, OXM_FIELDS, type OxmName } from '../src/oxm.ts';
-import type { AnyFamily, AnyStruct, Kind } from '../src/schema.ts';
+import { type MatchInput, OFPMatch, OXM_FIELDS, type OxmName, oxmByName } from '../src/oxm.ts';
+import type { AnyFamily, AnyStruct, Kind, Version } from '../src/schema.ts';
 
 export interface Options {
   /** Only what Ryu knows as well. */
   readonly plain: boolean;
+  /** Version of the objects, by its number on the wire. */
+  readonly version: Version;
 }
 
 type Arb<T = unknown> = fc.Arbitrary<T>;
@@ -57,7 +59,10 @@ function oxmValue(name: OxmName): Arb {
   }
 }
 
-const names = Object.keys(OXM_FIELDS) as OxmName[];
+const namesIn = (version: Version): OxmName[] =>
+  (Object.keys(OXM_FIELDS) as OxmName[]).filter((n) =>
+    [OXM_FIELDS[n], ...OXM_FIELDS[n].others].some((r) => r.versions.includes(version)),
+  );
 // classes nobody gave a meaning: 0x0002 and 0x8004
 const unknownType = fc.tuple(fc.constantFrom(2, 0x8004), edge(127)).map(([c, n]) => c * 128 + n);
 const base64 = (max: number): Arb<string> =>
@@ -65,7 +70,7 @@ const base64 = (max: number): Arb<string> =>
 const strangeExperimenter = fc.constantFrom(0, 0x1234, 0xdeadbeef);
 
 function oxmEntry(o: Options): Arb<[string, unknown]> {
-  const known = fc.constantFrom(...names).chain((n): Arb<[string, unknown]> => {
+  const known = fc.constantFrom(...namesIn(o.version)).chain((n): Arb<[string, unknown]> => {
     const v = oxmValue(n);
     return fc.oneof({ weight: 2, arbitrary: v }, fc.tuple(v, v)).map((x) => [n, x]);
   });
@@ -83,7 +88,9 @@ function oxmEntry(o: Options): Arb<[string, unknown]> {
 }
 
 const matches = (o: Options): Arb<OFPMatch> =>
-  fc.array(oxmEntry(o), { maxLength: 6 }).map((entries) => OFPMatch(Object.fromEntries(entries) as MatchInput));
+  fc
+    .array(oxmEntry(o), { maxLength: 6 })
+    .map((entries) => OFPMatch(Object.fromEntries(entries) as MatchInput, o.version));
 
 /** Lengths a raw field may have so that what is read is what was written. */
 function rawLengths(s: AnyStruct, o: Options): number[] {
@@ -143,7 +150,8 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
 }
 
 function familyArb(f: AnyFamily, o: Options): Arb {
-  const members = o.plain ? f.members.filter((m) => m.cls !== 'OFPInstructionExperimenter') : [...f.members, f.unknown];
+  const declared = f.members.filter((m) => holds(m, o.version));
+  const members = o.plain ? declared.filter((m) => m.cls !== 'OFPInstructionExperimenter') : [...declared, f.unknown];
   return fc.oneof(...members.map((m) => structArb(m, o)));
 }
 
@@ -153,7 +161,7 @@ function customArb(cls: string, o: Options): Arb | undefined {
       return oxmEntry(o).map(([field, value]) => ({ field, value: Array.isArray(value) ? value[0] : value }));
     case 'OFPOxmId':
       return fc.record({
-        type: fc.constantFrom(...names.filter((n) => OXM_FIELDS[n].cls !== 0xffff)),
+        type: fc.constantFrom(...namesIn(o.version).filter((n) => oxmByName(n, o.version)?.experimenter === undefined)),
         hasmask: fc.boolean(),
         length: edge(255),
       });
@@ -188,12 +196,13 @@ function customArb(cls: string, o: Options): Arb | undefined {
 
 /** Objects of one class, made by its factory. */
 export function structArb(s: AnyStruct, o: Options): Arb {
-  const make = compiled.make.get(s.cls) as Make;
+  const make = compiledOf(o.version).make.get(s.cls) as Make;
   const custom = customArb(s.cls, o);
   if (custom !== undefined) return custom.map((i) => make(i as object));
   const model: Record<string, Arb> = {};
   if (s.options.message !== undefined) model.xid = edge(0xffffffff);
-  for (const [name, { kind }] of Object.entries(s.fields)) {
+  for (const [name, { kind, versions }] of Object.entries(s.fields)) {
+    if (versions?.includes(o.version) === false) continue;
     const arb = fieldArb(s, name, kind, o);
     if (arb !== undefined) model[name] = arb;
   }
@@ -217,13 +226,15 @@ export function structArb(s: AnyStruct, o: Options): Arb {
 
 /** Messages of one class. */
 export function messageArb(cls: string, o: Options): fc.Arbitrary<OfMessage> {
-  const s = MESSAGES.find((m) => m.cls === cls);
-  if (s === undefined) throw new Error(`no message ${cls}`);
+  const s = (MESSAGES as readonly AnyStruct[]).find((m) => m.cls === cls && holds(m, o.version));
+  if (s === undefined) throw new Error(`no message ${cls} in version ${o.version}`);
   return structArb(s, o) as fc.Arbitrary<OfMessage>;
 }
 
-export const MESSAGE_NAMES: readonly string[] = MESSAGES.map((m) => m.cls);
+/** Names of the messages of a version. */
+export const messageNames = (version: Version): readonly string[] =>
+  (MESSAGES as readonly AnyStruct[]).filter((m) => holds(m, version)).map((m) => m.cls);
 
-/** Messages of any class. */
-export const anyMessage = (o: Options = { plain: false }): fc.Arbitrary<OfMessage> =>
-  fc.oneof(...MESSAGE_NAMES.map((n) => messageArb(n, o)));
+/** Messages of any class of a version. */
+export const anyMessage = (o: Options): fc.Arbitrary<OfMessage> =>
+  fc.oneof(...messageNames(o.version).map((n) => messageArb(n, o)));

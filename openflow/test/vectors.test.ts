@@ -177,7 +177,7 @@ const bad: [string, string, number, number, number][] = [
   ['nothing', '', ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN, 0],
   ['length below 8', '04 02 0007 00000000', ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN, 2],
   ['length beyond the bytes', '04 02 0009 00000000', ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN, 2],
-  ['another version', '01 05 0008 00000000', ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_VERSION, 0],
+  ['another version', '02 05 0008 00000000', ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_VERSION, 0],
   ['hello element of length 0', '04 00 000c 00000000 0001 0000', ofp.OFPET_HELLO_FAILED, ofp.OFPHFC_INCOMPATIBLE, 8],
   [
     'action of length 0',
@@ -248,7 +248,8 @@ test('what does not fit is refused by class and field', () => {
   refused(() => of13.OFPMatch({ eth_src: 'aa:bb:cc:dd:ee' }), 'OFPMatch', 'eth_src');
   refused(() => of13.OFPActionSetField({ field: 'ipv4_dst', value: '10.0.0.0/8' }), 'OFPActionSetField', 'value');
   refused(() => encode(of13.OFPSetAsync({ packet_in_mask: [1] })), 'OFPSetAsync', 'packet_in_mask');
-  refused(() => encode(of13.OFPBarrierRequest({ version: 1 })), 'OFPBarrierRequest', 'version');
+  refused(() => encode({ ...of13.OFPMeterMod(), version: 1 as 4 }), 'OFPMeterMod', 'cls');
+  refused(() => encode({ ...of13.OFPMeterMod(), version: 2 as 4 }), 'OFPMeterMod', 'version');
   refused(() => encode(of13.OFPEchoRequest({ data: Buffer.alloc(65528) })), 'OFPEchoRequest', 'length');
   refused(() => fromJson({ OFPFlowMod: { prioritty: 1 } }), 'OFPFlowMod', 'prioritty');
   refused(() => fromJson({ OFPNonsense: {} }), 'OFPNonsense', 'cls');

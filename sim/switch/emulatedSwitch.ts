@@ -5,7 +5,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import {
-  decode,
+  decodeAs,
   encode,
   MessageSplitter,
   OfDecodeError,
@@ -61,7 +61,7 @@ export interface EmulatedSwitchOptions {
   maxMeters?: number;
 }
 
-type Message<C extends OfMessage['cls']> = Extract<OfMessage, { cls: C }>;
+type Message<C extends OfMessage<4>['cls']> = Extract<OfMessage<4>, { cls: C }>;
 
 const RECONNECT_FIRST_MS = 250;
 const RECONNECT_MOST_MS = 8000;
@@ -305,9 +305,9 @@ export class EmulatedSwitch {
   }
 
   /** Decodes a message; one that cannot be read is answered with the error its reader found. */
-  #read(bytes: Buffer): OfMessage | undefined {
+  #read(bytes: Buffer): OfMessage<4> | undefined {
     try {
-      return decode(bytes);
+      return decodeAs(4, bytes);
     } catch (e) {
       if (!(e instanceof OfDecodeError)) throw e;
       this.#refuse(e.ofError, bytes);
@@ -316,7 +316,7 @@ export class EmulatedSwitch {
   }
 
   /** The first message must be a hello whose versions include 1.3 (OpenFlow 1.3.5 6.3.1). */
-  #greet(message: OfMessage, bytes: Buffer): boolean {
+  #greet(message: OfMessage<4>, bytes: Buffer): boolean {
     const bitmap =
       message.cls === 'OFPHello'
         ? message.elements.flatMap((e) => (e.cls === 'OFPHelloElemVersionBitmap' ? e.versions : []))
@@ -334,7 +334,7 @@ export class EmulatedSwitch {
     return false;
   }
 
-  #send(message: OfMessage, xid?: number): void {
+  #send(message: OfMessage<4>, xid?: number): void {
     const socket = this.#socket;
     if (socket === undefined || socket.destroyed || !socket.writable) return;
     if (!this.#isReady && message.cls !== 'OFPHello' && message.cls !== 'OFPErrorMsg') return;
@@ -374,9 +374,9 @@ export class EmulatedSwitch {
 
   // ---- requests -----------------------------------------------------------------------------------------------------
 
-  #handle(m: OfMessage, bytes: Buffer): void {
+  #handle(m: OfMessage<4>, bytes: Buffer): void {
     const now = this.#o.clock.now();
-    const reply = (answer: OfMessage) => this.#send(answer, m.xid);
+    const reply = (answer: OfMessage<4>) => this.#send(answer, m.xid);
     const bad = (code: number) => this.#refuse({ type: ofp.OFPET_BAD_REQUEST, code }, bytes);
     switch (m.cls) {
       case 'OFPHello':

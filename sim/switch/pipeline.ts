@@ -25,11 +25,11 @@ import {
 
 export type { OfErrorCode } from './match.ts';
 
-export type FlowMod = Extract<OfMessage, { cls: 'OFPFlowMod' }>;
-export type MeterMod = Extract<OfMessage, { cls: 'OFPMeterMod' }>;
-export type GroupMod = Extract<OfMessage, { cls: 'OFPGroupMod' }>;
+export type FlowMod = Extract<OfMessage<4>, { cls: 'OFPFlowMod' }>;
+export type MeterMod = Extract<OfMessage<4>, { cls: 'OFPMeterMod' }>;
+export type GroupMod = Extract<OfMessage<4>, { cls: 'OFPGroupMod' }>;
 export type Instruction = FlowMod['instructions'][number];
-export type Action = Extract<OfMessage, { cls: 'OFPPacketOut' }>['actions'][number];
+export type Action = Extract<OfMessage<4>, { cls: 'OFPPacketOut' }>['actions'][number];
 
 /** One flow. Counters are plain numbers, fractional while the fluid adds to them. */
 export interface FlowEntry {

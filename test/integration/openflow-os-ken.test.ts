@@ -15,7 +15,7 @@ import {
   stringifyJson,
   toJson,
 } from 'node-openflow';
-import { MESSAGE_NAMES, messageArb } from '../../openflow/test/arbitrary.ts';
+import { messageArb, messageNames } from '../../openflow/test/arbitrary.ts';
 import { Oracle, whyNoOracle } from '../../openflow/test/oracle/oracle.ts';
 
 const why = whyNoOracle();
@@ -24,6 +24,7 @@ const describeIf = why === undefined ? describe : describe.skip;
 const RUNS = 100 * Number(process.env.FC_RUNS ?? 1);
 jest.setTimeout(60_000);
 
+const MESSAGE_NAMES = messageNames(4);
 /** Classes os-ken reads: it has parsers for what a switch sends, and for flow-mod. */
 const READS = new Set([
   ...MESSAGE_NAMES.filter((n) => /StatsReply$/.test(n)),
@@ -83,7 +84,7 @@ describeIf('os-ken', () => {
 
   test.each(MESSAGE_NAMES.filter((n) => READS.has(n)))('%s: it reads what we write, to the same JSON', async (cls) => {
     await fc.assert(
-      fc.asyncProperty(messageArb(cls, { plain: true }), async (msg) => {
+      fc.asyncProperty(messageArb(cls, { plain: true, version: 4 }), async (msg) => {
         const answer = await oracle.ask({ op: 'decode', hex: encode(msg).toString('hex') });
         expect(answer.error).toBeUndefined();
         expect(sorted(toJson(msg))).toEqual(sorted(answer.json as Json));
@@ -96,7 +97,7 @@ describeIf('os-ken', () => {
     '%s: it writes the same bytes from our JSON, and its JSON reads here to the same bytes',
     async (cls) => {
       await fc.assert(
-        fc.asyncProperty(messageArb(cls, { plain: true }), async (msg) => {
+        fc.asyncProperty(messageArb(cls, { plain: true, version: 4 }), async (msg) => {
           const ours = encode(msg).toString('hex');
           const answer = await oracle.ask({ op: 'encode', json: toJson(msg), xid: msg.xid });
           expect(answer.error).toBeUndefined();

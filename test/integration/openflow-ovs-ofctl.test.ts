@@ -45,7 +45,7 @@ const bucket = of13.OFPBucket({ weight: 5, actions: [of13.OFPActionOutput({ port
 const packet = Buffer.from(`ffffffffffff0200000000010806${'00'.repeat(46)}`, 'hex');
 const maxu64 = 0xffffffffffffffffn;
 
-const cases: [OfMessage, RegExp][] = [
+const cases: [OfMessage<4>, RegExp][] = [
   [
     of13.OFPHello({ elements: [of13.OFPHelloElemVersionBitmap({ versions: [1, 4] })] }),
     /OFPT_HELLO.*version bitmap: 0x01, 0x04/s,

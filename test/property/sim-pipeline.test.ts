@@ -1,6 +1,6 @@
 /** The emulated flow tables against a plain reading of the specification, and undoing what was done. */
 import fc from 'fast-check';
-import { decode, encode, of13, ofproto_v1_3 as ofp } from 'node-openflow';
+import { decodeAs, encode, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import { ETH_IPV4, type Packet } from '../../sim/packet.ts';
 import { type FlowMod, FlowTables } from '../../sim/switch/pipeline.ts';
 
@@ -54,7 +54,7 @@ function flowMod(r: Rule, command: number = ofp.OFPFC_ADD): FlowMod {
     instructions: [of13.OFPInstructionActions({ type: ofp.OFPIT_APPLY_ACTIONS, actions })],
   });
   // As a switch would get it.
-  return decode(encode(mod, 1)) as FlowMod;
+  return decodeAs(4, encode(mod, 1)) as FlowMod;
 }
 
 const toPacket = (p: Probe): Packet => ({

@@ -1,7 +1,7 @@
 /** `controller/io/switches.ts` against peers that behave, misbehave, vanish and talk nonsense. */
 import { connect, type Socket } from 'node:net';
 import fc from 'fast-check';
-import { decode, encode, MessageSplitter, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
+import { decodeAs, encode, MessageSplitter, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import { systemClock } from '../../../contracts/clock.ts';
 import { silentLog } from '../../../contracts/log.ts';
 import type { Event } from '../../../controller/core/events.ts';
@@ -13,11 +13,11 @@ const DPID_TEXT = '0000000000000abc';
 /** A switch reduced to its handshake; `answer` may take over any message. */
 class Peer {
   readonly socket: Socket;
-  readonly got: OfMessage[] = [];
+  readonly got: OfMessage<4>[] = [];
   closed = false;
   readonly #splitter = new MessageSplitter();
 
-  constructor(port: number, answer: (m: OfMessage, p: Peer) => boolean = () => false, dpid = DPID) {
+  constructor(port: number, answer: (m: OfMessage<4>, p: Peer) => boolean = () => false, dpid = DPID) {
     this.socket = connect(port, '127.0.0.1');
     this.socket.on('error', () => {});
     this.socket.on('close', () => {
@@ -25,18 +25,18 @@ class Peer {
     });
     this.socket.on('data', (chunk) => {
       for (const bytes of this.#splitter.push(chunk)) {
-        const m = decode(bytes);
+        const m = decodeAs(4, bytes);
         this.got.push(m);
         if (!answer(m, this)) this.#obey(m, dpid);
       }
     });
   }
 
-  send(m: OfMessage, xid = 0): void {
+  send(m: OfMessage<4>, xid = 0): void {
     this.socket.write(encode(m, xid));
   }
 
-  #obey(m: OfMessage, dpid: bigint): void {
+  #obey(m: OfMessage<4>, dpid: bigint): void {
     if (m.cls === 'OFPHello') this.send(of13.OFPHello({ elements: [] }));
     else if (m.cls === 'OFPFeaturesRequest')
       this.send(of13.OFPSwitchFeatures({ datapath_id: dpid, n_tables: 254 }), m.xid);

@@ -1,16 +1,16 @@
 /** The emulated switch over TCP, against a controller of a few lines. */
 import { createServer, type Server, type Socket } from 'node:net';
-import { decode, encode, MessageSplitter, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
+import { decodeAs, encode, MessageSplitter, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import { systemClock } from '../../../contracts/clock.ts';
 import { buildFrame, ETH_LLDP, type Packet } from '../../../sim/packet.ts';
 import { EmulatedSwitch, type PortSpec } from '../../../sim/switch/emulatedSwitch.ts';
 
-type Message<C extends OfMessage['cls']> = Extract<OfMessage, { cls: C }>;
+type Message<C extends OfMessage<4>['cls']> = Extract<OfMessage<4>, { cls: C }>;
 
 /** Accepts switches and hands out their messages one by one. */
 class TinyController {
   readonly server: Server;
-  readonly received: OfMessage[] = [];
+  readonly received: OfMessage<4>[] = [];
   socket: Socket | undefined;
   connections = 0;
   #wake: (() => void)[] = [];
@@ -23,7 +23,7 @@ class TinyController {
       const splitter = new MessageSplitter();
       socket.on('error', () => {});
       socket.on('data', (chunk) => {
-        for (const bytes of splitter.push(chunk)) this.received.push(decode(bytes));
+        for (const bytes of splitter.push(chunk)) this.received.push(decodeAs(4, bytes));
         for (const wake of this.#wake.splice(0)) wake();
       });
       const elements = [of13.OFPHelloElemVersionBitmap({ versions })];
@@ -37,7 +37,7 @@ class TinyController {
     return (this.server.address() as { port: number }).port;
   }
 
-  send(message: OfMessage): number {
+  send(message: OfMessage<4>): number {
     this.socket?.write(encode(message, ++this.#xid));
     return this.#xid;
   }
@@ -51,14 +51,14 @@ class TinyController {
     }
   }
 
-  next<C extends OfMessage['cls']>(cls: C, xid?: number): Promise<Message<C>> {
+  next<C extends OfMessage<4>['cls']>(cls: C, xid?: number): Promise<Message<C>> {
     return this.until(() => {
       const at = this.received.findIndex((m) => m.cls === cls && (xid === undefined || m.xid === xid));
       return at < 0 ? undefined : (this.received.splice(at, 1)[0] as Message<C>);
     });
   }
 
-  async ask<C extends OfMessage['cls']>(message: OfMessage, answer: C): Promise<Message<C>> {
+  async ask<C extends OfMessage<4>['cls']>(message: OfMessage<4>, answer: C): Promise<Message<C>> {
     return this.next(answer, this.send(message));
   }
 
