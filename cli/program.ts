@@ -10,7 +10,7 @@ import { EXIT, type Terminal } from './terminal.ts';
 
 // The words are written out here, checked against the contracts' types: loading the schemas would triple the start-up.
 const PRIORITIES = ['high', 'medium', 'low'] as const satisfies readonly Priority[];
-const TECHNIQUES = ['pre-copy', 'post-copy', 'hybrid'] as const satisfies readonly Technique[];
+const TECHNIQUES = ['pre-copy', 'post-copy', 'hybrid', 'stop-and-copy'] as const satisfies readonly Technique[];
 const STRATEGIES = ['serial', 'parallel'] as const satisfies readonly Strategy[];
 const TOPICS = ['topology', 'rates', 'slices', 'migrations', 'decisions', 'policy'] as const satisfies readonly Topic[];
 const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;

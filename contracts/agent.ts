@@ -26,6 +26,9 @@ export const guestSpecSchema = z.object({
   /** Emulated guests only: how they dirty memory. */
   dirtyPagesPerS: finite.optional(),
   workingSetMiB: finite.optional(),
+  /** Emulated guests only: what compression leaves of a page, and what XBZRLE leaves of one sent again. Default 1: nothing gained. */
+  compressedShare: z.number().min(0).max(1).optional(),
+  deltaShare: z.number().min(0).max(1).optional(),
 });
 export type GuestSpec = z.infer<typeof guestSpecSchema>;
 
@@ -46,6 +49,50 @@ export const streamSchema = z.object({
 });
 export type Stream = z.infer<typeof streamSchema>;
 
+/** What multifd may compress pages with; `none` only spreads them over several connections. */
+export const multifdCompressionSchema = z.enum(['none', 'zlib', 'zstd']);
+export type MultifdCompression = z.infer<typeof multifdCompressionSchema>;
+
+/** How pages are sent, beside the technique. Both ends need the same. */
+export const copyOptionsSchema = z.strictObject({
+  /** Slow the guest's processors down, more with each pass that does not pay. */
+  autoConverge: z.boolean().optional(),
+  /** Send only what changed of a page that was sent before (XBZRLE). */
+  xbzrle: z.boolean().optional(),
+  /** Memory for the pages sent before that XBZRLE compares with, MiB; a power of two. */
+  xbzrleCacheMiB: z
+    .number()
+    .int()
+    .min(1)
+    .max(65_536)
+    .refine((n) => (n & (n - 1)) === 0, 'must be a power of two')
+    .optional(),
+  /** Several connections, each with its own thread, and maybe compression. */
+  multifd: z
+    .strictObject({ channels: z.number().int().min(1).max(255), compression: multifdCompressionSchema })
+    .optional(),
+});
+export type CopyOptions = z.infer<typeof copyOptionsSchema>;
+
+/** What a host's hypervisor can do, as found by asking it. */
+export const abilitiesSchema = z.object({
+  /** Name and version, e.g. "QEMU 10.0.2". */
+  hypervisor: z.string(),
+  techniques: z.array(techniqueSchema),
+  autoConverge: z.boolean(),
+  xbzrle: z.boolean(),
+  /** Compressions that multifd can do; empty when there is no multifd. */
+  multifd: z.array(multifdCompressionSchema),
+  /** multifd together with post-copy (QEMU 10.1). */
+  multifdPostcopy: z.boolean(),
+  /**
+   * What `pauseBeforeSwitchover` means here: `stopped`: the guest stands still until it is told to continue; `held`: it
+   * goes on running and the copy does not switch over, unless the guest falls idle; `none`.
+   */
+  holdsSwitchover: z.enum(['stopped', 'held', 'none']),
+});
+export type Abilities = z.infer<typeof abilitiesSchema>;
+
 export const copyProgressSchema = z.object({
   phase: z.enum(['setup', 'pre-copy', 'post-copy', 'switchover', 'completed', 'failed', 'cancelled']),
   elapsedMs: finite,
@@ -57,6 +104,8 @@ export const copyProgressSchema = z.object({
   dirtyBytesPerS: finite,
   /** As the hypervisor says; what a client sees is longer. */
   downtimeMs: finite.optional(),
+  /** Auto-converge: by how much the guest's processors are held back, 0 to 1. */
+  throttleShare: z.number().min(0).max(1).optional(),
 });
 export type CopyProgress = z.infer<typeof copyProgressSchema>;
 
@@ -70,8 +119,9 @@ const hello = z.object({
   /** Datapath the guests are attached to, and the port of it that carries `migrationIp`. */
   dpid: z.string().optional(),
   migrationPort: z.string().optional(),
-  driver: z.enum(['qmp', 'emulated', 'none']),
+  driver: z.enum(['qmp', 'libvirt', 'emulated', 'none']),
   techniques: z.array(techniqueSchema),
+  abilities: abilitiesSchema.optional(),
   guests: z.array(guestInfoSchema),
   /** Migrations this agent is a part of, so that a restarted controller can go on with them. */
   migrations: z.array(
@@ -133,6 +183,7 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
     postcopyBandwidthBps: finite.optional(),
     /** A pre-copy that may be told `switchToPostcopy` later: both ends must enable it before the copy starts. */
     mayTurnPostcopy: z.boolean().optional(),
+    options: copyOptionsSchema.optional(),
   }),
   /** Source: begin the copy. */
   z.object({
@@ -142,19 +193,29 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
     technique: techniqueSchema,
     address: z.string(),
     port: z.number().int().min(1).max(65535),
+    /** As the destination's `prepare` answered, where it did. */
+    peer: z.string().optional(),
     /** Payload rate QEMU may send at, bit/s (bytes of the stream, without packet headers). */
     bandwidthBps: finite,
     /** What the path will carry during stop-and-copy, bit/s of payload. */
     switchoverBps: finite.optional(),
     downtimeLimitMs: z.number().int().positive(),
     hybridPasses: z.number().int().positive(),
+    /**
+     * Hybrid: go on as post-copy before `hybridPasses` when a pass does not pay, i.e. when what is to be sent next is not
+     * at least this share less than what was to be sent in it.
+     */
+    hybridMinGain: z.number().min(0).max(1).optional(),
     /** As in `prepare`, and the same there. */
     mayTurnPostcopy: z.boolean().optional(),
+    options: copyOptionsSchema.optional(),
     /** Ask for a stop before switch-over; the source then waits for `continueSwitchover`. */
     pauseBeforeSwitchover: z.boolean(),
   }),
   /** Source: change pace while running. */
   z.object({ do: z.literal('setBandwidth'), migration, bandwidthBps: finite, switchoverBps: finite.optional() }),
+  /** Source: change the downtime that the copy aims at while running. */
+  z.object({ do: z.literal('setDowntimeLimit'), migration, downtimeLimitMs: z.number().int().positive() }),
   z.object({ do: z.literal('switchToPostcopy'), migration }),
   z.object({ do: z.literal('continueSwitchover'), migration }),
   /** Source: stop the copy, the guest goes on here. Refused in post-copy. */
@@ -184,6 +245,8 @@ export const prepareResultSchema = z.object({
   address: z.string(),
   port: z.number().int().min(1).max(65535),
   portName: z.string(),
+  /** libvirt: the connection URI at which the source's libvirt daemon reaches the destination's. */
+  peer: z.string().optional(),
 });
 /** Value of a `measureDirtyRate` result. */
 export const dirtyRateResultSchema = z.object({ dirtyBytesPerS: finite });

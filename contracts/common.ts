@@ -10,8 +10,11 @@ export type Priority = z.infer<typeof prioritySchema>;
 /** Most urgent first; index 0 is served first. */
 export const PRIORITIES: readonly Priority[] = prioritySchema.options;
 
-/** Copy technique. `hybrid` is pre-copy for some passes, then post-copy. */
-export const techniqueSchema = z.enum(['pre-copy', 'post-copy', 'hybrid']);
+/**
+ * Copy technique. `hybrid` is pre-copy for some passes, then post-copy; `stop-and-copy` stops the guest first and sends
+ * every page once. How pages are sent besides (compressed, with the guest slowed down, …) is a matter of CopyOptions.
+ */
+export const techniqueSchema = z.enum(['pre-copy', 'post-copy', 'hybrid', 'stop-and-copy']);
 export type Technique = z.infer<typeof techniqueSchema>;
 export const TECHNIQUES: readonly Technique[] = techniqueSchema.options;
 

@@ -1,6 +1,6 @@
 /**
- * Step 2 of the algorithm (paper 002, "select migration technique"): pre-copy, post-copy or hybrid, by the directions of
- * traffic at both hosts and of the guest; by predicted cost where the table has no entry; never plain pre-copy for a
+ * Step 2 of the algorithm (paper 002, "select migration technique"): pre-copy, post-copy or hybrid (or, where the policy
+ * allows it, stop-and-copy), by the directions of traffic at both hosts and of the guest; by predicted cost where the table has no entry; never plain pre-copy for a
  * guest that dirties memory faster than its slice carries it. Neighbours: `direction.ts` before, `strategy.ts` after.
  *
  * The cost model here is the simple one of iterative copying with a capped writable working set.
@@ -58,7 +58,8 @@ const DURATION_WEIGHT: Readonly<Record<Priority, number>> = { high: 0.4, medium:
  * What a copy would cost at a constant rate (bit/s of the slice). Pre-copy sends all memory once, then again and again
  * what was dirtied during the pass before (at most the working set), until the rest fits into
  * `technique.downtimeLimitMs`. Post-copy sends each page once, after the switch-over. Hybrid does
- * `technique.hybridPasses` pre-copy passes, then post-copy for what is dirty then. A rate of 0 takes for ever: Infinity.
+ * `technique.hybridPasses` pre-copy passes, then post-copy for what is dirty then. Stop-and-copy sends each page once while
+ * the guest runs nowhere. A rate of 0 takes for ever: Infinity.
  */
 export function predictCopy(
   technique: Technique,
@@ -96,6 +97,10 @@ export function predictCopy(
     } while (msOf(left) > downtimeLimitMs && passes < MAX_PASSES);
     const downtimeMs = SWITCHOVER_MS + msOf(left);
     return { totalMs: copyMs + downtimeMs, downtimeMs, degradedMs: 0, bytes: bytes + left, converges };
+  }
+  if (technique === 'stop-and-copy') {
+    const downtimeMs = SWITCHOVER_MS + msOf(memory);
+    return { totalMs: downtimeMs, downtimeMs, degradedMs: 0, bytes: memory, converges };
   }
   if (technique === 'hybrid') for (let i = 0; i < hybridPasses && left > 0; i++) pass();
   const degradedMs = msOf(left);

@@ -5,7 +5,7 @@
  */
 import type { AgentCommandOf } from '../../contracts/agent.ts';
 import type { EventMessage } from './driver.ts';
-import { capabilitiesFor } from './source.ts';
+import { capabilitiesFor, optionParameters } from './techniques.ts';
 
 export type DestinationPhase =
   | 'capabilities'
@@ -41,8 +41,10 @@ export type DestinationEvent =
 
 export type DestinationAction =
   | { do: 'setCapabilities'; capabilities: Record<string, boolean> }
-  | { do: 'setParameters'; parameters: Record<string, number> }
+  | { do: 'setParameters'; parameters: Record<string, number | string> }
   | { do: 'incoming'; address: string; port: number }
+  /** All of a guest that was stopped for its copy is here: start it. */
+  | { do: 'resumeGuest' }
   | { do: 'event'; message: EventMessage };
 
 export interface DestinationResult {
@@ -99,7 +101,8 @@ export function stepDestination(state: DestinationState, e: DestinationEvent): D
         return { state: { ...state, phase: 'failed', reason: `${e.to}: ${e.error}` }, actions: [] };
       }
       if (e.to === 'capabilities') {
-        return { state: { ...state, phase: 'parameters' }, actions: [{ do: 'setParameters', parameters: ANNOUNCE }] };
+        const parameters = { ...ANNOUNCE, ...optionParameters(state.command) };
+        return { state: { ...state, phase: 'parameters' }, actions: [{ do: 'setParameters', parameters }] };
       }
       if (e.to === 'parameters') {
         return {
@@ -121,6 +124,9 @@ export function stepDestination(state: DestinationState, e: DestinationEvent): D
         return { state: { ...state, phase: 'receiving' }, actions: [] };
       // `completed` may come just before RESUME: the guest counts as arrived only once it runs.
       if (e.status === 'completed' && state.guestRan) return { state: { ...state, phase: 'completed' }, actions: [] };
+      if (e.status === 'completed' && state.command.technique === 'stop-and-copy') {
+        return { state, actions: [{ do: 'resumeGuest' }] };
+      }
       if (e.status === 'failed' || e.status === 'postcopy-paused') {
         return { state: { ...state, phase: 'failed', reason: `the hypervisor says ${e.status}` }, actions: [] };
       }

@@ -1,10 +1,16 @@
 /**
  * What a migration driver is: the one interface between the agent's session with the controller (`io/agent.ts`) and
- * whatever runs guests: QEMU (`io/qemuDriver.ts`), nothing but arithmetic (`io/emulatedDriver.ts`), or no guests at all.
- * Types only.
+ * whatever runs guests: QEMU (`io/qemuDriver.ts`), libvirt (`io/libvirtDriver.ts`), nothing but arithmetic
+ * (`io/emulatedDriver.ts`), or no guests at all. Types only. `test/integration/driverContract.ts` is what all of them keep to.
  */
-import type { AgentCommandOf, AgentHello, AgentMessage, GuestInfo, GuestSpec } from '../../contracts/agent.ts';
-import type { Technique } from '../../contracts/common.ts';
+import type {
+  Abilities,
+  AgentCommandOf,
+  AgentHello,
+  AgentMessage,
+  GuestInfo,
+  GuestSpec,
+} from '../../contracts/agent.ts';
 
 export type ProgressMessage = Extract<AgentMessage, { type: 'progress' }>;
 export type EventMessage = Extract<AgentMessage, { type: 'event' }>;
@@ -19,6 +25,8 @@ export interface PreparedDestination {
   address: string;
   port: number;
   portName: string;
+  /** libvirt: the connection URI at which the source's libvirt daemon reaches this host's. */
+  peer?: string;
 }
 
 /**
@@ -26,10 +34,11 @@ export interface PreparedDestination {
  * again because its answer was lost, changes nothing and answers the same.
  */
 export interface MigrationDriver {
-  readonly kind: 'qmp' | 'emulated' | 'none';
-  readonly techniques: readonly Technique[];
+  readonly kind: AgentHello['driver'];
   /** Finds the guests that already run here and begins to report. Called once, before any other method. */
   open(report: (message: DriverReport) => void): Promise<void>;
+  /** What the hypervisor of this host can do; known once `open` has resolved. */
+  abilities(): Abilities;
   /** Starts a guest here. Answers with the running guest when there already is one with this very definition. */
   launch(spec: GuestSpec): Promise<GuestInfo>;
   guests(): GuestInfo[];
@@ -41,6 +50,7 @@ export interface MigrationDriver {
   prepare(command: AgentCommandOf<'prepare'>): Promise<PreparedDestination>;
   start(command: AgentCommandOf<'start'>): Promise<void>;
   setBandwidth(command: AgentCommandOf<'setBandwidth'>): Promise<void>;
+  setDowntimeLimit(command: AgentCommandOf<'setDowntimeLimit'>): Promise<void>;
   switchToPostcopy(migration: string): Promise<void>;
   continueSwitchover(migration: string): Promise<void>;
   cancel(migration: string): Promise<void>;

@@ -4,8 +4,10 @@
  * follows QEMU 10: the same order of phases, and the same rule for when a pre-copy is near enough to its end.
  *
  * The guest writes round and round its working set, so in `t` seconds it dirties min(workingSet, dirtyRate × t) bytes.
+ * Options change what a page costs on the wire (`compressedShare`, and `deltaShare` for XBZRLE) and, with auto-converge,
+ * how fast the guest is; post-copy sends pages whole.
  */
-import type { CopyProgress } from '../../contracts/agent.ts';
+import type { CopyOptions, CopyProgress } from '../../contracts/agent.ts';
 import type { Technique } from '../../contracts/common.ts';
 
 export interface FluidCopyOrder {
@@ -16,8 +18,13 @@ export interface FluidCopyOrder {
   readonly downtimeLimitMs: number;
   readonly hybridPasses: number;
   readonly pauseBeforeSwitchover: boolean;
+  readonly hybridMinGain?: number;
   /** A pre-copy that may be told to go on as post-copy. */
   readonly mayTurnPostcopy?: boolean;
+  readonly options?: CopyOptions;
+  /** What compression leaves of a page, and XBZRLE of one that is sent again. Default 1. */
+  readonly compressedShare?: number;
+  readonly deltaShare?: number;
 }
 
 export type FluidPhase = 'pre-copy' | 'preSwitchover' | 'stopped' | 'post-copy' | 'completed' | 'cancelled' | 'failed';
@@ -37,6 +44,12 @@ export interface FluidCopy {
   /** Since the last look at the dirty log. */
   readonly passMs: number;
   readonly passes: number;
+  /** What this pass had to send at its beginning, and what of the stream it has sent. */
+  readonly passStartBytes: number;
+  readonly passSentBytes: number;
+  /** Auto-converge: looks at the dirty log that found too much, and how far the guest is held back, 0 to 1. */
+  readonly busyPasses: number;
+  readonly throttleShare: number;
   readonly postcopyRequested: boolean;
   readonly postcopyStarted: boolean;
   readonly rateBps: number;
@@ -51,6 +64,10 @@ const DEVICE_BYTES = 300_000;
 const PACER_MS = 100;
 /** Stopping, loading the devices' state and starting, ms. */
 const SWITCH_MS = 10;
+/** QEMU's auto-converge: begins when a pass dirtied half of what it sent for the second time; 20 %, then 10 % more each time. */
+const THROTTLE = { triggerShare: 0.5, triggerPasses: 2, initial: 0.2, increment: 0.1, max: 0.99 } as const;
+/** However well pages compress, their headers remain. */
+const LEAST_SHARE = 0.002;
 /** The switch-over is not paced: it asks for as much as a fast network card takes. */
 export const UNPACED_BPS = 10e9;
 
@@ -68,6 +85,10 @@ export function startFluidCopy(order: FluidCopyOrder, bandwidthBps: number): Flu
     stopFixedMs: 0,
     passMs: 0,
     passes: 1,
+    passStartBytes: order.memoryBytes,
+    passSentBytes: 0,
+    busyPasses: 0,
+    throttleShare: 0,
     postcopyRequested: order.technique === 'post-copy',
     postcopyStarted: false,
     rateBps: 0,
@@ -92,7 +113,42 @@ export function wantedBps(c: FluidCopy): number {
 }
 
 function dirtied(c: FluidCopy): number {
-  return Math.min(c.order.workingSetBytes, (c.order.dirtyBytesPerS * c.passMs) / 1000);
+  if (c.order.technique === 'stop-and-copy') return 0;
+  return Math.min(c.order.workingSetBytes, (c.order.dirtyBytesPerS * (1 - c.throttleShare) * c.passMs) / 1000);
+}
+
+/** Bytes of the stream for each byte of a page, in this pass. */
+function wireShare(c: FluidCopy, passes = c.passes): number {
+  const { options, compressedShare = 1, deltaShare = 1 } = c.order;
+  const compressing = options?.multifd !== undefined && options.multifd.compression !== 'none';
+  const share = (compressing ? compressedShare : 1) * (options?.xbzrle === true && passes > 1 ? deltaShare : 1);
+  return Math.max(LEAST_SHARE, share);
+}
+
+/** The next pass, with `rest` bytes of pages to send. */
+function nextPass(c: FluidCopy, rest: number): FluidCopy {
+  const { technique, hybridMinGain, options } = c.order;
+  const unpaid = technique === 'hybrid' && hybridMinGain !== undefined && rest > (1 - hybridMinGain) * c.passStartBytes;
+  let { busyPasses, throttleShare } = c;
+  if (options?.autoConverge === true && dirtied(c) > THROTTLE.triggerShare * c.passSentBytes) {
+    busyPasses++;
+    if (busyPasses >= THROTTLE.triggerPasses) {
+      busyPasses = 0;
+      throttleShare =
+        throttleShare === 0 ? THROTTLE.initial : Math.min(THROTTLE.max, throttleShare + THROTTLE.increment);
+    }
+  }
+  return {
+    ...c,
+    remainingBytes: rest,
+    passStartBytes: rest,
+    passSentBytes: 0,
+    passMs: 0,
+    passes: c.passes + 1,
+    busyPasses,
+    throttleShare,
+    postcopyRequested: c.postcopyRequested || unpaid,
+  };
 }
 
 /** Bytes that the path carries within the downtime limit: the copy stops the guest when no more than this is left. */
@@ -106,7 +162,7 @@ function stopGuest(c: FluidCopy, forPostcopy: boolean): FluidCopy {
     ...c,
     phase: c.order.pauseBeforeSwitchover ? 'preSwitchover' : 'stopped',
     remainingBytes: rest,
-    stopBytes: DEVICE_BYTES + (forPostcopy ? 0 : rest),
+    stopBytes: DEVICE_BYTES + (forPostcopy ? 0 : rest * wireShare(c, c.passes + 1)),
     stopFixedMs: SWITCH_MS,
     postcopyStarted: false,
     passMs: 0,
@@ -166,14 +222,24 @@ export function advanceFluidCopy(
         if (c.phase === 'preSwitchover') events.push('preSwitchover');
         continue;
       }
+      const share = wireShare(c);
+      const pagesPerMs = bytesPerMs / share;
       const threshold = thresholdBytes(c, rateBps);
       // A pass goes on until little enough is left, and at least for one period of QEMU's pacer, or to its very end.
-      const inPeriod = Math.min(c.remainingBytes, Math.max(0, PACER_MS - c.passMs) * bytesPerMs);
+      const inPeriod = Math.min(c.remainingBytes, Math.max(0, PACER_MS - c.passMs) * pagesPerMs);
       const due = Math.max(c.remainingBytes - threshold, inPeriod, 0);
-      const ms = due === 0 ? 0 : bytesPerMs > 0 ? Math.min(leftMs, due / bytesPerMs) : leftMs;
-      const bytes = Math.min(due, ms * bytesPerMs);
-      c = { ...c, remainingBytes: c.remainingBytes - bytes, passMs: c.passMs + ms };
-      send(bytes, ms);
+      const ms = due === 0 ? 0 : pagesPerMs > 0 ? Math.min(leftMs, due / pagesPerMs) : leftMs;
+      const bytes = Math.min(due, ms * pagesPerMs);
+      const sent = bytes * share;
+      const standsStill = c.order.technique === 'stop-and-copy';
+      c = {
+        ...c,
+        remainingBytes: c.remainingBytes - bytes,
+        passMs: c.passMs + ms,
+        passSentBytes: c.passSentBytes + sent,
+        downtimeMs: c.downtimeMs + (standsStill ? ms : 0),
+      };
+      send(sent, ms);
       if (due - bytes > 1e-6) continue;
       // Near the end of the pass: look at the dirty log, as QEMU does, and stop only if that leaves little enough.
       const rest = c.remainingBytes + dirtied(c);
@@ -186,7 +252,7 @@ export function advanceFluidCopy(
           send(0, leftMs);
           continue;
         }
-        c = { ...c, remainingBytes: rest, passMs: 0, passes: c.passes + 1 };
+        c = nextPass(c, rest);
       }
     }
   }
@@ -196,7 +262,7 @@ export function advanceFluidCopy(
 /** The copy as it is told to the controller. */
 export function fluidProgress(c: FluidCopy): CopyProgress {
   const phase = c.phase === 'preSwitchover' || c.phase === 'stopped' ? 'switchover' : c.phase;
-  const guestIsHere = c.phase === 'pre-copy';
+  const guestIsHere = c.phase === 'pre-copy' && c.order.technique !== 'stop-and-copy';
   return {
     phase,
     elapsedMs: Math.round(c.elapsedMs),
@@ -207,7 +273,8 @@ export function fluidProgress(c: FluidCopy): CopyProgress {
     rateBps: Math.round(
       c.phase === 'completed' && c.elapsedMs > 0 ? (c.transferredBytes * 8000) / c.elapsedMs : c.rateBps,
     ),
-    dirtyBytesPerS: guestIsHere ? c.order.dirtyBytesPerS : 0,
+    dirtyBytesPerS: guestIsHere ? c.order.dirtyBytesPerS * (1 - c.throttleShare) : 0,
     ...(c.downtimeMs > 0 ? { downtimeMs: Math.round(c.downtimeMs) } : {}),
+    ...(c.throttleShare > 0 ? { throttleShare: c.throttleShare } : {}),
   };
 }

@@ -22,6 +22,7 @@ export interface MigrateInfo {
   'total-time'?: number;
   downtime?: number;
   'error-desc'?: string;
+  'cpu-throttle-percentage'?: number;
   ram?: MigrateRam;
 }
 
@@ -30,7 +31,7 @@ export function parseMigrateInfo(answer: unknown): MigrateInfo {
   const from = record(answer);
   const ram = record(from.ram);
   const info: MigrateInfo = {
-    ...pick(from, ['total-time', 'downtime'] as const),
+    ...pick(from, ['total-time', 'downtime', 'cpu-throttle-percentage'] as const),
     ...(typeof from.status === 'string' ? { status: from.status } : {}),
     ...(typeof from['error-desc'] === 'string' ? { 'error-desc': from['error-desc'] } : {}),
   };
@@ -89,6 +90,8 @@ export function toProgress(info: MigrateInfo, last?: CopyProgress): CopyProgress
   if (phase === undefined) return last;
   const ram = info.ram;
   const downtimeMs = info.downtime ?? last?.downtimeMs;
+  const throttled = info['cpu-throttle-percentage'];
+  const throttleShare = throttled === undefined ? last?.throttleShare : throttled / 100;
   return {
     phase,
     elapsedMs: info['total-time'] ?? last?.elapsedMs ?? 0,
@@ -100,6 +103,7 @@ export function toProgress(info: MigrateInfo, last?: CopyProgress): CopyProgress
     dirtyBytesPerS:
       ram === undefined ? (last?.dirtyBytesPerS ?? 0) : (ram['dirty-pages-rate'] ?? 0) * (ram['page-size'] ?? 4096),
     ...(downtimeMs === undefined ? {} : { downtimeMs }),
+    ...(throttleShare === undefined ? {} : { throttleShare }),
   };
 }
 
@@ -113,6 +117,7 @@ export function sameProgress(a: CopyProgress | undefined, b: CopyProgress): bool
     a.passes === b.passes &&
     a.rateBps === b.rateBps &&
     a.dirtyBytesPerS === b.dirtyBytesPerS &&
-    a.downtimeMs === b.downtimeMs
+    a.downtimeMs === b.downtimeMs &&
+    a.throttleShare === b.throttleShare
   );
 }

@@ -15,14 +15,20 @@
  * paced: `max-postcopy-bandwidth` is regulated so that the sum keeps to the slice over some seconds, but right after the
  * switch-over, while the guest asks for its working set, it was seen at 2.5 times a slice of 80 Mbit/s for two seconds.
  * Only queues in the network hold it there. And there are two connections, so the reported stream has source port 0 ("any").
+ *
+ * Stop-and-copy stops the guest here, then copies: paced, unlike QEMU's own switch-over, and cancellable to the end. Such a
+ * guest arrives stopped, and the destination (`core/destination.ts`) starts it once all of it is there. Only this machine
+ * starts it again here, and only when the hypervisor has said that the copy failed or was cancelled.
  */
 import type { AgentCommandOf, CopyProgress, Stream } from '../../contracts/agent.ts';
 import type { EventMessage } from './driver.ts';
 import { type MigrateInfo, sameProgress, toProgress } from './progress.ts';
+import { capabilitiesFor, mayBePostcopy, optionParameters } from './techniques.ts';
 
 export type SourcePhase =
   | 'capabilities'
   | 'parameters'
+  | 'stopping'
   | 'starting'
   | 'setup'
   | 'active'
@@ -40,6 +46,11 @@ export interface SourceState {
   readonly startedMs: number;
   readonly bandwidthBps: number;
   readonly switchoverBps: number | null;
+  readonly downtimeLimitMs: number;
+  /** Stop-and-copy: `stop` was ordered, so that the guest must be started again if it stays. */
+  readonly guestStopped: boolean;
+  /** What was to be sent at the beginning of the latest pass whose figures are known. */
+  readonly passStart: { pass: number; remainingBytes: number } | null;
   /** `migrate-start-postcopy` was sent. */
   readonly postcopyRequested: boolean;
   /** The destination owns the guest from here on: no cancelling, and a failure does not give the guest back. */
@@ -54,8 +65,15 @@ export interface SourceState {
   readonly pace: { setBps: number; bytes: number; atMs: number } | null;
 }
 
-/** Actions whose answer the machine wants: the three steps of the beginning, and those that QEMU may refuse later. */
-export type MigrationStep = 'capabilities' | 'parameters' | 'migrate' | 'startPostcopy' | 'continue' | 'cancel';
+/** Actions whose answer the machine wants: the steps of the beginning, and those that QEMU may refuse later. */
+export type MigrationStep =
+  | 'capabilities'
+  | 'parameters'
+  | 'stopGuest'
+  | 'migrate'
+  | 'startPostcopy'
+  | 'continue'
+  | 'cancel';
 
 export type SourceEvent =
   /** The hypervisor answered. */
@@ -66,17 +84,24 @@ export type SourceEvent =
   | { type: 'pass'; pass: number }
   | { type: 'stream'; stream: Stream }
   | { type: 'setBandwidth'; bandwidthBps: number; switchoverBps?: number }
+  | { type: 'setDowntimeLimit'; downtimeLimitMs: number }
   | { type: 'switchToPostcopy' }
   | { type: 'continueSwitchover' }
   | { type: 'cancel' }
-  /** A restarted agent found this state on disk; `info` is what the hypervisor says now. */
-  | { type: 'restored'; info: MigrateInfo }
+  /**
+   * A restarted agent found this state on disk; `info` is what the hypervisor says now. `guestLeft`: the guest is stopped
+   * because it was copied away (QEMU's run state `postmigrate`).
+   */
+  | { type: 'restored'; info: MigrateInfo; guestLeft: boolean }
   /** The hypervisor is gone. */
   | { type: 'lost'; reason: string };
 
 export type SourceAction =
   | { do: 'setCapabilities'; capabilities: Record<string, boolean> }
-  | { do: 'setParameters'; parameters: Record<string, number> }
+  | { do: 'setParameters'; parameters: Record<string, number | string> }
+  | { do: 'stopGuest' }
+  /** Only if it is stopped for the copy's sake, and was not copied away. */
+  | { do: 'resumeGuest' }
   | { do: 'migrate'; address: string; port: number }
   | { do: 'startPostcopy' }
   | { do: 'continue' }
@@ -97,14 +122,6 @@ export interface SourceResult {
 const MIN_PACE_BYTES_PER_S = 1000;
 const bytesPerS = (bps: number): number => Math.max(MIN_PACE_BYTES_PER_S, Math.floor(bps / 8));
 
-/** Capabilities of both ends for a technique. Both must agree, and neither can change once the copy runs. */
-export function capabilitiesFor(
-  c: Pick<AgentCommandOf<'start'>, 'technique' | 'mayTurnPostcopy'>,
-): Record<string, boolean> {
-  const postcopy = c.technique !== 'pre-copy' || c.mayTurnPostcopy === true;
-  return { events: true, 'postcopy-ram': postcopy, 'postcopy-preempt': postcopy };
-}
-
 /** True when the copy has ended, one way or another. */
 export function isEnded(phase: SourcePhase): phase is 'completed' | 'failed' | 'cancelled' {
   return phase === 'completed' || phase === 'failed' || phase === 'cancelled';
@@ -120,6 +137,9 @@ export function startSource(command: AgentCommandOf<'start'>, nowMs: number): So
       startedMs: nowMs,
       bandwidthBps: command.bandwidthBps,
       switchoverBps: command.switchoverBps ?? null,
+      downtimeLimitMs: command.downtimeLimitMs,
+      guestStopped: false,
+      passStart: null,
       postcopyRequested: false,
       postcopyStarted: false,
       cancelRequested: false,
@@ -168,17 +188,40 @@ function end(
   actions: SourceAction[] = [],
 ): SourceResult {
   const progress: CopyProgress | null = state.progress === null ? null : { ...state.progress, phase };
-  const ended = { ...state, phase, ending: phase, progress };
-  return { state: ended, actions: [...actions, event(ended, phase, reason === undefined ? {} : { reason })] };
+  const resume = state.guestStopped && phase !== 'completed';
+  const ended = { ...state, phase, ending: phase, progress, guestStopped: state.guestStopped && !resume };
+  return {
+    state: ended,
+    actions: [
+      ...actions,
+      ...(resume ? [{ do: 'resumeGuest' } as const] : []),
+      event(ended, phase, reason === undefined ? {} : { reason }),
+    ],
+  };
 }
 
-/** Post-copy begins now if the technique says so: at once for post-copy, after `hybridPasses` whole passes for a hybrid. */
-function maybePostcopy(state: SourceState, pass: number): SourceResult {
-  const { technique, hybridPasses } = state.command;
-  const due = technique === 'post-copy' || (technique === 'hybrid' && pass > hybridPasses);
-  if (!due || state.postcopyRequested || state.cancelRequested || state.phase !== 'active')
-    return { state, actions: [] };
-  return { state: { ...state, postcopyRequested: true }, actions: [{ do: 'startPostcopy' }] };
+/**
+ * Post-copy begins now if the technique says so: at once for post-copy; for a hybrid after `hybridPasses` whole passes, or
+ * when the pass that begins has not at least `hybridMinGain` less to send than the one before had.
+ */
+function maybePostcopy(state: SourceState, pass: number, remainingBytes?: number): SourceResult {
+  const { technique, hybridPasses, hybridMinGain } = state.command;
+  if (state.phase !== 'active' || state.postcopyRequested || state.cancelRequested) return { state, actions: [] };
+  const before = state.passStart;
+  const actions: SourceAction[] = [];
+  let next = state;
+  let unpaid = false;
+  if (technique === 'hybrid' && hybridMinGain !== undefined && pass > (before?.pass ?? 0)) {
+    // The event tells of a new pass without its figures: those of the next regular poll would be too late to compare.
+    if (remainingBytes === undefined) actions.push({ do: 'query' });
+    else {
+      next = { ...state, passStart: { pass, remainingBytes } };
+      unpaid = before !== null && remainingBytes > (1 - hybridMinGain) * before.remainingBytes;
+    }
+  }
+  const due = technique === 'post-copy' || (technique === 'hybrid' && (pass > hybridPasses || unpaid));
+  if (!due) return { state: next, actions };
+  return { state: { ...next, postcopyRequested: true }, actions: [{ do: 'startPostcopy' }] };
 }
 
 /**
@@ -208,7 +251,9 @@ function regulate(state: SourceState, bytes: number, nowMs: number): SourceResul
 function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): SourceResult {
   const { phase } = before;
   // Before `migrate` is answered the hypervisor may still speak of this guest's previous migration.
-  if (isEnded(phase) || phase === 'capabilities' || phase === 'parameters') return { state: before, actions: [] };
+  if (isEnded(phase) || phase === 'capabilities' || phase === 'parameters' || phase === 'stopping') {
+    return { state: before, actions: [] };
+  }
   const status = info.status;
   const ended = status === 'completed' || status === 'failed' || status === 'cancelled';
   if (phase === 'starting' && ended) return { state: before, actions: [] };
@@ -233,7 +278,7 @@ function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): Source
       break;
     case 'active':
       if (phase === 'starting' || phase === 'setup') state = { ...state, phase: 'active' };
-      step(maybePostcopy(state, info.ram?.['dirty-sync-count'] ?? 0));
+      step(maybePostcopy(state, info.ram?.['dirty-sync-count'] ?? 0, info.ram?.remaining));
       break;
     case 'pre-switchover':
       if (phase === 'starting' || phase === 'setup' || phase === 'active') {
@@ -304,15 +349,27 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
       if (e.to === 'startPostcopy' || e.to === 'continue' || e.to === 'cancel') {
         return e.error === undefined ? nothing : onRefusal(state, e.to);
       }
-      const expected = { capabilities: 'capabilities', parameters: 'parameters', migrate: 'starting' } as const;
+      const expected = {
+        capabilities: 'capabilities',
+        parameters: 'parameters',
+        stopGuest: 'stopping',
+        migrate: 'starting',
+      } as const;
       if (phase !== expected[e.to]) return nothing;
       if (e.error !== undefined) return end(state, 'failed', `${e.to}: ${e.error}`);
       if (e.to === 'capabilities') {
         const next: SourceState = { ...state, phase: 'parameters' };
-        const parameters = { ...paceParameters(next), 'downtime-limit': command.downtimeLimitMs };
+        const parameters = {
+          ...paceParameters(next),
+          ...optionParameters(command),
+          'downtime-limit': next.downtimeLimitMs,
+        };
         return { state: next, actions: [{ do: 'setParameters', parameters }] };
       }
-      if (e.to === 'parameters') {
+      if (e.to === 'parameters' && command.technique === 'stop-and-copy') {
+        return { state: { ...state, phase: 'stopping', guestStopped: true }, actions: [{ do: 'stopGuest' }] };
+      }
+      if (e.to === 'parameters' || e.to === 'stopGuest') {
         const { address, port } = command;
         return { state: { ...state, phase: 'starting' }, actions: [{ do: 'migrate', address, port }] };
       }
@@ -321,14 +378,17 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
     case 'status':
       return onStatus(state, e.info, nowMs);
     case 'restored': {
-      if (phase === 'capabilities' || phase === 'parameters' || phase === 'starting') {
-        // The copy may have been ordered just before the agent died; only a running one is believed.
-        if (e.info.status === 'setup' || e.info.status === 'active' || e.info.status === 'pre-switchover') {
-          return onStatus({ ...state, phase: 'setup' }, e.info, nowMs);
-        }
+      const opening =
+        phase === 'capabilities' || phase === 'parameters' || phase === 'stopping' || phase === 'starting';
+      if (!opening) return onStatus(state, e.info, nowMs);
+      // The copy may have been ordered just before the agent died. What the hypervisor tells of the past may be about an
+      // earlier copy, but a guest that was copied away was so by this one: it ran here when this one was ordered.
+      const { status } = e.info;
+      const over = status === undefined || status === 'none' || status === 'failed' || status === 'cancelled';
+      if (over || (status === 'completed' && !e.guestLeft)) {
         return end(state, 'failed', 'the agent was restarted before the copy began');
       }
-      return onStatus(state, e.info, nowMs);
+      return onStatus({ ...state, phase: 'setup' }, e.info, nowMs);
     }
     case 'pass':
       return maybePostcopy(state, e.pass);
@@ -352,9 +412,18 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
       if (phase === 'capabilities') return { state: next, actions: [] };
       return { state: next, actions: [{ do: 'setParameters', parameters: paceParameters(next) }] };
     }
+    case 'setDowntimeLimit': {
+      if (isEnded(phase)) return nothing;
+      const { downtimeLimitMs } = e;
+      const next = { ...state, downtimeLimitMs };
+      if (phase === 'capabilities') return { state: next, actions: [] };
+      return { state: next, actions: [{ do: 'setParameters', parameters: { 'downtime-limit': downtimeLimitMs } }] };
+    }
     case 'switchToPostcopy':
-      if (command.technique === 'pre-copy' && !command.mayTurnPostcopy) {
-        return refuse('this copy was started as pre-copy: post-copy must be enabled on both sides before the start');
+      if (!mayBePostcopy(command)) {
+        return refuse(
+          `this copy was started as ${command.technique}: post-copy must be enabled on both sides before the start`,
+        );
       }
       if (state.postcopyRequested || isEnded(phase)) return nothing;
       if (state.cancelRequested) return refuse('the copy is being cancelled');
@@ -369,7 +438,7 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
       if (state.cancelRequested || phase === 'cancelled' || phase === 'failed') return nothing;
       if (phase === 'completed') return refuse('the copy is complete: the guest runs at the destination');
       if (state.postcopyStarted) return refuse('the guest runs at the destination: post-copy cannot be cancelled');
-      if (phase === 'capabilities' || phase === 'parameters') return end(state, 'cancelled');
+      if (phase === 'capabilities' || phase === 'parameters' || phase === 'stopping') return end(state, 'cancelled');
       return { state: { ...state, cancelRequested: true }, actions: [{ do: 'cancel' }] };
     case 'lost':
       if (isEnded(phase)) return nothing;

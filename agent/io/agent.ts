@@ -84,7 +84,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     ...(config.dpid === undefined ? {} : { dpid: config.dpid }),
     ...(config.migrationPort === undefined ? {} : { migrationPort: config.migrationPort }),
     driver: driver.kind,
-    techniques: [...driver.techniques],
+    techniques: driver.abilities().techniques,
+    abilities: driver.abilities(),
     guests: driver.guests(),
     migrations: driver.migrations(),
   });
@@ -230,6 +231,8 @@ async function obey(driver: MigrationDriver, c: AgentCommand, config: AgentConfi
       return driver.start(c);
     case 'setBandwidth':
       return driver.setBandwidth(c);
+    case 'setDowntimeLimit':
+      return driver.setDowntimeLimit(c);
     case 'switchToPostcopy':
       return driver.switchToPostcopy(c.migration);
     case 'continueSwitchover':

@@ -4,7 +4,7 @@
  * simulation and tests run many in one process; a shared EmulatedFabric is how a source finds its destination. Agents in
  * different processes have no common fabric and cannot move emulated guests to each other.
  */
-import type { AgentCommandOf, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
+import type { Abilities, AgentCommandOf, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError, TECHNIQUES } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
@@ -19,6 +19,7 @@ import {
   wantedBps,
 } from '../core/fluidCopy.ts';
 import { sameProgress } from '../core/progress.ts';
+import { COMPRESSIONS, checkOrder, hasOneConnection, mayBePostcopy } from '../core/techniques.ts';
 
 /** The network as a copy sees it. */
 export interface CopyNetwork {
@@ -82,6 +83,16 @@ interface DestinationJob {
   lost: boolean;
 }
 
+/** Arithmetic can do everything; only what contradicts itself is refused. */
+const ABILITIES: Abilities = {
+  hypervisor: 'emulated',
+  techniques: [...TECHNIQUES],
+  autoConverge: true,
+  xbzrle: true,
+  multifd: [...COMPRESSIONS],
+  multifdPostcopy: false,
+  holdsSwitchover: 'stopped',
+};
 const PAGE_BYTES = 4096;
 const MIB = 1024 * 1024;
 
@@ -189,6 +200,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
   }
 
   function prepare(c: AgentCommandOf<'prepare'>): { address: string; port: number; portName: string } {
+    checkOrder(c, ABILITIES, config.host);
     const known = jobs.get(c.migration);
     const answer = (port: number) => ({ address, port, portName: portNameOf(c.guest.name) });
     if (known?.role === 'destination' && !known.lost) return answer(known.port);
@@ -235,6 +247,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
 
   function start(c: AgentCommandOf<'start'>): void {
     if (jobs.get(c.migration)?.role === 'source') return;
+    checkOrder(c, ABILITIES, config.host);
     const guest = guests.get(c.guest);
     if (guest === undefined || guest.state !== 'running') {
       const text = `guest ${c.guest} does not run on ${config.host}${guest === undefined ? '' : ` (it is ${guest.state})`}`;
@@ -261,6 +274,10 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
       hybridPasses: c.hybridPasses,
       pauseBeforeSwitchover: c.pauseBeforeSwitchover,
       mayTurnPostcopy: c.mayTurnPostcopy === true,
+      ...(c.hybridMinGain === undefined ? {} : { hybridMinGain: c.hybridMinGain }),
+      ...(c.options === undefined ? {} : { options: c.options }),
+      ...(spec.compressedShare === undefined ? {} : { compressedShare: spec.compressedShare }),
+      ...(spec.deltaShare === undefined ? {} : { deltaShare: spec.deltaShare }),
     };
     const job: SourceJob = {
       role: 'source',
@@ -271,7 +288,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
       stream: {
         sourceIp: address,
         destinationIp: c.address,
-        sourcePort: c.technique === 'pre-copy' && !c.mayTurnPostcopy ? nextSourcePort : 0,
+        sourcePort: hasOneConnection(c) ? nextSourcePort : 0,
         destinationPort: c.port,
       },
       events: [],
@@ -283,6 +300,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
     };
     nextSourcePort = nextSourcePort >= 48_000 ? 40_000 : nextSourcePort + 1;
     jobs.set(job.id, job);
+    if (c.technique === 'stop-and-copy') setState(c.guest, 'paused');
     tell(job, 'stream', { stream: job.stream });
     job.stop = clock.every(stepMs, () => step(job));
   }
@@ -318,7 +336,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
 
   return {
     kind: 'emulated',
-    techniques: TECHNIQUES,
+    abilities: () => ABILITIES,
     async open(listener) {
       report = listener;
       for (const spec of config.guests) if (!guests.has(spec.name) && !departed.has(spec.name)) launch(spec);
@@ -348,10 +366,16 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
         switchoverBps: c.switchoverBps ?? job.copy.switchoverBps,
       };
     },
+    async setDowntimeLimit({ migration, downtimeLimitMs }) {
+      const job = sourceJob(migration);
+      step(job);
+      job.copy = { ...job.copy, order: { ...job.copy.order, downtimeLimitMs } };
+    },
     async switchToPostcopy(id) {
       const job = sourceJob(id);
-      if (job.copy.order.technique === 'pre-copy' && !job.copy.order.mayTurnPostcopy) {
-        refuse('this copy was started as pre-copy: post-copy must be enabled on both sides before the start');
+      const { order } = job.copy;
+      if (!mayBePostcopy(order)) {
+        refuse(`this copy was started as ${order.technique}: post-copy must be enabled on both sides before the start`);
       }
       if (job.copy.phase === 'pre-copy') job.copy = { ...job.copy, postcopyRequested: true };
     },

@@ -8,7 +8,15 @@ export function createNoDriver(host: string): MigrationDriver {
     Promise.reject(new FairwayError('no-driver', `${host} runs no guests: its agent has driver "none"`, ['badInput']));
   return {
     kind: 'none',
-    techniques: [],
+    abilities: () => ({
+      hypervisor: 'none',
+      techniques: [],
+      autoConverge: false,
+      xbzrle: false,
+      multifd: [],
+      multifdPostcopy: false,
+      holdsSwitchover: 'none',
+    }),
     open: () => Promise.resolve(),
     launch: refuse,
     guests: () => [],
@@ -18,6 +26,7 @@ export function createNoDriver(host: string): MigrationDriver {
     prepare: refuse,
     start: refuse,
     setBandwidth: refuse,
+    setDowntimeLimit: refuse,
     switchToPostcopy: refuse,
     continueSwitchover: refuse,
     cancel: refuse,

@@ -8,9 +8,9 @@ import { readFile } from 'node:fs/promises';
 import { createServer, isIP } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { AgentCommandOf, CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
+import type { Abilities, AgentCommandOf, CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
 import type { Clock } from '../../contracts/clock.ts';
-import { FairwayError, TECHNIQUES, type Technique } from '../../contracts/common.ts';
+import { FairwayError } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
 import type { Log } from '../../contracts/log.ts';
 import {
@@ -30,7 +30,6 @@ import type {
 import { parseProcNetTcp } from '../core/proc.ts';
 import { type MigrateInfo, parseMigrateInfo } from '../core/progress.ts';
 import {
-  capabilitiesFor,
   isEnded,
   type SourceAction,
   type SourceEvent,
@@ -38,6 +37,7 @@ import {
   startSource,
   stepSource,
 } from '../core/source.ts';
+import { checkOrder, hasOneConnection, qemuAbilities } from '../core/techniques.ts';
 import {
   endProcess,
   forgetFiles,
@@ -52,6 +52,7 @@ import {
   writeRecord,
 } from './guestProcess.ts';
 import { attachTap, detachTap, tapName } from './hostNet.ts';
+import { askAbilities, probeQemu } from './qemuProbe.ts';
 import { connectQmp, type QmpClient } from './qmp.ts';
 
 export interface QemuDriverOptions {
@@ -66,6 +67,8 @@ interface Guest {
   qmp: QmpClient;
   /** The agent is ending it: its disappearance is no surprise. */
   ending: boolean;
+  /** What its own QEMU can do, which may be older than what the host starts today. Asked once, before its first copy. */
+  abilities?: Promise<Abilities>;
 }
 
 interface Job {
@@ -104,6 +107,8 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
   let report: (message: DriverReport) => void = () => {};
   let periodMs = 500;
   let closed = false;
+  /** Until it has been asked, and when it does not answer: it can do nothing. */
+  let abilities: Abilities = { ...qemuAbilities([0, 0, 0], new Set(), []), techniques: [] };
 
   const portName = (g: GuestRecord): string => g.tap ?? '';
   const info = (g: Guest): GuestInfo => ({ spec: g.record.spec, state: g.state, portName: portName(g.record) });
@@ -236,6 +241,9 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     tellGuests();
   }
 
+  const runStateOf = async (g: Guest): Promise<string> =>
+    z.object({ status: z.string() }).parse(await g.qmp.execute('query-status')).status;
+
   const GUEST_STATES: Record<string, GuestInfo['state']> = {
     running: 'running',
     inmigrate: 'incoming',
@@ -243,8 +251,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     shutdown: 'stopped',
   };
   async function askState(g: Guest): Promise<GuestInfo['state']> {
-    const status = z.object({ status: z.string() }).parse(await g.qmp.execute('query-status'));
-    return GUEST_STATES[status.status] ?? 'paused';
+    return GUEST_STATES[await runStateOf(g)] ?? 'paused';
   }
 
   /** Takes up guests and migrations that a previous agent left running. */
@@ -296,7 +303,8 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     if (job.state.role === 'source') {
       if (isEnded(job.state.phase)) return;
       if (g === undefined) return feedSource(job, gone);
-      await feedSource(job, { type: 'restored', info: await queryMigrate(g) });
+      const guestLeft = (await runStateOf(g)) === 'postmigrate';
+      await feedSource(job, { type: 'restored', info: await queryMigrate(g), guestLeft });
       if (!isEnded(job.state.phase)) poll(job);
       return;
     }
@@ -421,7 +429,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
 
   async function doSource(job: Job, action: SourceAction): Promise<void> {
     const answer = async (to: Extract<SourceEvent, { type: 'reply' }>['to'], work: () => Promise<unknown>) => {
-      const starting = !['startPostcopy', 'continue', 'cancel'].includes(to) && isStarting(job);
+      const starting = !['startPostcopy', 'continue', 'cancel'].includes(to) && isStarting(job.state.phase);
       try {
         await work();
       } catch (error) {
@@ -437,6 +445,10 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         return answer('capabilities', () => setCapabilities(qmp, action.capabilities));
       case 'setParameters':
         return answer('parameters', () => qmp.execute('migrate-set-parameters', action.parameters, SLOW_MS));
+      case 'stopGuest':
+        return answer('stopGuest', () => qmp.execute('stop', {}, SLOW_MS));
+      case 'resumeGuest':
+        return resumeHere(job);
       case 'migrate': {
         const { address, port } = action;
         const host = isIP(address) === 6 ? `[${address}]` : address;
@@ -463,8 +475,27 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     return state.phase === 'capabilities' || state.phase === 'parameters' || state.phase === 'incoming';
   }
 
-  function isStarting(job: Job): boolean {
-    return job.state.phase === 'capabilities' || job.state.phase === 'parameters' || job.state.phase === 'starting';
+  function isStarting(phase: Job['state']['phase']): boolean {
+    return phase === 'capabilities' || phase === 'parameters' || phase === 'stopping' || phase === 'starting';
+  }
+
+  /** After a stop-and-copy that did not come about. QEMU itself says whether the guest is still here. */
+  async function resumeHere(job: Job): Promise<void> {
+    const g = guestOf(job);
+    for (let tries = 0; tries < 100; tries++) {
+      const runState = await runStateOf(g);
+      if (runState === 'paused' || runState === 'prelaunch') {
+        await g.qmp.execute('cont', {}, SLOW_MS);
+        return;
+      }
+      // It is about to be what it was before the copy.
+      if (runState !== 'finish-migrate') {
+        log('warn', 'guest-not-resumed', { guest: job.guest, runState });
+        return;
+      }
+      await new Promise<void>((resolve) => clock.after(20, resolve));
+    }
+    throw new FairwayError('guest-not-resumed', `guest ${job.guest} does not leave the state finish-migrate`);
   }
 
   async function doDestination(job: Job, action: DestinationAction): Promise<void> {
@@ -482,6 +513,9 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         const host = isIP(action.address) === 6 ? `[${action.address}]` : action.address;
         return answer('incoming', () => qmp.execute('migrate-incoming', { uri: `tcp:${host}:${action.port}` }));
       }
+      case 'resumeGuest':
+        await qmp.execute('cont', {}, SLOW_MS);
+        return;
       default:
         return;
     }
@@ -510,7 +544,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
 
   /** Looks the copy's connection up in the kernel's table until it is there, for two seconds at most. */
   async function findStream(job: Job, address: string, port: number): Promise<void> {
-    const postcopy = job.state.role === 'source' && capabilitiesFor(job.state.command)['postcopy-ram'] === true;
+    const onePort = job.state.role === 'source' && hasOneConnection(job.state.command);
     for (let tries = 0; tries < 80 && !closed; tries++) {
       if (job.state.role === 'source' && isEnded(job.state.phase)) return;
       const pid = processOf(runDir, job.guest);
@@ -522,8 +556,8 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         .flatMap(parseProcNetTcp)
         .find((c) => c.remotePort === port && (isIP(address) !== 4 || c.remoteIp === address));
       if (found !== undefined) {
-        // Post-copy opens a second connection for urgent pages: "any" source port means both.
-        const sourcePort = postcopy ? 0 : found.localPort;
+        // Post-copy opens a second connection for urgent pages, multifd several: "any" source port means all of them.
+        const sourcePort = onePort ? found.localPort : 0;
         return follow(job, {
           type: 'stream',
           stream: { sourceIp: found.localIp, destinationIp: found.remoteIp, sourcePort, destinationPort: port },
@@ -569,6 +603,21 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     return job;
   }
 
+  /** The guest, if a copy of it may begin now. @throws FairwayError `guest-not-running` or `guest-busy`. */
+  function startable(name: string): Guest {
+    const busy = [...jobs.values()].find(
+      (j) => j.guest === name && j.state.role === 'source' && !isEnded(j.state.phase),
+    );
+    if (busy !== undefined) {
+      const text = `guest ${name} is already being copied by migration ${busy.id}`;
+      throw new FairwayError('guest-busy', text, ['conflict']);
+    }
+    const g = guests.get(name);
+    if (g?.state === 'running') return g;
+    const text = `guest ${name} does not run on ${config.host}${g === undefined ? '' : ` (it is ${g.state})`}`;
+    throw new FairwayError('guest-not-running', text, ['notFound']);
+  }
+
   function prepared(job: Job): PreparedDestination {
     const { state } = job;
     if (state.role !== 'destination' || state.phase === 'failed') {
@@ -582,6 +631,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
   async function prepareNew(command: AgentCommandOf<'prepare'>): Promise<PreparedDestination> {
     const address = config.migrationIp ?? '127.0.0.1';
     const { name } = command.guest;
+    checkOrder(command, abilities, config.host);
     if (guests.has(name) || making.has(name)) {
       const text = `guest ${name} already has a machine on ${config.host}: finish or abandon its last migration`;
       throw new FairwayError('guest-exists', text, ['conflict']);
@@ -609,11 +659,16 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
 
   return {
     kind: 'qmp',
-    techniques: TECHNIQUES as readonly Technique[],
+    abilities: () => abilities,
 
     async open(listener) {
       report = listener;
       mkdirSync(join(runDir, 'migrations'), { recursive: true, mode: 0o700 });
+      try {
+        abilities = await probeQemu(config.qemu, runDir);
+      } catch (error) {
+        log('error', 'hypervisor-probe', { qemu: config.qemu, error });
+      }
       await adopt();
       for (const spec of config.guests) {
         if (guests.has(spec.name) || readRecord(runDir, spec.name)?.departed) continue;
@@ -648,7 +703,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     setProgressPeriod(ms) {
       if (ms === periodMs) return;
       periodMs = ms;
-      for (const job of jobs.values()) if (job.state.role === 'source' && !isStarting(job)) poll(job);
+      for (const job of jobs.values()) if (job.state.role === 'source' && !isStarting(job.state.phase)) poll(job);
     },
 
     async prepare(command) {
@@ -667,21 +722,19 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     },
 
     async start(command) {
+      if (!jobs.has(command.migration)) {
+        const g = startable(command.guest);
+        g.abilities ??= askAbilities(g.qmp).catch((error: unknown) => {
+          delete g.abilities;
+          throw error;
+        });
+        checkOrder(command, await g.abilities, config.host);
+      }
       const known = jobs.has(command.migration) ? sourceJob(command.migration) : undefined;
       if (known === undefined) {
-        const g = guests.get(command.guest);
-        if (g === undefined || g.state !== 'running') {
-          const text = `guest ${command.guest} does not run on ${config.host}${g === undefined ? '' : ` (it is ${g.state})`}`;
-          throw new FairwayError('guest-not-running', text, ['notFound']);
-        }
-        for (const other of [...jobs.values()].filter((j) => j.guest === command.guest)) {
-          if (other.state.role === 'source' && !isEnded(other.state.phase)) {
-            const text = `guest ${command.guest} is already being copied by migration ${other.id}`;
-            throw new FairwayError('guest-busy', text, ['conflict']);
-          }
-          // It runs here, so what brought it or failed to take it away is over.
-          forget(other);
-        }
+        startable(command.guest);
+        // It runs here, so what brought it or failed to take it away is over.
+        for (const old of [...jobs.values()].filter((j) => j.guest === command.guest)) forget(old);
       }
       const first = startSource(command, clock.now());
       const job = known ?? newJob(command.migration, command.guest, first.state);
@@ -699,6 +752,9 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         bandwidthBps: command.bandwidthBps,
         ...(command.switchoverBps === undefined ? {} : { switchoverBps: command.switchoverBps }),
       });
+    },
+    async setDowntimeLimit({ migration, downtimeLimitMs }) {
+      await feedSource(sourceJob(migration), { type: 'setDowntimeLimit', downtimeLimitMs });
     },
     async switchToPostcopy(migration) {
       await feedSource(sourceJob(migration), { type: 'switchToPostcopy' });

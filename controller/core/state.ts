@@ -2,7 +2,7 @@
  * The controller's state: plain readonly data, replaced and never changed in place. `step.ts` moves it on; `desired.ts`
  * derives from it what switches should hold; `views.ts` shows it to the feed.
  */
-import type { CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
+import type { AgentHello, CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
 import type {
   Contention,
   Enforcement,
@@ -56,7 +56,7 @@ export const NEW_SWITCH: SwitchState = {
 export interface AgentState {
   connected: boolean;
   host: string;
-  driver: 'qmp' | 'emulated' | 'none';
+  driver: AgentHello['driver'];
   migrationIp: string | null;
   dpid: string | null;
   migrationPort: string | null;

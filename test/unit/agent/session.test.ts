@@ -3,6 +3,7 @@ import { type RunningAgent, startAgent } from '../../../agent/io/agent.ts';
 import { createEmulatedDriver, createEmulatedFabric } from '../../../agent/io/emulatedDriver.ts';
 import { guestSpecSchema } from '../../../contracts/agent.ts';
 import { systemClock } from '../../../contracts/clock.ts';
+import { TECHNIQUES } from '../../../contracts/common.ts';
 import { agentConfigSchema } from '../../../contracts/config.ts';
 import { silentLog } from '../../../contracts/log.ts';
 import { FakeController } from './fakeController.ts';
@@ -60,7 +61,8 @@ describe("the agent's session", () => {
     expect(await hello('h1')).toMatchObject({
       protocol: 'fairway-agent/1',
       driver: 'emulated',
-      techniques: ['pre-copy', 'post-copy', 'hybrid'],
+      techniques: [...TECHNIQUES],
+      abilities: { techniques: [...TECHNIQUES], holdsSwitchover: 'stopped' },
       guests: [{ spec: { name: 'vm1' }, state: 'running', portName: 'tap-vm1' }],
       migrations: [],
     });

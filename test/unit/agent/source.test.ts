@@ -40,12 +40,14 @@ const status = (name: string, figures?: MigrateInfo['ram'], more: MigrateInfo = 
   type: 'status',
   info: { status: name, ...(figures === undefined ? {} : { ram: figures }), ...more },
 });
-const reply = (to: 'capabilities' | 'parameters' | 'migrate', error?: string): SourceEvent => ({
+const reply = (to: 'capabilities' | 'parameters' | 'stopGuest' | 'migrate', error?: string): SourceEvent => ({
   type: 'reply',
   to,
   ...(error === undefined ? {} : { error }),
 });
 const BEGIN: SourceEvent[] = [reply('capabilities'), reply('parameters'), reply('migrate'), status('active')];
+const beginOf = (c: AgentCommandOf<'start'>): SourceEvent[] =>
+  c.technique === 'stop-and-copy' ? [...BEGIN.slice(0, 2), reply('stopGuest'), ...BEGIN.slice(2)] : BEGIN;
 
 /** Runs events and names what was done: action names, and reports as `!event`. */
 function play(c: AgentCommandOf<'start'>, events: SourceEvent[], stepMs = 100) {
@@ -89,11 +91,11 @@ describe('the source of a migration', () => {
       'query',
       '!completed',
     ]);
-    expect(actions[0]).toEqual({
+    expect(actions[0]).toMatchObject({
       do: 'setCapabilities',
       capabilities: { events: true, 'postcopy-ram': false, 'postcopy-preempt': false, 'pause-before-switchover': true },
     });
-    expect(parametersOf(actions)[0]).toEqual({
+    expect(parametersOf(actions)[0]).toMatchObject({
       'max-bandwidth': 10e6,
       'max-postcopy-bandwidth': 10e6,
       'avail-switchover-bandwidth': 10e6,
@@ -126,6 +128,35 @@ describe('the source of a migration', () => {
       '!postcopyStarted',
       '!completed',
     ]);
+  });
+
+  test('a hybrid goes to post-copy when a pass did not pay', () => {
+    const c = command({ technique: 'hybrid', hybridPasses: 9, hybridMinGain: 0.3 });
+    const passes = (...remaining: number[]) =>
+      play(c, [...BEGIN, ...remaining.map((r, i) => status('active', ram(1e6 * i, i + 1, { remaining: r })))]).names;
+    expect(passes(100e6, 60e6, 40e6)).not.toContain('startPostcopy');
+    expect(passes(100e6, 60e6, 43e6)).toContain('startPostcopy');
+    // What is left in the middle of a pass says nothing about it.
+    expect(passes(100e6)).not.toContain('startPostcopy');
+    // The event of a pass has no figures: they are asked for.
+    expect(play(c, [...BEGIN, status('active', ram(1, 1)), { type: 'pass', pass: 2 }]).names).toContain('query');
+    expect(play(command({ technique: 'hybrid' }), [...BEGIN, { type: 'pass', pass: 2 }]).names).not.toContain('query');
+  });
+
+  test('stop-and-copy stops the guest first, and starts it again only when the copy did not come about', () => {
+    const c = command({ technique: 'stop-and-copy', pauseBeforeSwitchover: false });
+    const opening = [reply('capabilities'), reply('parameters'), reply('stopGuest')];
+    const whole = [...opening, reply('migrate'), status('active')];
+    expect(play(c, whole).names).toEqual(['setCapabilities', 'setParameters', 'stopGuest', 'migrate']);
+    const done = play(c, [...whole, status('completed', ram(3e6))]);
+    expect(done.names).not.toContain('resumeGuest');
+    for (const end of ['failed', 'cancelled'])
+      expect(play(c, [...whole, status(end, ram(3e6))]).names.slice(-2)).toEqual(['resumeGuest', `!${end}`]);
+    expect(play(c, [...opening.slice(0, 2), { type: 'cancel' }]).names.slice(-2)).toEqual([
+      'resumeGuest',
+      '!cancelled',
+    ]);
+    expect(play(c, [...opening, reply('migrate', 'refused')]).names.slice(-2)).toEqual(['resumeGuest', '!failed']);
   });
 
   test('a hybrid goes to post-copy when its passes are through, told by event or by poll', () => {
@@ -247,13 +278,18 @@ describe('the source of a migration', () => {
   });
 
   test('a restarted agent goes on with a copy that runs and gives up one that never began', () => {
-    const restored = (name?: string): SourceEvent => ({
+    const restored = (name?: string, guestLeft = false): SourceEvent => ({
       type: 'restored',
       info: name === undefined ? {} : { status: name },
+      guestLeft,
     });
     expect(play(command(), [...BEGIN.slice(0, 2), restored('active')]).state.phase).toBe('active');
     expect(play(command(), [...BEGIN.slice(0, 2), restored()]).state.phase).toBe('failed');
     expect(play(command(), [...BEGIN.slice(0, 2), restored('completed')]).state.phase).toBe('failed');
+    // It was copied away while no agent looked: this was the copy, and it must not run here again.
+    const left = play(command({ technique: 'stop-and-copy' }), [...BEGIN.slice(0, 2), restored('completed', true)]);
+    expect(left.names).toEqual(expect.arrayContaining(['stopGuest', 'query']));
+    expect(left.names).not.toContain('resumeGuest');
     expect(play(command(), [...BEGIN, restored('pre-switchover')]).names).toContain('!preSwitchover');
   });
 
@@ -298,13 +334,14 @@ const anyEvent: fc.Arbitrary<SourceEvent> = fc.oneof(
     )
     .map(([to, error]): SourceEvent => ({ type: 'reply', to, ...(error === undefined ? {} : { error }) })),
   anyInfo.map((info): SourceEvent => ({ type: 'status', info })),
-  anyInfo.map((info): SourceEvent => ({ type: 'restored', info })),
+  anyInfo.map((info): SourceEvent => ({ type: 'restored', info, guestLeft: info.status === 'completed' })),
   fc.nat(6).map((pass): SourceEvent => ({ type: 'pass', pass })),
   fc.constant<SourceEvent>({
     type: 'stream',
     stream: { sourceIp: 'a', destinationIp: 'b', sourcePort: 1, destinationPort: 2 },
   }),
   fc.nat(1e9).map((bandwidthBps): SourceEvent => ({ type: 'setBandwidth', bandwidthBps })),
+  fc.integer({ min: 1, max: 5000 }).map((ms): SourceEvent => ({ type: 'setDowntimeLimit', downtimeLimitMs: ms })),
   fc.constantFrom<SourceEvent>(
     { type: 'switchToPostcopy' },
     { type: 'continueSwitchover' },
@@ -321,6 +358,7 @@ const anyCommand = fc
     technique: fc.constantFrom(...TECHNIQUES),
     pauseBeforeSwitchover: fc.boolean(),
     hybridPasses: fc.integer({ min: 1, max: 4 }),
+    hybridMinGain: fc.constantFrom(0, 0.1, 0.9),
   })
   .map(command);
 
@@ -345,7 +383,7 @@ describe('whatever happens, late, twice or in the wrong order', () => {
     fc.assert(
       fc.property(anyCommand, anyStory, (c, events) => {
         const { names } = play(c, events);
-        if (c.technique === 'pre-copy') expect(names).not.toContain('startPostcopy');
+        if (c.technique === 'pre-copy' || c.technique === 'stop-and-copy') expect(names).not.toContain('startPostcopy');
         const left = names.indexOf('!postcopyStarted');
         if (left >= 0) expect(names.slice(left)).not.toContain('cancel');
       }),
@@ -362,8 +400,8 @@ describe('whatever happens, late, twice or in the wrong order', () => {
         );
         const reports = twice.names.filter((n) => n.startsWith('!'));
         expect(new Set(reports).size).toBe(reports.length);
-        const ended = play(c, [...BEGIN, status('completed', ram(1)), ...late]);
-        const at = play(c, [...BEGIN, status('completed', ram(1))]);
+        const ended = play(c, [...beginOf(c), status('completed', ram(1)), ...late]);
+        const at = play(c, [...beginOf(c), status('completed', ram(1))]);
         expect(ended.names).toEqual(at.names);
         expect(ended.state).toEqual(at.state);
       }),

@@ -1,0 +1,292 @@
+/**
+ * What every migration driver keeps to (`agent/core/driver.ts`), as tests that are run on each: emulated, QEMU by QMP,
+ * libvirt. A rig is two hosts with a driver each and one guest that counts; the guest goes to and fro between them, and at
+ * the end its counting must be unbroken: nothing lost, nothing counted twice, which two running copies would do.
+ */
+import type { DriverReport, EventMessage, MigrationDriver } from '../../agent/core/driver.ts';
+import { COPY_METHODS, type CopyMethod, mayBePostcopy } from '../../agent/core/techniques.ts';
+import type { AgentCommandOf, CopyProgress, GuestSpec } from '../../contracts/agent.ts';
+import { FairwayError } from '../../contracts/common.ts';
+
+export const HOSTS = ['h1', 'h2'] as const;
+export type HostName = (typeof HOSTS)[number];
+
+export interface Rig {
+  /** Both open; the guest runs on h1. */
+  readonly drivers: Readonly<Record<HostName, MigrationDriver>>;
+  /** What each driver has reported so far. */
+  readonly reports: Readonly<Record<HostName, readonly DriverReport[]>>;
+  readonly spec: GuestSpec;
+  /** All that the guest has written on its console while it ran on a host: a line `fw-count <n>` for each count. */
+  console(host: HostName): string;
+  /** Lets time pass. */
+  pause(ms: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface RigOptions {
+  make(): Promise<Rig>;
+  /** Why the rig cannot be made on this machine. */
+  skipped?: string;
+}
+
+/** Collects the reports of two drivers, for rigs. */
+export function collectReports(): {
+  reports: Record<HostName, DriverReport[]>;
+  to: (host: HostName) => (report: DriverReport) => void;
+} {
+  const reports: Record<HostName, DriverReport[]> = { h1: [], h2: [] };
+  return { reports, to: (host) => (report) => void reports[host].push(report) };
+}
+
+/** Enough that a copy of some 25 MB has a middle, and that nobody waits long for its end. */
+const SLOW_BPS = 24e6;
+const FAST_BPS = 1.6e9;
+const OTHER: Record<HostName, HostName> = { h1: 'h2', h2: 'h1' };
+let lastMigration = 0;
+
+/** Registers the contract's tests in the current `describe`. */
+export function driverContract({ make, skipped }: RigOptions): void {
+  const real = skipped === undefined ? test : test.skip;
+  const named = (name: string) => (skipped === undefined ? name : `skipped, because ${skipped}: ${name}`);
+  let rig: Rig;
+  beforeAll(async () => {
+    if (skipped === undefined) rig = await make();
+  });
+  afterAll(async () => rig?.close());
+
+  const statesOn = (host: HostName) => rig.drivers[host].guests().map((g) => g.state);
+  const home = (): HostName => (statesOn('h1').length > 0 ? 'h1' : 'h2');
+  async function until<T>(what: () => T | undefined | false): Promise<T> {
+    for (;;) {
+      const found = what();
+      if (found !== undefined && found !== false) return found;
+      await rig.pause(20);
+    }
+  }
+  /** What the guest has written where it was before, and how much of each console that is. A move may split a line. */
+  let story = '';
+  const told: Record<HostName, number> = { h1: 0, h2: 0 };
+  function leaves(host: HostName): void {
+    story += rig.console(host).slice(told[host]);
+    told[host] = rig.console(host).length;
+  }
+  function counts(host: HostName): number[] {
+    // The last line may be half written.
+    const lines = (story + rig.console(host).slice(told[host])).split('\n').slice(0, -1);
+    return lines.flatMap((line) => /fw-count (\d+)\r?$/.exec(line)?.[1] ?? []).map(Number);
+  }
+  /** The guest counts on, on that host and nowhere else, from where it was. */
+  async function countsOn(host: HostName): Promise<void> {
+    const from = counts(host).length;
+    await until(() => counts(host).length >= from + 3);
+    expect(counts(host)).toEqual(counts(host).map((_, i) => i + 1));
+    const other = OTHER[host];
+    expect(rig.console(other).slice(told[other])).toBe('');
+  }
+
+  interface Copy {
+    id: string;
+    from: HostName;
+    to: HostName;
+    event(host: HostName, name: EventMessage['event']): Promise<EventMessage>;
+    events(host: HostName): EventMessage['event'][];
+    progress(fits: (p: CopyProgress) => boolean): Promise<CopyProgress>;
+    source: MigrationDriver;
+    destination: MigrationDriver;
+  }
+  type StartOptions = Partial<Omit<AgentCommandOf<'start'>, 'do'>>;
+  async function begin(method: CopyMethod, over: StartOptions = {}): Promise<Copy> {
+    const from = home();
+    const to = OTHER[from];
+    const id = `${rig.drivers.h1.kind}-${++lastMigration}`;
+    const [source, destination] = [rig.drivers[from], rig.drivers[to]];
+    const common = {
+      migration: id,
+      technique: method.technique,
+      options: method.options,
+      mayTurnPostcopy: over.mayTurnPostcopy === true,
+    };
+    const { address, port, peer } = await destination.prepare({ do: 'prepare', guest: rig.spec, ...common });
+    await source.start({
+      do: 'start',
+      guest: rig.spec.name,
+      address,
+      port,
+      ...(peer === undefined ? {} : { peer }),
+      bandwidthBps: FAST_BPS,
+      downtimeLimitMs: 300,
+      hybridPasses: 1,
+      pauseBeforeSwitchover: false,
+      ...common,
+      ...over,
+    });
+    const eventsOf = (host: HostName) =>
+      rig.reports[host].filter((m): m is EventMessage => m.type === 'event' && m.migration === id);
+    const ended = () => eventsOf(from).find((m) => m.event === 'failed');
+    return {
+      id,
+      from,
+      to,
+      source,
+      destination,
+      event: (host, name) =>
+        until(() => {
+          const failed = ended();
+          if (failed !== undefined && name !== 'failed') throw new Error(`the copy failed: ${failed.reason}`);
+          return eventsOf(host).find((m) => m.event === name);
+        }),
+      events: (host) => eventsOf(host).map((m) => m.event),
+      progress: (fits) =>
+        until(() => {
+          const failed = ended();
+          if (failed !== undefined) throw new Error(`the copy failed: ${failed.reason}`);
+          return rig.reports[from].flatMap((m) =>
+            m.type === 'progress' && m.migration === id && fits(m.progress) ? [m.progress] : [],
+          )[0];
+        }),
+    };
+  }
+  async function arrives(copy: Copy, technique: CopyMethod['technique']): Promise<CopyProgress> {
+    await copy.event(copy.to, 'resumed');
+    const { progress } = await copy.event(copy.from, 'completed');
+    const post = technique === 'post-copy' || technique === 'hybrid';
+    expect(copy.events(copy.from).filter((e) => e !== 'stream')).toEqual([
+      ...(copy.events(copy.from).includes('preSwitchover') ? ['preSwitchover'] : []),
+      ...(post ? ['postcopyStarted'] : []),
+      'completed',
+    ]);
+    expect(copy.events(copy.from)).toContain('stream');
+    expect(copy.events(copy.to)).toEqual(['resumed']);
+    expect(progress).toMatchObject({ phase: 'completed', remainingBytes: 0 });
+    leaves(copy.from);
+    await copy.source.finish(copy.id);
+    await copy.destination.finish(copy.id);
+    // Both are forgotten, so that a repeated order changes nothing.
+    await copy.source.finish(copy.id);
+    expect([statesOn(copy.from), statesOn(copy.to)]).toEqual([[], ['running']]);
+    await countsOn(copy.to);
+    return progress as CopyProgress;
+  }
+  async function staysHome(copy: Copy): Promise<void> {
+    await copy.event(copy.from, 'cancelled');
+    await copy.destination.abandon(copy.id);
+    await copy.destination.abandon(copy.id);
+    await copy.source.finish(copy.id);
+    await until(() => statesOn(copy.from)[0] === 'running');
+    expect(statesOn(copy.to)).toEqual([]);
+    expect(copy.events(copy.to)).toEqual([]);
+    await countsOn(copy.from);
+  }
+  const codeOf = async (work: Promise<unknown>) =>
+    work.then(
+      () => 'done',
+      (error: unknown) => (error instanceof FairwayError ? error.code : String(error)),
+    );
+  const can = (method: CopyMethod): boolean => {
+    const { abilities } = rig.drivers.h1;
+    const { multifd } = method.options;
+    return multifd === undefined || abilities().multifd.includes(multifd.compression);
+  };
+
+  describe.each(COPY_METHODS.map((m) => [m.name, m] as const))('%s', (_name, method) => {
+    const { technique } = method;
+    /** A hybrid that converged in its pre-copy passes would never go to post-copy. */
+    const steady: StartOptions = technique === 'hybrid' ? { downtimeLimitMs: 1 } : {};
+    const postOnly = technique === 'post-copy';
+
+    real(named('completes: held before the switch-over, then let go, and the guest counts on'), async () => {
+      if (!can(method)) return expect(await codeOf(begin(method))).toBe('technique-unsupported');
+      const pause = rig.drivers.h1.abilities().holdsSwitchover !== 'none';
+      const copy = await begin(method, { ...steady, pauseBeforeSwitchover: pause });
+      if (pause) {
+        await copy.event(copy.from, 'preSwitchover');
+        expect(statesOn(copy.to)).toEqual(['incoming']);
+        await copy.source.continueSwitchover(copy.id);
+      }
+      const progress = await arrives(copy, technique);
+      expect(progress.transferredBytes).toBeGreaterThan(1e6);
+      expect(progress.passes).toBeGreaterThan(0);
+    });
+
+    real(named('is cancelled, and the guest counts on where it was'), async () => {
+      if (!can(method)) return;
+      // Post-copy has no middle that can be cancelled: the guest is about to leave, or has left.
+      const copy = await begin(method, { ...steady, bandwidthBps: SLOW_BPS, pauseBeforeSwitchover: postOnly });
+      if (postOnly) await copy.event(copy.from, 'preSwitchover');
+      else await copy.progress((p) => p.transferredBytes > 500e3);
+      await copy.source.cancel(copy.id);
+      await staysHome(copy);
+    });
+
+    real(named('goes on at another pace when told so'), async () => {
+      if (!can(method)) return;
+      const copy = await begin(method, { ...steady, bandwidthBps: SLOW_BPS });
+      if (postOnly) await copy.event(copy.from, 'postcopyStarted');
+      const slow = await copy.progress((p) => p.transferredBytes > 1e6);
+      expect(slow.remainingBytes).toBeGreaterThan(0);
+      if (postOnly) expect(await codeOf(copy.source.cancel(copy.id))).toBe('wrong-phase');
+      await copy.source.setDowntimeLimit({
+        do: 'setDowntimeLimit',
+        migration: copy.id,
+        downtimeLimitMs: technique === 'hybrid' ? 1 : 200,
+      });
+      await copy.source.setBandwidth({ do: 'setBandwidth', migration: copy.id, bandwidthBps: FAST_BPS });
+      const whole = await arrives(copy, technique);
+      // The rest was faster than the beginning. Pages that a guest waits for in post-copy are not paced at all.
+      const restBps = ((whole.transferredBytes - slow.transferredBytes) * 8000) / (whole.elapsedMs - slow.elapsedMs);
+      if (!postOnly) expect(restBps).toBeGreaterThan(2 * SLOW_BPS);
+    });
+  });
+
+  describe('beside the techniques', () => {
+    const method = (technique: CopyMethod['technique'], options: CopyMethod['options'] = {}): CopyMethod => ({
+      name: technique,
+      technique,
+      options,
+    });
+
+    real(named('what contradicts itself is refused at both ends, and nothing was moved or made'), async () => {
+      const at = home();
+      const multifd = { channels: 2, compression: 'zlib' as const };
+      const common = { migration: 'refused', technique: 'post-copy' as const, options: { multifd } };
+      expect(mayBePostcopy(common)).toBe(true);
+      const prepare = rig.drivers[OTHER[at]].prepare({ do: 'prepare', guest: rig.spec, ...common });
+      expect(await codeOf(prepare)).toBe('technique-conflict');
+      const start = {
+        ...{ do: 'start' as const, guest: rig.spec.name, address: '127.0.0.1', port: 9, bandwidthBps: 1e6 },
+        ...{ downtimeLimitMs: 300, hybridPasses: 1, pauseBeforeSwitchover: false },
+      };
+      expect(await codeOf(rig.drivers[at].start({ ...start, ...common }))).toBe('technique-conflict');
+      const unknown = { ...start, migration: 'refused', technique: 'pre-copy' as const, guest: 'nobody' };
+      expect(await codeOf(rig.drivers[at].start(unknown))).toBe('guest-not-running');
+      expect(rig.drivers[at].migrations()).toEqual([]);
+      expect([statesOn(at), statesOn(OTHER[at])]).toEqual([['running'], []]);
+      await countsOn(at);
+    });
+
+    real(named('a pre-copy that may turn goes on as post-copy when told so'), async () => {
+      const copy = await begin(method('pre-copy'), { mayTurnPostcopy: true, bandwidthBps: SLOW_BPS });
+      await copy.progress((p) => p.phase === 'pre-copy' && p.transferredBytes > 500e3);
+      await copy.source.switchToPostcopy(copy.id);
+      await copy.event(copy.from, 'postcopyStarted');
+      await copy.source.setBandwidth({ do: 'setBandwidth', migration: copy.id, bandwidthBps: FAST_BPS });
+      await arrives(copy, 'hybrid');
+    });
+
+    real(named('one that may not is not turned, and can be cancelled while it is held'), async () => {
+      const pause = rig.drivers.h1.abilities().holdsSwitchover !== 'none';
+      const copy = await begin(method('pre-copy'), { pauseBeforeSwitchover: pause });
+      expect(await codeOf(copy.source.switchToPostcopy(copy.id))).toBe('wrong-phase');
+      if (pause) await copy.event(copy.from, 'preSwitchover');
+      await copy.source.cancel(copy.id);
+      await staysHome(copy);
+    });
+
+    real(named('a hybrid goes on as post-copy when a pass does not pay'), async () => {
+      // Nothing pays so well that it leaves nothing: the first comparison decides, long before the ninth pass.
+      const copy = await begin(method('hybrid'), { downtimeLimitMs: 1, hybridPasses: 9, hybridMinGain: 1 });
+      await arrives(copy, 'hybrid');
+    });
+  });
+}

@@ -1,0 +1,32 @@
+/** What the tests with real QEMU guests share: whether they can run here, the guest they move, and its console. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { type GuestSpec, guestSpecSchema } from '../../contracts/agent.ts';
+import type { GuestImage } from '../../sim/lab/guest/build.ts';
+
+/** Why no real guest can be moved on this machine; undefined when it can. */
+export function whyNoRealGuests(): string | undefined {
+  if (process.getuid?.() !== 0) return 'post-copy needs userfaultfd, and so root';
+  try {
+    const version = execFileSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' });
+    const major = Number(/version (\d+)/.exec(version)?.[1]);
+    return major >= 10 ? undefined : `QEMU ${major} corrupts guests that run without KVM (install 10 from backports)`;
+  } catch {
+    return 'qemu-system-x86_64 is not installed';
+  }
+}
+
+/** A guest that counts aloud and dirties a little memory: small, so that it is moved in a second. */
+export const countingGuest = (image: GuestImage, over: Partial<GuestSpec> = {}): GuestSpec =>
+  guestSpecSchema.parse({
+    name: 'vm1',
+    mac: '52:54:00:00:00:01',
+    memoryMiB: 96,
+    kernel: image.kernel,
+    initrd: image.initrd,
+    append: 'console=ttyS0 quiet panic=1 fw.dirty_pages=400 fw.dirty_mib=4 fw.count_ms=50',
+    ...over,
+  });
+
+/** All of a file, or nothing when there is none. */
+export const readIfThere = (path: string): string => (existsSync(path) ? readFileSync(path, 'latin1') : '');
