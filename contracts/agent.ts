@@ -4,7 +4,7 @@
  * `agent/` sends AgentMessage and obeys AgentCommand; `controller/io/agents.ts` is the other end.
  */
 import { z } from 'zod';
-import { macSchema, nameSchema, techniqueSchema } from './common.ts';
+import { labelsSchema, macSchema, nameSchema, techniqueSchema } from './common.ts';
 
 export const AGENT_PROTOCOL = 'fairway-agent/1';
 
@@ -23,6 +23,8 @@ export const guestSpecSchema = z.object({
   initrd: z.string().optional(),
   append: z.string().optional(),
   ip: z.string().optional(),
+  /** What the policy's `overrides` go by; they move with the guest. The label `tenant` says whose guest it is. */
+  labels: labelsSchema.optional(),
   /** Emulated guests only: how they dirty memory. */
   dirtyPagesPerS: finite.optional(),
   workingSetMiB: finite.optional(),

@@ -74,6 +74,12 @@ export const dpidSchema = z
 /** Names that may become file names, interface names or Redis keys. */
 export const nameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, 'must be 1-63 letters, digits, _ . -');
 
+/** Keys and values of a guest's labels; no dots, so that they can be parts of a dotted path. */
+export const labelSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'must be 1-63 letters, digits, _ -');
+/** A guest's labels, such as `{ tier: 'gold', tenant: 'acme' }`; `tenant` says whose guest it is. */
+export const labelsSchema = z.record(labelSchema, labelSchema);
+export type Labels = Readonly<Record<string, string>>;
+
 /** Labels that code may branch on; the text of an error is for people only. */
 export type ErrorLabel = 'retryable' | 'outcomeUnknown' | 'badInput' | 'notFound' | 'conflict' | 'unauthorized';
 

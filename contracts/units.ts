@@ -11,6 +11,14 @@ export function parseRateBps(text: string | number): number | undefined {
   return /^\s*[0-9]+(\.[0-9]+)?\s*$/.test(text) ? Number(text) : undefined;
 }
 
+const MS_FACTOR: Record<string, number> = { ms: 1, s: 1e3, min: 60e3, h: 3.6e6 };
+
+/** "200 ms" → 200, "1.5 s" → 1500, "2 min" → 120000 (whole nanoseconds). Returns undefined for anything else, a bare number too. */
+export function parseMs(text: string): number | undefined {
+  const m = /^\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h)\s*$/.exec(text);
+  return m ? Math.round(Number(m[1]) * (MS_FACTOR[m[2] as string] as number) * 1e6) / 1e6 : undefined;
+}
+
 /** Share of a capacity ("50 %" → 0.5) or undefined. */
 export function parseShare(text: string): number | undefined {
   const m = /^\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*$/.exec(text);

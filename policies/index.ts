@@ -10,14 +10,29 @@ export {
   applyPolicyPatch,
   type CompiledPolicy,
   compilePolicy,
+  type Evaluation,
   flattenPolicy,
+  type PolicyProblem,
   parsePolicy,
+  policyProblems,
+  problemText,
   type ReservationName,
+  splitPath,
   strategyEntry,
   tableEntry,
   unflattenPolicy,
+  valueAt,
+  withDefaults,
 } from './document.ts';
-export { compileExpression, type Expression, VARIABLES, type Variables } from './expressions.ts';
+export { effectivePolicy, type OverrideRule, overrideRules, type PolicySubject } from './effective.ts';
+export {
+  compileExpression,
+  type Expression,
+  type ExpressionOptions,
+  VARIABLES,
+  type Variables,
+} from './expressions.ts';
+export { policyReference } from './reference.ts';
 export {
   estimateDemand,
   type LinkLoad,

@@ -42,6 +42,8 @@ export interface SliceClaim {
   previousBps: number | null;
   /** Instead of `reservation.weights` of its priority. */
   weight?: number;
+  /** The policy that holds for it on a link (`effectivePolicy`); the document's own when absent. */
+  policyOn?: (link: string) => CompiledPolicy;
 }
 
 export interface SliceDecision {
@@ -92,6 +94,7 @@ export function estimateDemand(
 
 interface LinkState {
   load: LinkLoad;
+  /** The least floor that is asked for by anyone on it; the link's own when nobody is. */
   floorBps: number;
   ceilingBps: number;
   demandBps: number;
@@ -104,11 +107,17 @@ interface LinkState {
 
 interface Claim {
   readonly claim: SliceClaim;
+  readonly policyOn: (link: string) => CompiledPolicy;
   readonly weight: number;
   readonly links: readonly LinkState[];
   /** The expression that entitles it. */
   readonly rule: ReservationName | 'switchover';
   readonly entitlementBps: ReadonlyMap<LinkState, number>;
+  /** The floor that holds for it, and capacity − that. */
+  readonly floorBps: ReadonlyMap<LinkState, number>;
+  readonly limitBps: ReadonlyMap<LinkState, number>;
+  /** What was done to the value of its expression, where anything was. */
+  readonly notes: ReadonlyMap<LinkState, string>;
   /** Least it is given; `minSliceBps` as far as the floors allow. */
   leastBps: number;
 }
@@ -117,6 +126,9 @@ interface Claim {
  * Divides the links among the claims. Rules of the reasons: `reservation.high`, `.mediumInitial`, `.medium`, `.low`,
  * `.switchover` (the expression that entitles it on its binding link), `.minimum` (lifted to `minSliceBps`),
  * `.unknownLink` (a link of its path has no known capacity: slice 0), `.noLinks` (no path: slice 0).
+ *
+ * Where overrides give migrations floors of their own, each is entitled to at most capacity − its floor, and the link's
+ * floor is the least of them. An expression that is no finite number on a link entitles to what the migration had.
  *
  * Invariants: on every link the slices are together at most capacity − floor; every slice is at least `minSliceBps`
  * unless that would break the former (then more urgent migrations get theirs first); a migration in switch-over of high
@@ -143,7 +155,8 @@ export function reserve(
       slices.set(claim.migration, { rateBps: 0, reason: nothingKnown(unknown), changed: claim.previousBps !== 0 });
     } else claims.push(makeClaim(claim, links, policy));
   }
-  grantMinimum(claims, policy.doc.reservation.minSliceBps);
+  for (const l of links.values()) settleLimits(l);
+  grantMinimum(claims);
   const fair = divide(claims);
   const kept = keepSmallSteps(claims, fair, policy.doc.reservation.minStepShare);
 
@@ -151,7 +164,7 @@ export function reserve(
     const rateBps = kept.get(c) as number;
     slices.set(c.claim.migration, {
       rateBps,
-      reason: explain(c, fair.get(c) as Division, rateBps, policy),
+      reason: explain(c, fair.get(c) as Division, rateBps),
       changed: rateBps !== c.claim.previousBps,
     });
   }
@@ -195,34 +208,56 @@ function makeClaim(claim: SliceClaim, links: ReadonlyMap<string, LinkState>, pol
             ? 'mediumInitial'
             : 'medium';
   const own = [...new Set(claim.links)].map((id) => links.get(id) as LinkState);
+  const policyOn = claim.policyOn ?? (() => policy);
   const entitlementBps = new Map<LinkState, number>();
+  const floors = new Map<LinkState, number>();
+  const limitBps = new Map<LinkState, number>();
+  const notes = new Map<LinkState, string>();
   const made: Claim = {
     claim,
-    weight: claim.weight ?? policy.doc.reservation.weights[claim.priority],
+    policyOn,
+    weight: claim.weight ?? policyOn(claim.links[0] as string).doc.reservation.weights[claim.priority],
     links: own,
     rule,
     entitlementBps,
+    floorBps: floors,
+    limitBps,
+    notes,
     leastBps: 0,
   };
   for (const l of own) {
-    const vars = {
-      capacity: l.load.capacityBps,
-      floor: l.floorBps,
-      ceiling: l.ceilingBps,
-      rate: rule === 'low' ? l.peakDemandBps : l.demandBps,
-    };
-    const reserved = rule === 'switchover' ? l.limitBps : policy.evaluate(rule, vars);
-    entitlementBps.set(l, Math.min(reserved, l.limitBps));
+    const ofClaim = policyOn(l.load.id);
+    const capacity = l.load.capacityBps;
+    const { floorBps, ceilingBps } = ofClaim === policy ? l : ofClaim.slaFor(l.load.id, capacity);
+    const limit = Math.max(0, capacity - floorBps);
+    const rate = rule === 'low' ? l.peakDemandBps : l.demandBps;
+    const judged =
+      rule === 'switchover'
+        ? { bps: limit, note: null }
+        : ofClaim.judge(rule, { capacity, floor: floorBps, ceiling: ceilingBps, rate });
+    if (judged.note !== null) notes.set(l, judged.note);
+    floors.set(l, floorBps);
+    limitBps.set(l, limit);
+    entitlementBps.set(l, Math.min(judged.bps ?? claim.previousBps ?? 0, limit));
     l.claims.push(made);
   }
   return made;
 }
 
+/** With overrides, the limits of the workload on a link are those of the claim that may use most of it. */
+function settleLimits(l: LinkState): void {
+  if (l.claims.length === 0) return;
+  l.floorBps = Math.min(...l.claims.map((c) => c.floorBps.get(l) ?? l.floorBps));
+  l.limitBps = Math.max(0, l.load.capacityBps - l.floorBps);
+  l.ceilingBps = Math.max(l.ceilingBps, l.floorBps);
+}
+
 /** Gives every claim its minimum, the most urgent first, as far as capacity − floor reaches on all of its links. */
-function grantMinimum(claims: readonly Claim[], minSliceBps: number): void {
+function grantMinimum(claims: readonly Claim[]): void {
   const granted = new Map<LinkState, number>();
   for (const c of claims) {
-    const room = Math.min(...c.links.map((l) => l.limitBps - (granted.get(l) ?? 0)));
+    const room = Math.min(...c.links.map((l) => (c.limitBps.get(l) ?? 0) - (granted.get(l) ?? 0)));
+    const { minSliceBps } = c.policyOn(c.claim.links[0] as string).doc.reservation;
     c.leastBps = Math.max(0, Math.min(minSliceBps, room));
     for (const l of c.links) granted.set(l, (granted.get(l) ?? 0) + c.leastBps);
   }
@@ -385,14 +420,16 @@ function keepSmallSteps(
   return kept;
 }
 
-function explain(c: Claim, d: Division, rateBps: number, policy: CompiledPolicy): Reason {
+function explain(c: Claim, d: Division, rateBps: number): Reason {
   const l = d.binding;
+  const policy = c.policyOn(l.load.id);
+  const note = c.notes.get(l);
   const entitlementBps = c.entitlementBps.get(l) ?? 0;
   const others = l.claims.length - 1;
   const expression = c.rule === 'switchover' ? 'capacity - floor' : policy.doc.reservation[c.rule];
   const inputs: Reason['inputs'] = {
     capacityBps: l.load.capacityBps,
-    floorBps: l.floorBps,
+    floorBps: c.floorBps.get(l) ?? l.floorBps,
     ceilingBps: l.ceilingBps,
     measuredBps: l.load.measuredBps,
     demandBps: l.demandBps,
@@ -401,6 +438,8 @@ function explain(c: Claim, d: Division, rateBps: number, policy: CompiledPolicy)
     expression,
     previousBps: c.claim.previousBps,
     rateBps,
+    ...(policy.overriddenBy.length > 0 ? { overriddenBy: policy.overriddenBy.join(', ') } : {}),
+    ...(note === undefined ? {} : { note }),
   };
   const shared = others > 0 ? `, shared with ${others} other${others > 1 ? 's' : ''}` : '';
   const held = rateBps !== d.rateBps ? ', unchanged: the difference is below the smallest step' : '';
@@ -409,7 +448,7 @@ function explain(c: Claim, d: Division, rateBps: number, policy: CompiledPolicy)
     : `${expression} = ${formatRate(entitlementBps)} on ${l.load.id}`;
   return {
     rule: d.isLifted ? 'reservation.minimum' : `reservation.${c.rule}`,
-    text: `${formatRate(rateBps)}: ${what}${shared}${held}`,
+    text: `${formatRate(rateBps)}: ${what}${shared}${held}${note === undefined ? '' : ` (${note})`}`,
     inputs,
     bindingLink: l.load.id,
   };

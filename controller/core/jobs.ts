@@ -18,7 +18,7 @@ import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from '.
 import type { Event } from './events.ts';
 import { placeGuests } from './network.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
-import { payloadBps, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
+import { payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
 import { type ControllerState, isActive, type Job, needsSlice, withEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -297,7 +297,7 @@ function decideTechnique(t: Turn, id: string): void {
         supported: supportedBy(t.state, job),
         ...(job.asked.technique ? { requested: job.asked.technique } : {}),
       },
-      t.state.policy,
+      policyOf(t.state, job),
     );
   } catch (error) {
     if (!(error instanceof FairwayError)) throw error;
@@ -308,7 +308,7 @@ function decideTechnique(t: Turn, id: string): void {
   const first = t.state.switches.get(job.dpids[0] ?? '');
   const queues = job.links.every((l) => t.state.settings.hasQueues(linkRef(l).dpid));
   const meters = (first?.maxMeters ?? 0) >= METER_BASE + METER_COUNT;
-  const { allowed } = t.state.policy.doc.technique;
+  const { allowed } = policyOf(t.state, job).doc.technique;
   const postcopy =
     supportedBy(t.state, job).includes('post-copy') && (allowed.includes('hybrid') || allowed.includes('post-copy'));
   const mayTurnPostcopy = chosen.value === 'pre-copy' && job.asked.technique === null && postcopy;
@@ -437,7 +437,7 @@ export function advance(t: Turn, settled: Settled): boolean {
 function start(t: Turn, job: Job): void {
   const { technique, destination } = job;
   if (!technique || !destination) return;
-  const doc = t.state.policy.doc;
+  const { doc } = policyOf(t.state, job);
   const held = job.links.every((l) => t.state.qos.get(l)?.enforcement === 'queue');
   const enforcement = job.enforcement === 'queue' && !held ? 'pace' : job.enforcement;
   const notes = job.links.map((l) => t.state.qos.get(l)?.note).filter((n) => n);
@@ -479,7 +479,7 @@ function noteProgress(t: Turn, job: Job, progress: CopyProgress): Job {
 /** A pre-copy that goes round and round is turned into a hybrid, once: the dirty rate it was chosen for was not the real one. */
 function watchConvergence(t: Turn, job: Job): void {
   const { progress, mayTurnPostcopy, state, cancelling, dirtyBytesPerS } = job;
-  const limit = t.state.policy.doc.technique.precopyPasses;
+  const limit = policyOf(t.state, job).doc.technique.precopyPasses;
   if (
     !progress ||
     !mayTurnPostcopy ||

@@ -3,7 +3,14 @@
  * result as shares of links and pace of jobs. Part of `step.ts`.
  */
 import type { Technique } from '../../contracts/common.ts';
-import { type LinkLoad, type Reservation, reserve, type SliceClaim } from '../../policies/index.ts';
+import {
+  type CompiledPolicy,
+  effectivePolicy,
+  type LinkLoad,
+  type Reservation,
+  reserve,
+  type SliceClaim,
+} from '../../policies/index.ts';
 import { workloadBps, workloadPeakBps } from './rates.ts';
 import { type ControllerState, type Job, needsSlice } from './state.ts';
 import type { Turn } from './turn.ts';
@@ -16,13 +23,27 @@ export const PAYLOAD_SHARE = 0.9;
 /** How many periods an old reading still counts as knowledge of the workload. */
 const FRESH_PERIODS = 3;
 
-function claimOf(job: Job, phase = job.phase): SliceClaim {
+/** The policy that holds for a migration: with the overrides for its guest, the guest's labels and tenant, and its source. */
+export function policyOf(state: ControllerState, job: Job, host: string | null = job.from): CompiledPolicy {
+  const labels = job.spec.labels ?? {};
+  return effectivePolicy(state.policy, { guest: job.guest, labels, ...(host === null ? {} : { host }) });
+}
+
+/** … on a link of its path: a host's rules hold on the link that leaves it and on the one that enters it, not between. */
+function policyOn(state: ControllerState, job: Job): (link: string) => CompiledPolicy {
+  const first = job.links[0];
+  const last = job.links.at(-1);
+  return (link) => policyOf(state, job, link === first ? job.from : link === last ? job.to : null);
+}
+
+function claimOf(state: ControllerState, job: Job, phase = job.phase): SliceClaim {
   return {
     migration: job.id,
     priority: job.priority,
     links: [...job.links],
     phase,
     previousBps: job.sliceBps > 0 ? job.sliceBps : null,
+    policyOn: policyOn(state, job),
   };
 }
 
@@ -43,12 +64,12 @@ function loads(state: ControllerState, claims: SliceClaim[], nowMs: number): Lin
 }
 
 function claimsOf(state: ControllerState): SliceClaim[] {
-  return [...state.jobs.values()].filter(needsSlice).map((j) => claimOf(j));
+  return [...state.jobs.values()].filter(needsSlice).map((j) => claimOf(state, j));
 }
 
 /** What a job would get if it were reserved for now, beside those that run. */
 export function sliceFor(state: ControllerState, job: Job, phase: SliceClaim['phase'], nowMs: number): Reservation {
-  const claims = [...claimsOf(state).filter((c) => c.migration !== job.id), claimOf(job, phase)];
+  const claims = [...claimsOf(state).filter((c) => c.migration !== job.id), claimOf(state, job, phase)];
   return reserve({ links: loads(state, claims, nowMs), claims }, state.policy);
 }
 
