@@ -34,5 +34,6 @@ export {
   type OxmValue,
   type UnknownOxmName,
 } from './oxm.ts';
+export { errorText, format } from './print.ts';
 export { MessageSplitter, type MessageSplitterOptions } from './splitter.ts';
 export type { Version } from './wire.ts';
