@@ -6,11 +6,11 @@
  *
  * The source is made from declarations only, never from input.
  */
-import { readMac, writeMac } from './address.ts';
+import { formatIpv4, parseIpv4, readMac, writeMac } from './address.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import { decodeMatch, encodeMatch, OFPMatch } from './oxm.ts';
-import type { AnyFamily, AnyStruct, Custom, Field, Kind, MessageHeader, Version } from './schema.ts';
+import type { AnyFamily, AnyStruct, Custom, Field, JsonForm, Kind, MessageHeader, Version } from './schema.ts';
 import { describe, fail, type Reader, readString, type Writer, writeString } from './wire.ts';
 
 export type Encode = (o: object, w: Writer) => void;
@@ -24,6 +24,8 @@ export interface Compiled {
   readonly decode: ReadonlyMap<string, Decode>;
   readonly make: ReadonlyMap<string, Make>;
   readonly structs: ReadonlyMap<string, AnyStruct>;
+  /** Classes by the name Ryu's JSON has for them, which several may share. */
+  readonly jsonNames: ReadonlyMap<string, readonly AnyStruct[]>;
   readonly version: Version;
 }
 
@@ -74,6 +76,8 @@ function sizeOf(kind: Kind, version: Version): number | undefined {
       return 8;
     case 'mac':
       return 6;
+    case 'ipv4':
+      return 4;
     case 'len':
     case 'lenOf':
       return 2;
@@ -181,6 +185,9 @@ function encoderSource(s: AnyStruct, version: Version): string {
           c.push(
             `v = ${prop}; if (typeof v !== 'string' || !rt.writeMac(w.b, ${to}, v)) rt.badMac(${cls}, ${q(name)}, v);`,
           );
+        } else if (kind.t === 'ipv4') {
+          c.push(`v = ${prop}; i = typeof v === 'string' ? rt.parseIpv4(v) : -1;`);
+          c.push(`if (i < 0) rt.badIpv4(${cls}, ${q(name)}, v); dv.setUint32(${to}, i);`);
         } else if (kind.t === 'str') {
           c.push(`rt.writeString(w, ${to}, ${kind.size}, ${prop}, ${cls}, ${q(name)});`);
         } else if (kind.t === 'pad') {
@@ -259,6 +266,10 @@ function encoderSource(s: AnyStruct, version: Version): string {
   return c.join('\n');
 }
 
+/** What Ryu's JSON does with a class in a version, where that is special. */
+export const jsonFormOf = (s: AnyStruct, version: Version): JsonForm | undefined =>
+  s.options.json?.versions.includes(version) === true ? s.options.json : undefined;
+
 /** Whether a declaration holds in a version. */
 export const holds = (s: AnyStruct, version: Version): boolean => s.options.versions.includes(version);
 
@@ -290,6 +301,7 @@ function decoderSource(s: AnyStruct, version: Version): string {
         if (kind.t === 'uint') expr = `dv.getUint${kind.size * 8}(${from})`;
         else if (kind.t === 'u64') expr = `dv.getBigUint64(${from})`;
         else if (kind.t === 'mac') expr = `rt.readMac(r.b, ${from} - r.base)`;
+        else if (kind.t === 'ipv4') expr = `rt.formatIpv4(dv.getUint32(${from}))`;
         else if (kind.t === 'str') expr = `rt.readString(r, ${from}, ${kind.size})`;
         else if (kind.t === 'struct') expr = `dec_${kind.of.cls}(r, ${from}, end)`;
         else if (kind.t === 'uints') {
@@ -422,16 +434,17 @@ function makerSource(s: AnyStruct, version: Version): string {
     const { name, kind, field } = slot;
     if (name === '' || field?.presence === 'hidden') continue;
     const v = `i.${name}`;
-    const or = (dflt: string, convert: string) => `${name}: ${v} === undefined ? ${dflt} : ${convert}`;
+    const or = (dflt: string, convert: string) =>
+      field?.presence === 'required' ? `${name}: ${convert}` : `${name}: ${v} === undefined ? ${dflt} : ${convert}`;
+    const dflt = field?.except?.versions.includes(version) === true ? field.except.dflt : field?.dflt;
     if (field === undefined) {
       props.push(or(name === 'version' ? String(version) : '0', v));
     } else if (kind.t === 'uint') {
-      props.push(field.dflt === undefined ? `${name}: ${v}` : or(String(field.dflt), v));
+      props.push(or(String(dflt), v));
     } else if (kind.t === 'u64') {
-      const convert = `rt.u64(${v}, ${cls}, ${q(name)})`;
-      props.push(field.dflt === undefined ? `${name}: ${convert}` : or(`${field.dflt}n`, convert));
-    } else if (kind.t === 'mac') {
-      props.push(or(q(field.dflt), `rt.mac(${v}, ${cls}, ${q(name)})`));
+      props.push(or(`${dflt}n`, `rt.u64(${v}, ${cls}, ${q(name)})`));
+    } else if (kind.t === 'mac' || kind.t === 'ipv4') {
+      props.push(or(q(dflt), `rt.${kind.t}(${v}, ${cls}, ${q(name)})`));
     } else if (kind.t === 'str') {
       props.push(or('""', v));
     } else if (kind.t === 'match') {
@@ -445,11 +458,14 @@ function makerSource(s: AnyStruct, version: Version): string {
       props.push(or(none, `rt.list(${v}, ${cls}, ${q(name)}).slice()`));
     } else if (kind.t === 'bitmap') {
       props.push(`${name}: rt.list(${v}, ${cls}, ${q(name)}).slice()`);
+    } else if (kind.t === 'struct') {
+      props.push(or(`make_${kind.of.cls}(undefined)`, v));
     } else {
       props.push(`${name}: ${v}`);
     }
   }
-  return `function make_${s.cls}(i) { if (i === undefined) i = rt.nothing; return { ${props.join(', ')} }; }`;
+  const fields = s.options.toFields === undefined ? '' : `i = rt.toFields.get(${cls})(i);`;
+  return `function make_${s.cls}(i) { if (i === undefined) i = rt.nothing; ${fields} return { ${props.join(', ')} }; }`;
 }
 
 // ---- helpers of the generated source -------------------------------------------------------------------------------
@@ -492,6 +508,15 @@ const runtime = {
   mac(v: unknown, cls: string, field: string): string {
     if (typeof v !== 'string' || !writeMac(macScratch, 0, v)) return runtime.badMac(cls, field, v);
     return readMac(macScratch, 0);
+  },
+  parseIpv4,
+  formatIpv4,
+  ipv4(v: unknown, cls: string, field: string): string {
+    const address = typeof v === 'string' ? parseIpv4(v) : -1;
+    return address < 0 ? runtime.badIpv4(cls, field, v) : formatIpv4(address);
+  },
+  badIpv4(cls: string, field: string, v: unknown): never {
+    throw new OfEncodeError(cls, field, `not an IPv4 address: ${describe(v)}`);
   },
   badMac(cls: string, field: string, v: unknown): never {
     throw new OfEncodeError(cls, field, `not a MAC address: ${describe(v)}`);
@@ -620,8 +645,13 @@ export function compile(roots: readonly AnyStruct[], version: Version): Compiled
   const { structs, families, lists } = reach(roots, version);
   const source: string[] = ['"use strict";'];
   const customs = new Map<string, Custom>();
+  const toFields = new Map<string, unknown>();
+  const jsonNames = new Map<string, AnyStruct[]>();
   for (const s of structs.values()) {
     const { custom } = s.options;
+    const name = jsonFormOf(s, version)?.cls ?? s.cls;
+    jsonNames.set(name, [...(jsonNames.get(name) ?? []), s]);
+    if (s.options.toFields !== undefined) toFields.set(s.cls, s.options.toFields);
     if (custom === undefined) {
       source.push(encoderSource(s, version), decoderSource(s, version), makerSource(s, version));
     } else {
@@ -638,6 +668,6 @@ function make_${s.cls}(i) { return c_${s.cls}.make(i === undefined ? rt.nothing 
   const names = [...structs.keys()];
   const table = (prefix: string) => `new Map([${names.map((n) => `[${q(n)}, ${prefix}_${n}]`).join(', ')}])`;
   source.push(`return { encode: ${table('enc')}, decode: ${table('dec')}, make: ${table('make')} };`);
-  const build = new Function('rt', source.join('\n')) as (rt: unknown) => Omit<Compiled, 'structs' | 'version'>;
-  return { ...build({ ...runtime, customs }), structs, version };
+  const build = new Function('rt', source.join('\n')) as (rt: unknown) => Pick<Compiled, 'encode' | 'decode' | 'make'>;
+  return { ...build({ ...runtime, customs, toFields }), structs, jsonNames, version };
 }

@@ -8,12 +8,14 @@
 import { compiledOf } from './codec.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import type * as M from './messages.ts';
+import type * as M10 from './messages10.ts';
 import { type MatchInput, OFPMatch } from './oxm.ts';
 import type { AnyStruct, Factory, InputFor, MemberOf, Of } from './schema.ts';
 import type * as S from './structs.ts';
+import type * as S10 from './structs10.ts';
 import type { Version } from './wire.ts';
 
-type Modules = typeof M & typeof S;
+type Modules = typeof M & typeof M10 & typeof S & typeof S10;
 /** Everything that is declared. */
 type Declared = { [K in keyof Modules]: Modules[K] extends AnyStruct ? Modules[K] : never }[keyof Modules];
 /** Declarations that hold in version `V`. */
@@ -24,7 +26,7 @@ export type ClassName<V extends Version> = DeclaredIn<V>['cls'];
 /** Type of the objects of a class, for example `OfObject<'OFPFlowMod', 4>`. */
 export type OfObject<C extends string, V extends Version = 4> = Of<Extract<DeclaredIn<V>, { cls: C }>, V>;
 /** Any action of a version. OpenFlow 1.3.5 §7.2.5. */
-export type OfAction<V extends Version = 4> = MemberOf<typeof S.actions, V>;
+export type OfAction<V extends Version = 4> = MemberOf<typeof S.actions | typeof S10.actions10, V>;
 /** Any instruction of a version. OpenFlow 1.3.5 §7.2.4. */
 export type OfInstruction<V extends Version = 4> = MemberOf<typeof S.instructions, V>;
 
@@ -39,13 +41,6 @@ export type FlowDeleteInit<V extends Version> = Omit<
 
 /** Factories that are no class of their own. */
 interface Extras<V extends Version> {
-  /** An OFPErrorMsg of experimenter type, as Ryu's function of that name makes it. OpenFlow 1.3.5 §7.4.4. */
-  OFPErrorExperimenterMsg(init: {
-    readonly exp_type: number;
-    readonly experimenter: number;
-    readonly data?: Uint8Array | undefined;
-    readonly xid?: number | undefined;
-  }): OfObject<'OFPErrorMsg', V>;
   /**
    * An OFPFlowMod that deletes flows. Unlike OFPFlowMod, whose `out_port` and `out_group` are 0 as in Ryu and so filter
    * by port 0, it filters by nothing that was not asked for; all tables when `table_id` is left out and `strict` is not
@@ -53,18 +48,27 @@ interface Extras<V extends Version> {
    */
   flowDelete(init?: FlowDeleteInit<V>): OfObject<'OFPFlowMod', V>;
 }
+/** The same, of what came after 1.0. */
+interface Extras12<V extends Version> {
+  /** An OFPErrorMsg of experimenter type, as Ryu's function of that name makes it. OpenFlow 1.3.5 §7.4.4. */
+  OFPErrorExperimenterMsg(init: {
+    readonly exp_type: number;
+    readonly experimenter: number;
+    readonly data?: Uint8Array | undefined;
+    readonly xid?: number | undefined;
+  }): OfObject<'OFPErrorMsg', V>;
+  readonly OFPMatch: (fields?: MatchInput) => OFPMatch;
+}
 
 /** Factories of version `V`, by class name. */
 export type Factories<V extends Version> = {
   readonly [D in DeclaredIn<V> as D['cls']]: Factory<D, V>;
 } & Extras<V> &
-  (V extends 1 ? unknown : { readonly OFPMatch: (fields?: MatchInput) => OFPMatch });
+  (V extends 1 ? unknown : Extras12<V>);
 
 function factoriesOf<V extends Version>(version: V): Factories<V> {
   const { make } = compiledOf(version);
   const all: Record<string, unknown> = {
-    OFPErrorExperimenterMsg: (init: object) =>
-      make.get('OFPErrorMsg')?.({ ...init, type: ofp.OFPET_EXPERIMENTER, version }),
     flowDelete: ({ strict = false, ...rest }: { readonly strict?: boolean } = {}) =>
       make.get('OFPFlowMod')?.({
         // 1.0 has 16 bits for ports, and neither groups nor, in this message, tables
@@ -75,7 +79,11 @@ function factoriesOf<V extends Version>(version: V): Factories<V> {
         command: strict ? ofp.OFPFC_DELETE_STRICT : ofp.OFPFC_DELETE,
       }),
   };
-  if (version !== 1) all.OFPMatch = (fields?: MatchInput) => OFPMatch(fields, version);
+  if (version !== 1) {
+    all.OFPMatch = (fields?: MatchInput) => OFPMatch(fields, version);
+    all.OFPErrorExperimenterMsg = (init: object) =>
+      make.get('OFPErrorMsg')?.({ ...init, type: ofp.OFPET_EXPERIMENTER, version });
+  }
   for (const [cls, factory] of make) all[cls] = factory;
   return Object.freeze(all) as unknown as Factories<V>;
 }

@@ -4,6 +4,8 @@
  */
 export { decode, decodeAs, encode, quotedXid, VERSIONS } from './codec.ts';
 export { ofproto_v1_3 } from './constants.ts';
+export { ofproto_v1_0 } from './constants10.ts';
+export { ofproto_v1_2 } from './constants12.ts';
 export { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
 export {
   type ClassName,

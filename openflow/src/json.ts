@@ -3,7 +3,7 @@
  * printer of JSON that keep 64-bit integers whole (`JSON.parse` rounds them).
  */
 import { compiledOf, VERSIONS } from './codec.ts';
-import { type Compiled, type Encode, lengthOffset, type Make } from './compile.ts';
+import { type Compiled, type Encode, jsonFormOf, lengthOffset, type Make } from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import type { OfMessage } from './messages.ts';
@@ -42,7 +42,12 @@ function valueToJson(c: Compiled, kind: Kind, v: unknown): Json {
       return Buffer.from(v as Uint8Array).toString('base64');
     case 'struct':
       return objectToJson(c, v as { cls: string });
-    case 'list':
+    case 'list': {
+      const elements = v as Record<string, unknown>[];
+      const { key } = kind;
+      if (key === undefined) return elements.map((e) => objectToJson(c, e as { cls: string }));
+      return Object.fromEntries(elements.map((e) => [String(e[key]), objectToJson(c, e as { cls: string })]));
+    }
     case 'family':
     case 'either':
       return (v as { cls: string }[]).map((e) => objectToJson(c, e));
@@ -59,25 +64,28 @@ function objectToJson(c: Compiled, o: { cls: string }): Json {
   if (s.options.custom !== undefined) {
     for (const [k, v] of Object.entries(s.options.custom.toJson(o, c.version))) attrs.push([k, v as Json]);
   } else {
-    for (const [name, { kind, versions }] of Object.entries(s.fields)) {
+    for (const [name, { kind, versions, extra }] of Object.entries(s.fields)) {
       if (versions?.includes(c.version) === false) continue;
       const v = (o as unknown as Record<string, unknown>)[name];
       if (kind.t === 'pad') continue;
+      if (extra?.includes(c.version) === true && (v as { length: number }).length === 0) continue;
       if (kind.t === 'const') {
         if (kind.json !== undefined) attrs.push([kind.json, kind.value]);
       } else if (kind.t === 'len') {
         if (kind.json !== undefined) attrs.push([kind.json, lengthOf(c, s, o)]);
       } else if (kind.t === 'lenOf') {
-        attrs.push([kind.json, listLength(c, o, kind.list, s)]);
-      } else if (kind.t === 'bytes' && kind.empty !== 'shown' && (v as Uint8Array).length === 0) {
-        if (kind.empty === 'null') attrs.push([name, null]);
+        if (kind.json !== undefined) attrs.push([kind.json, listLength(c, o, kind.list, s)]);
+      } else if (kind.t === 'bytes' && kind.empty === 'null' && (v as Uint8Array).length === 0) {
+        attrs.push([name, null]);
       } else {
         attrs.push([name, valueToJson(c, kind, v)]);
       }
     }
   }
+  const form = jsonFormOf(s, c.version);
+  attrs.push(...Object.entries(form?.attributes ?? {}));
   attrs.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  return { [s.cls]: Object.fromEntries(attrs) };
+  return { [form?.cls ?? s.cls]: Object.fromEntries(attrs) };
 }
 
 function listLength(c: Compiled, o: object, list: string, s: AnyStruct): number {
@@ -152,6 +160,10 @@ function valueFromJson(c: Compiled, kind: Kind, v: unknown, cls: string, field: 
     case 'list':
     case 'family':
     case 'either':
+      if (kind.t === 'list' && kind.key !== undefined) {
+        if (typeof v !== 'object' || v === null) throw new OfEncodeError(cls, field, `not an object: ${describe(v)}`);
+        return Object.values(v).map((e) => objectFromJson(c, e));
+      }
       if (!Array.isArray(v)) throw new OfEncodeError(cls, field, `not an array: ${describe(v)}`);
       return v.map((e) => objectFromJson(c, e));
     default:
@@ -159,14 +171,30 @@ function valueFromJson(c: Compiled, kind: Kind, v: unknown, cls: string, field: 
   }
 }
 
+/** The class a name stands for; of several the one of that `type`. */
+function classOf(c: Compiled, cls: string, attrs: Attrs): AnyStruct {
+  const all = c.jsonNames.get(cls) ?? [];
+  const s =
+    all.length < 2
+      ? all[0]
+      : all.find((one) =>
+          Object.values(one.fields).some(
+            ({ kind }) => kind.t === 'const' && kind.json === 'type' && kind.value === attrs.type,
+          ),
+        );
+  if (s !== undefined) return s;
+  throw all.length === 0
+    ? new OfEncodeError(cls, 'cls', `no such class in version ${c.version}`)
+    : new OfEncodeError(cls, 'type', `no ${cls} has this type: ${describe(attrs.type)}`);
+}
+
 function objectFromJson(c: Compiled, obj: unknown): object {
   const [cls, attrs] = only(obj, 'JSON');
-  const s = c.structs.get(cls);
-  const make = c.make.get(cls) as Make;
-  if (s === undefined) throw new OfEncodeError(cls, 'cls', `no such class in version ${c.version}`);
+  const s = classOf(c, cls, attrs);
+  const make = c.make.get(s.cls) as Make;
   if (s.options.custom !== undefined) return make(s.options.custom.fromJson(attrs, c.version) as object);
   const input: Record<string, unknown> = {};
-  const ignored = new Set<string>();
+  const ignored = new Set<string>(Object.keys(jsonFormOf(s, c.version)?.attributes ?? {}));
   for (const [name, { kind, presence, versions }] of Object.entries(s.fields)) {
     if (versions?.includes(c.version) === false) continue;
     if (kind.t === 'const' || kind.t === 'len' || kind.t === 'lenOf') {

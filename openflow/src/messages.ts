@@ -1,16 +1,19 @@
 /**
- * Declarations of the messages of OpenFlow 1.3 under Ryu's names, over the structures of structs.ts. codec.ts compiles
- * them; factories.ts makes a typed factory of each. Defaults are Ryu's; where Ryu's default is None, which it cannot
+ * Declarations of the messages of OpenFlow 1.2 and later under Ryu's names, over the structures of structs.ts, and of what
+ * 1.0 shares with them; messages10.ts has the rest of 1.0. codec.ts compiles them; factories.ts makes a typed factory of each. Defaults are Ryu's; where Ryu's default is None, which it cannot
  * send, the field is required or has the value that means nothing.
  */
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
+import { MESSAGES_10 } from './messages10.ts';
 import {
   ALL,
   type AnyStruct,
   bytes,
   bytesOrNull,
   customStruct,
+  defaultIn,
+  extraIn,
   type Field,
   type Fields,
   FROM_12,
@@ -20,9 +23,11 @@ import {
   FROM_13_UNTIL_14,
   FROM_14,
   fixed,
+  IN_12,
   IN_13,
   lenOf,
   list,
+  listByKey,
   type MessageHeader,
   mac,
   many,
@@ -34,6 +39,8 @@ import {
   pad,
   type Range,
   symmetricMessage,
+  UNTIL_12,
+  UNTIL_14,
   u8,
   u16,
   u32,
@@ -63,7 +70,10 @@ function symmetric<const C extends string, F extends Fields>(cls: C, type: numbe
 
 // ---- symmetric messages --------------------------------------------------------------------------------------------
 
-export const OFPHello = symmetric('OFPHello', ofp.OFPT_HELLO, '7.5.1', { elements: many(S.helloElement) });
+export const OFPHello = symmetric('OFPHello', ofp.OFPT_HELLO, '7.5.1', {
+  // came with 1.3.1, and may come from peers that offer less
+  elements: extraIn(UNTIL_12, many(S.helloElement)),
+});
 export const OFPEchoRequest = symmetric('OFPEchoRequest', ofp.OFPT_ECHO_REQUEST, '7.5.2', { data: bytes() });
 export const OFPEchoReply = symmetric('OFPEchoReply', ofp.OFPT_ECHO_REPLY, '7.5.3', { data: bytes() });
 export const OFPExperimenter = plain('OFPExperimenter', FROM_12, ofp.OFPT_EXPERIMENTER, '7.5.4', {
@@ -74,7 +84,7 @@ export const OFPExperimenter = plain('OFPExperimenter', FROM_12, ofp.OFPT_EXPERI
 
 /**
  * Error message. As in Ryu one class stands for both forms: when `type` is OFPET_EXPERIMENTER, `code` is null and
- * `exp_type` and `experimenter` are there. `data` begins with the refused request, perhaps only 64 bytes of it.
+ * `exp_type` and `experimenter` are there; not so in 1.0, which has no such type. `data` begins with the refused request, perhaps only 64 bytes of it.
  * OpenFlow 1.3.5 §7.4.4.
  */
 export interface ErrorMsg {
@@ -126,7 +136,7 @@ export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>(
         return v;
       };
       w.dv.setUint16(w.p + 8, uint('type', 16));
-      if (m.type === ofp.OFPET_EXPERIMENTER) {
+      if (m.type === ofp.OFPET_EXPERIMENTER && w.version !== 1) {
         w.dv.setUint16(w.p + 10, uint('exp_type', 16));
         w.dv.setUint32(w.p + 12, uint('experimenter', 32));
         w.p += 16;
@@ -146,7 +156,7 @@ export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>(
       const type = dv.getUint16(p + 8);
       const header = { cls: 'OFPErrorMsg', version: dv.getUint8(p), xid: dv.getUint32(p + 4), type };
       r.q = end;
-      if (type !== ofp.OFPET_EXPERIMENTER) {
+      if (type !== ofp.OFPET_EXPERIMENTER || r.version === 1) {
         return { ...header, code: dv.getUint16(p + 10), data: b.subarray(p + 12 - base, end - base) };
       }
       if (end - p < 16) fail(r, p, 'OFPErrorMsg cut short', ...err);
@@ -171,7 +181,7 @@ export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>(
       const { version = of, xid = 0, type, data = Buffer.alloc(0) } = i;
       const bytesOf = Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength);
       const common = { cls: 'OFPErrorMsg', version, xid, type };
-      return type === ofp.OFPET_EXPERIMENTER
+      return type === ofp.OFPET_EXPERIMENTER && version !== 1
         ? { ...common, code: null, exp_type: i.exp_type, experimenter: i.experimenter, data: bytesOf }
         : { ...common, code: i.code, data: bytesOf };
     },
@@ -181,6 +191,15 @@ export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>(
 // ---- controller to switch ------------------------------------------------------------------------------------------
 
 export const OFPFeaturesRequest = plain('OFPFeaturesRequest', ALL, ofp.OFPT_FEATURES_REQUEST, '7.3.1', {});
+export const OFPSwitchFeatures12 = plain('OFPSwitchFeatures', IN_12, ofp.OFPT_FEATURES_REPLY, 'A.3.1', {
+  datapath_id: u64(),
+  n_buffers: u32(0),
+  n_tables: u8(0),
+  _pad: pad(3),
+  capabilities: u32(0),
+  _reserved: pad(4),
+  ports: listByKey(S.OFPPort, 'port_no'),
+});
 export const OFPSwitchFeatures = plain('OFPSwitchFeatures', FROM_13, ofp.OFPT_FEATURES_REPLY, '7.3.1', {
   datapath_id: u64(),
   n_buffers: u32(0),
@@ -211,7 +230,7 @@ export const OFPFlowMod = plain('OFPFlowMod', FROM_12, ofp.OFPT_FLOW_MOD, '7.3.4
   command: u8(ofp.OFPFC_ADD),
   idle_timeout: u16(0),
   hard_timeout: u16(0),
-  priority: u16(ofp.OFP_DEFAULT_PRIORITY),
+  priority: defaultIn(IN_12, 0, u16(ofp.OFP_DEFAULT_PRIORITY)),
   buffer_id: u32(ofp.OFP_NO_BUFFER),
   // Ryu's defaults, which are not "any": a delete would be filtered by them, hence flowDelete of factories.ts
   out_port: u32(0),
@@ -317,6 +336,11 @@ export const OFPPortStatus = plain('OFPPortStatus', FROM_12_UNTIL_13, ofp.OFPT_P
 
 // ---- multipart messages --------------------------------------------------------------------------------------------
 
+// 1.0 and 1.2 call them statistics; 1.0 has other numbers for them
+const REQUEST = [16, ofp.OFPT_MULTIPART_REQUEST] as const;
+const REPLY = [17, ofp.OFPT_MULTIPART_REPLY] as const;
+const NOT_12 = ALL.filter((v) => v !== 3);
+
 type Multipart<F> = {
   _type: ReturnType<typeof fixed>;
   flags: Field<number, number, 'optional'>;
@@ -330,17 +354,19 @@ function multipart<const C extends string, const R extends Range, F extends Fiel
   multipartType: number,
   fields: F,
 ) {
+  const isReply = type === REPLY;
   const all = {
-    _type: fixed(2, multipartType, 'type'),
+    // Ryu's JSON leaves it out of requests of 1.2
+    _type: isReply ? fixed(2, multipartType, 'type') : only(NOT_12, fixed(2, multipartType, 'type')),
+    _type12: only(isReply ? [] : IN_12, fixed(2, multipartType)),
     flags: u16(0),
     _pad: only(FROM_12, pad(4)),
     ...fields,
   } as Multipart<F>;
-  return message(cls, { versions, spec, err, message: { type, multipart: multipartType } }, all);
+  // and it has one class for all replies of 1.2
+  const json = isReply ? { json: { versions: IN_12, cls: 'OFPStatsReply' } } : {};
+  return message(cls, { versions, spec, err, message: { type, multipart: multipartType }, ...json }, all);
 }
-// 1.0 calls them statistics and has other numbers for them
-const REQUEST = [16, ofp.OFPT_MULTIPART_REQUEST] as const;
-const REPLY = [17, ofp.OFPT_MULTIPART_REPLY] as const;
 const request = <const C extends string, const R extends Range, F extends Fields>(
   cls: C,
   versions: R,
@@ -387,16 +413,13 @@ export const OFPAggregateStatsRequest = request(
   ofp.OFPMP_AGGREGATE,
   flowFilter,
 );
-export const OFPAggregateStatsReply = reply(
-  'OFPAggregateStatsReply',
-  FROM_12_UNTIL_14,
-  '7.3.5.3',
-  ofp.OFPMP_AGGREGATE,
-  {
-    body: one(S.OFPAggregateStats),
-  },
-);
-export const OFPTableStatsRequest = request('OFPTableStatsRequest', FROM_12, '7.3.5.4', ofp.OFPMP_TABLE, {});
+export const OFPAggregateStatsReply = reply('OFPAggregateStatsReply', UNTIL_14, '7.3.5.3', ofp.OFPMP_AGGREGATE, {
+  body: one(S.OFPAggregateStats),
+});
+export const OFPTableStatsRequest = request('OFPTableStatsRequest', ALL, '7.3.5.4', ofp.OFPMP_TABLE, {});
+export const OFPTableStatsReply12 = reply('OFPTableStatsReply', IN_12, 'A.3.5.4', ofp.OFPMP_TABLE, {
+  body: list(S.OFPTableStats12),
+});
 export const OFPTableStatsReply = reply('OFPTableStatsReply', FROM_13, '7.3.5.4', ofp.OFPMP_TABLE, {
   body: list(S.OFPTableStats),
 });
@@ -614,6 +637,7 @@ export const MESSAGES = [
   OFPEchoReply,
   OFPExperimenter,
   OFPFeaturesRequest,
+  OFPSwitchFeatures12,
   OFPSwitchFeatures,
   OFPGetConfigRequest,
   OFPGetConfigReply,
@@ -643,6 +667,7 @@ export const MESSAGES = [
   OFPAggregateStatsRequest,
   OFPAggregateStatsReply,
   OFPTableStatsRequest,
+  OFPTableStatsReply12,
   OFPTableStatsReply,
   OFPPortStatsRequest,
   OFPPortStatsReply,
@@ -669,6 +694,7 @@ export const MESSAGES = [
   OFPUnknownMessage,
   OFPMultipartRequestUnknown,
   OFPMultipartReplyUnknown,
+  ...MESSAGES_10,
 ] as const satisfies readonly AnyStruct[];
 
 /** Every message of version `V`, told apart by `version` and `cls`. */

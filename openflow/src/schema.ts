@@ -35,15 +35,16 @@ export type Kind =
   | { readonly t: 'uint'; readonly size: 1 | 2 | 4 }
   | { readonly t: 'u64' }
   | { readonly t: 'mac' }
+  | { readonly t: 'ipv4' }
   | { readonly t: 'str'; readonly size: number }
   | { readonly t: 'pad'; readonly size: number }
   | { readonly t: 'const'; readonly size: 1 | 2 | 4; readonly value: number; readonly json: string | undefined }
   | { readonly t: 'len'; readonly json: string | undefined }
-  | { readonly t: 'lenOf'; readonly list: string; readonly json: string }
+  | { readonly t: 'lenOf'; readonly list: string; readonly json: string | undefined }
   | { readonly t: 'match' }
-  | { readonly t: 'bytes'; readonly empty: 'shown' | 'null' | 'left out' }
+  | { readonly t: 'bytes'; readonly empty: 'shown' | 'null' }
   | { readonly t: 'struct'; readonly of: AnyStruct }
-  | { readonly t: 'list'; readonly of: AnyStruct }
+  | { readonly t: 'list'; readonly of: AnyStruct; readonly key: string | undefined }
   | { readonly t: 'family'; readonly of: AnyFamily }
   | { readonly t: 'either'; readonly of: readonly AnyStruct[]; readonly reads: AnyStruct }
   | { readonly t: 'uints'; readonly size: 1 | 4; readonly count: number | undefined }
@@ -62,6 +63,10 @@ export interface Field<T = unknown, I = unknown, P extends Presence = Presence, 
   readonly dflt: unknown;
   /** Versions that have the field; undefined means all of the structure's. */
   readonly versions: Range | undefined;
+  /** Versions in which its default is another. */
+  readonly except: { readonly versions: Range; readonly dflt: unknown } | undefined;
+  /** Versions in which Ryu has no such attribute: JSON shows it only when there is something in it. */
+  readonly extra: Range | undefined;
   readonly '~t': T;
   readonly '~i': I;
   readonly '~v': V;
@@ -80,7 +85,8 @@ export interface FamilyRef<F> {
 }
 
 function make<T, I, P extends Presence>(kind: Kind, presence: P, dflt?: unknown): Field<T, I, P> {
-  return { kind, presence, dflt, versions: undefined } as unknown as Field<T, I, P>;
+  const field = { kind, presence, dflt, versions: undefined, except: undefined, extra: undefined };
+  return field as unknown as Field<T, I, P>;
 }
 
 /** A field that only some of the structure's versions have. */
@@ -89,6 +95,19 @@ export function only<const R extends Range, T, I, P extends Presence>(
   field: Field<T, I, P>,
 ): Field<T, I, P, R[number]> {
   return { ...field, versions } as unknown as Field<T, I, P, R[number]>;
+}
+
+/** An optional field whose default is another in some versions. */
+export function defaultIn<F extends Field>(versions: Range, dflt: F['~t'], field: F): F {
+  return { ...field, except: { versions, dflt } };
+}
+/** A list or bytes that Ryu does not know in some versions: JSON shows it there only when it is not empty. */
+export function extraIn<F extends Field>(versions: Range, field: F): F {
+  return { ...field, extra: versions };
+}
+/** A field that must be given although its kind has a default. */
+export function required<T, I, V extends Version>(field: Field<T, I, Presence, V>): Field<T, I, 'required', V> {
+  return { ...field, presence: 'required' };
 }
 
 type Num<P extends Presence> = Field<number, number, P>;
@@ -110,6 +129,8 @@ export const u64 = ((...d: bigint[]) =>
 };
 /** Ethernet address in text. */
 export const mac = (): Field<string, string, 'optional'> => make({ t: 'mac' }, 'optional', '00:00:00:00:00:00');
+/** IPv4 address in text. */
+export const ipv4 = (): Field<string, string, 'optional'> => make({ t: 'ipv4' }, 'optional', '0.0.0.0');
 /** NUL-padded text. */
 export const str = (size: number): Field<string, string, 'optional'> => make({ t: 'str', size }, 'optional', '');
 /** Bytes that are written as zero and ignored when read. */
@@ -120,7 +141,7 @@ export const fixed = (size: 1 | 2 | 4, value: number, json?: string): Field<neve
 /** 16-bit length of the structure itself. */
 export const len = (json?: string): Field<never, never, 'hidden'> => make({ t: 'len', json }, 'hidden');
 /** 16-bit length of the list `list`, which follows. */
-export const lenOf = (list: string, json: string): Field<never, never, 'hidden'> =>
+export const lenOf = (list: string, json?: string): Field<never, never, 'hidden'> =>
   make({ t: 'lenOf', list, json }, 'hidden');
 /** An OFPMatch with its padding. */
 export const match = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match' }, 'optional');
@@ -129,14 +150,19 @@ export const bytes = (): Field<Buffer, Uint8Array, 'optional'> => make({ t: 'byt
 /** The same, where Ryu's JSON has null for no bytes. */
 export const bytesOrNull = (): Field<Buffer, Uint8Array, 'optional'> => make({ t: 'bytes', empty: 'null' }, 'optional');
 /** The same, where Ryu has no attribute for it: JSON shows it only when there is something to show. */
-export const extraBytes = (): Field<Buffer, Uint8Array, 'optional'> =>
-  make({ t: 'bytes', empty: 'left out' }, 'optional');
+export const extraBytes = (): Field<Buffer, Uint8Array, 'optional'> => extraIn(ALL, bytes());
 /** One structure of fixed size, or the last field. */
 export const one = <S extends AnyStruct>(of: S): Field<StructRef<S>, StructRef<S>, 'required'> =>
   make({ t: 'struct', of }, 'required');
+/** The same, where its factory knows what to make of nothing. */
+export const oneOrDefault = <S extends AnyStruct>(of: S): Field<StructRef<S>, StructRef<S>, 'optional'> =>
+  make({ t: 'struct', of }, 'optional');
 /** Structures of one class to the end of what holds them. */
 export const list = <S extends AnyStruct>(of: S): Field<ListRef<S>, ListRef<S>, 'optional'> =>
-  make({ t: 'list', of }, 'optional');
+  make({ t: 'list', of, key: undefined }, 'optional');
+/** The same, where Ryu's JSON has an object whose keys are the elements' `key`. */
+export const listByKey = <S extends AnyStruct>(of: S, key: string): Field<ListRef<S>, ListRef<S>, 'optional'> =>
+  make({ t: 'list', of, key }, 'optional');
 /** TLVs of one family to the end of what holds them. */
 export const many = <F extends AnyFamily>(of: F): Field<FamilyRef<F>, FamilyRef<F>, 'optional'> =>
   make({ t: 'family', of }, 'optional');
@@ -179,6 +205,18 @@ export interface StructOptions {
   readonly experimenter?: readonly [id: number, subtype?: number];
   readonly custom?: Custom;
   readonly message?: MessageHeader;
+  /** What the fields are when the factory is given more than fields. */
+  readonly toFields?: (given: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>>;
+  readonly json?: JsonForm;
+}
+
+/** How Ryu's JSON shows a class in versions where it is not simply its name and its fields. */
+export interface JsonForm {
+  readonly versions: Range;
+  /** Ryu's name of the class. Classes that share one are told apart by their `type`. */
+  readonly cls?: string;
+  /** Attributes that are no fields. */
+  readonly attributes?: Readonly<Record<string, number>>;
 }
 
 /** Header values by which a message is told from others. */
@@ -278,6 +316,15 @@ export function struct<const C extends string, const O extends StructOptions, F 
   fields: F,
 ): Struct<C, F, O['versions'][number]> {
   return { cls, options, fields } as unknown as Struct<C, F, O['versions'][number]>;
+}
+
+/** The declaration of a structure whose factory takes an `I`, from which `toFields` makes its fields. */
+export function madeFrom<I extends object, C extends string, F, V extends Version>(
+  declared: Struct<C, F, V>,
+  toFields: (given: I) => Readonly<Record<string, unknown>>,
+): Struct<C, F, V, never, I> {
+  const options = { ...declared.options, toFields };
+  return { ...declared, options } as unknown as Struct<C, F, V, never, I>;
 }
 
 /** Declares a structure that custom code reads and writes. */

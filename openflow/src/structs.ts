@@ -46,6 +46,7 @@ import {
   type Range,
   str,
   struct,
+  UNTIL_13,
   UNTIL_14,
   u8,
   u16,
@@ -137,9 +138,15 @@ export const OFPActionPopMpls = struct(
   { ...action, spec: '7.2.5' },
   { _type: actionType(ofp.OFPAT_POP_MPLS), _len: len('len'), ethertype: u16(0x0800), _pad: pad(2) },
 );
+/** Ryu's class of 1.2 drops what follows the experimenter's number. */
+export const OFPActionExperimenter12 = struct(
+  'OFPActionExperimenter',
+  { ...action, versions: IN_12, spec: 'A.2.5', padTo8: 'inside' },
+  { _type: actionType(ofp.OFPAT_EXPERIMENTER), _len: len('len'), experimenter: u32(), data: extraBytes() },
+);
 export const OFPActionExperimenterUnknown = struct(
   'OFPActionExperimenterUnknown',
-  { ...action, spec: '7.2.5', padTo8: 'inside' },
+  { ...action, versions: FROM_13, spec: '7.2.5', padTo8: 'inside' },
   { _type: actionType(ofp.OFPAT_EXPERIMENTER), _len: len('len'), experimenter: u32(), data: bytes() },
 );
 export const OFPActionUnknown = struct(
@@ -231,6 +238,7 @@ export const actions = family(
     OFPActionSetField,
     OFPActionPushPbb,
     OFPActionPopPbb,
+    OFPActionExperimenter12,
     OFPActionExperimenterUnknown,
   ],
   OFPActionUnknown,
@@ -323,7 +331,8 @@ export const OFPGroupStats = struct(
     byte_count: u64(0n),
     duration_sec: only(FROM_13, u32(0)),
     duration_nsec: only(FROM_13, u32(0)),
-    bucket_stats: list(OFPBucketCounter),
+    bucket_counters: only(IN_12, list(OFPBucketCounter)),
+    bucket_stats: only(FROM_13, list(OFPBucketCounter)),
   },
 );
 export const OFPGroupDescStats = struct(
@@ -333,7 +342,8 @@ export const OFPGroupDescStats = struct(
 );
 export const OFPGroupFeaturesStats = struct(
   'OFPGroupFeaturesStats',
-  { versions: FROM_12, spec: '7.3.5.11', err: BAD_REQUEST },
+  // Ryu's class of 1.2 remembers a length, that of the structure, which the message does not have
+  { versions: FROM_12, spec: '7.3.5.11', err: BAD_REQUEST, json: { versions: IN_12, attributes: { length: 40 } } },
   { types: u32(0), capabilities: u32(0), max_groups: uints(4, 4), actions: uints(4, 4) },
 );
 
@@ -463,7 +473,8 @@ export const OFPQueueStats = struct(
 );
 
 const queueProp = { versions: FROM_12_UNTIL_13, spec: '7.2.2', err: BAD_REQUEST } as const;
-export const OFPQueuePropMinRate = struct('OFPQueuePropMinRate', queueProp, {
+const oldQueueProp = { ...queueProp, versions: UNTIL_13 } as const;
+export const OFPQueuePropMinRate = struct('OFPQueuePropMinRate', oldQueueProp, {
   _type: fixed(2, ofp.OFPQT_MIN_RATE, 'property'),
   _len: len('len'),
   _pad: pad(4),
@@ -485,7 +496,7 @@ export const OFPQueuePropExperimenter = struct('OFPQueuePropExperimenter', queue
   _pad2: pad(4),
   data: uints(1),
 });
-export const OFPQueuePropUnknown = struct('OFPQueuePropUnknown', queueProp, {
+export const OFPQueuePropUnknown = struct('OFPQueuePropUnknown', oldQueueProp, {
   property: u16(),
   _len: len('len'),
   data: bytes(),
@@ -536,8 +547,31 @@ export const OFPFlowStats = struct(
 );
 export const OFPAggregateStats = struct(
   'OFPAggregateStats',
-  { versions: UNTIL_14, spec: '7.3.5.3', err: BAD_REQUEST },
+  { versions: UNTIL_14, spec: '7.3.5.3', err: BAD_REQUEST, json: { versions: IN_12, cls: 'OFPAggregateStatsReply' } },
   { packet_count: u64(0n), byte_count: u64(0n), flow_count: u32(0), _pad: pad(4) },
+);
+export const OFPTableStats12 = struct(
+  'OFPTableStats',
+  { versions: IN_12, spec: 'A.3.5.4', err: BAD_REQUEST },
+  {
+    table_id: u8(),
+    _pad: pad(7),
+    name: str(32),
+    match: u64(0n),
+    wildcards: u64(0n),
+    write_actions: u32(0),
+    apply_actions: u32(0),
+    write_setfields: u64(0n),
+    apply_setfields: u64(0n),
+    metadata_match: u64(0n),
+    metadata_write: u64(0n),
+    instructions: u32(0),
+    config: u32(0),
+    max_entries: u32(0),
+    active_count: u32(0),
+    lookup_count: u64(0n),
+    matched_count: u64(0n),
+  },
 );
 export const OFPTableStats = struct(
   'OFPTableStats',
