@@ -3,9 +3,25 @@
  * works over any transport. See README.md for a tour.
  */
 export { decode, decodeAs, encode, quotedXid, VERSIONS } from './codec.ts';
+export {
+  type ConnectionHandler,
+  type ConnectionOptions,
+  type ConnectionStats,
+  type DownCode,
+  type DownReason,
+  type Features,
+  OfConnection,
+  type OfRequest,
+  type ReplyTo,
+  type RequestOptions,
+  type RoundTrip,
+  type TransactionResult,
+  type Transport,
+} from './connection.ts';
 export { ofproto_v1_3 } from './constants.ts';
 export { ofproto_v1_0 } from './constants10.ts';
 export { ofproto_v1_2 } from './constants12.ts';
+export { errorNames, OfConnectionError, type OfConnectionErrorCode, OfRequestError } from './errorNames.ts';
 export { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
 export {
   type ClassName,
@@ -38,4 +54,5 @@ export {
 } from './oxm.ts';
 export { errorText, format } from './print.ts';
 export { MessageSplitter, type MessageSplitterOptions } from './splitter.ts';
+export { attach, type DuplexLike, type Timers } from './stream.ts';
 export type { Version } from './wire.ts';

@@ -1,0 +1,105 @@
+/**
+ * What connection.ts and its neighbours need to know of each version: the numbers of message types, which of them are
+ * answered by which, and how to make the few messages a connection sends by itself. Everything else about a version is
+ * the codec's business.
+ */
+import { compiledOf, VERSIONS } from './codec.ts';
+import { ofproto_v1_3 } from './constants.ts';
+import { ofproto_v1_0 } from './constants10.ts';
+import { ofproto_v1_2 } from './constants12.ts';
+import type { OfMessage } from './messages.ts';
+import type { Version } from './schema.ts';
+
+export type ErrorMessage = Extract<OfMessage, { cls: 'OFPErrorMsg' }>;
+
+/** Ryu's constants of each version. */
+export const CONSTANTS: ReadonlyMap<number, Readonly<Record<string, unknown>>> = new Map<
+  number,
+  Readonly<Record<string, unknown>>
+>([
+  [1, ofproto_v1_0],
+  [3, ofproto_v1_2],
+  [4, ofproto_v1_3],
+]);
+
+/** Versions whose whole handshake is declared, lowest first. */
+export const SPOKEN: readonly Version[] = VERSIONS.filter(
+  (v) => compiledOf(v).make.has('OFPFeaturesRequest') && compiledOf(v).make.has('OFPBarrierRequest'),
+);
+
+/** A message whose version is known at run time only. */
+function make(version: Version, cls: string, fields: object = {}): OfMessage {
+  const factory = compiledOf(version).make.get(cls);
+  if (factory === undefined) throw new RangeError(`${versionName(version)} has no ${cls}`);
+  return factory(fields) as OfMessage;
+}
+
+/** A hello that offers `versions`; its version is the highest of them. The bitmap came with 1.3. OpenFlow 1.3.5 §7.5.1. */
+export function hello(versions: readonly Version[]): { message: OfMessage; hasBitmap: boolean } {
+  const highest = Math.max(...versions) as Version;
+  const hasBitmap = highest >= 4;
+  const elements = hasBitmap
+    ? [compiledOf(highest).make.get('OFPHelloElemVersionBitmap')?.({ versions: [...versions] })]
+    : [];
+  return { message: make(highest, 'OFPHello', { elements }), hasBitmap };
+}
+
+export const errorMessage = (version: Version, type: number, code: number, data: Uint8Array): OfMessage =>
+  make(version, 'OFPErrorMsg', { type, code, data });
+export const echoRequest = (version: Version): OfMessage => make(version, 'OFPEchoRequest');
+export const featuresRequest = (version: Version): OfMessage => make(version, 'OFPFeaturesRequest');
+export const barrierRequest = (version: Version): OfMessage => make(version, 'OFPBarrierRequest');
+
+const NAMES: Readonly<Record<number, string>> = { 1: '1.0', 2: '1.1', 3: '1.2', 4: '1.3', 5: '1.4', 6: '1.5' };
+
+/** A wire version as people write it: `OpenFlow 1.3`. */
+export function versionName(version: number): string {
+  const name = NAMES[version];
+  return name === undefined ? `version 0x${version.toString(16).padStart(2, '0')}` : `OpenFlow ${name}`;
+}
+
+/** Type of multipart requests, which 1.0 calls statistics; replies have the next number. OpenFlow 1.3.5 §7.1. */
+const multipartRequest = (version: number): number => (version === 1 ? 16 : 18);
+
+/** Type of the message that answers a message of type `type`, or undefined when nothing does. OpenFlow 1.3.5 §7.1. */
+export function replyType(version: number, type: number): number | undefined {
+  switch (type) {
+    case 2: // echo
+    case 5: // features
+    case 7: // configuration
+      return type + 1;
+    case 4: // experimenter messages are answered by experimenter messages
+      return type;
+    case 16: // 1.0: statistics
+      return version === 1 ? 17 : undefined;
+    case 18: // 1.0: barrier; later: multipart
+      return 19;
+    case 20: // 1.0: queue configuration; later: barrier
+      return 21;
+    case 22: // 1.1 to 1.3: queue configuration
+      return version > 1 && version < 5 ? 23 : undefined;
+    case 24: // role
+      return version >= 3 ? 25 : undefined;
+    case 26: // asynchronous configuration
+      return version >= 4 ? 27 : undefined;
+    case 33: // bundle control is answered by bundle control
+      return version >= 5 ? 33 : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** Whether a type of message is a multipart reply. */
+export const isMultipartReplyType = (version: number, type: number): boolean => type === multipartRequest(version) + 1;
+
+/**
+ * What tells replies of one type apart, given the bytes of a request or a reply: the multipart type, or the
+ * experimenter. -1 where the type alone says all.
+ */
+export function subtypeOf(version: number, bytes: Buffer): number {
+  const type = bytes[1] as number;
+  const multipart = multipartRequest(version);
+  if ((type === multipart || type === multipart + 1) && bytes.length >= 10) return bytes.readUInt16BE(8);
+  if (type === 4 && bytes.length >= 12) return bytes.readUInt32BE(8);
+  return -1;
+}
