@@ -5,6 +5,7 @@
  * outbox.ts what waits to be written.
  */
 import { decode, encode } from './codec.ts';
+import { OfConnectionError, type OfRequestError, refusalText } from './connectionErrors.ts';
 import {
   barrierRequest,
   echoRequest,
@@ -15,7 +16,6 @@ import {
   SPOKEN,
   versionName,
 } from './dialect.ts';
-import { errorText, OfConnectionError, type OfRequestError } from './errorNames.ts';
 import { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
 import { agree, offer, type PeerHello, readHello } from './hello.ts';
 import type { OfMessage } from './messages.ts';
@@ -747,7 +747,7 @@ export class OfConnection<const V extends Version = Version> {
     let why = 'an error that cannot be read';
     try {
       const error = decode(bytes);
-      if (error.cls === 'OFPErrorMsg') why = errorText(error);
+      if (error.cls === 'OFPErrorMsg') why = refusalText(error);
     } catch (error) {
       if (!(error instanceof OfDecodeError)) throw error;
     }
@@ -786,7 +786,7 @@ export class OfConnection<const V extends Version = Version> {
   #error(message: Extract<OfMessage, { cls: 'OFPErrorMsg' }>): void {
     // A peer that comes to another version than this side says so when this side already thinks all is well.
     if (message.type === 0) {
-      this.#down('version', `the peer answered the hello with ${errorText(message)}`);
+      this.#down('version', `the peer answered the hello with ${refusalText(message)}`);
       return;
     }
     const stray = this.#requests.refuse(message);

@@ -4,23 +4,10 @@
  * the codec's business.
  */
 import { compiledOf, VERSIONS } from './codec.ts';
-import { ofproto_v1_3 } from './constants.ts';
-import { ofproto_v1_0 } from './constants10.ts';
-import { ofproto_v1_2 } from './constants12.ts';
 import type { OfMessage } from './messages.ts';
 import type { Version } from './schema.ts';
 
 export type ErrorMessage = Extract<OfMessage, { cls: 'OFPErrorMsg' }>;
-
-/** Ryu's constants of each version. */
-export const CONSTANTS: ReadonlyMap<number, Readonly<Record<string, unknown>>> = new Map<
-  number,
-  Readonly<Record<string, unknown>>
->([
-  [1, ofproto_v1_0],
-  [3, ofproto_v1_2],
-  [4, ofproto_v1_3],
-]);
 
 /** Versions whose whole handshake is declared, lowest first. */
 export const SPOKEN: readonly Version[] = VERSIONS.filter(

@@ -1,5 +1,5 @@
 /**
- * The only two errors this library throws on purpose. Decoders (compile.ts, oxm.ts, codec.ts, splitter.ts) throw
+ * The two errors of messages and bytes (those of connections are in connectionErrors.ts). Decoders (compile.ts, oxm.ts, codec.ts, splitter.ts) throw
  * `OfDecodeError`; encoders, factories and `fromJson` throw `OfEncodeError`.
  */
 

@@ -18,10 +18,10 @@ export {
   type TransactionResult,
   type Transport,
 } from './connection.ts';
+export { OfConnectionError, type OfConnectionErrorCode, OfRequestError } from './connectionErrors.ts';
 export { ofproto_v1_3 } from './constants.ts';
 export { ofproto_v1_0 } from './constants10.ts';
 export { ofproto_v1_2 } from './constants12.ts';
-export { errorNames, OfConnectionError, type OfConnectionErrorCode, OfRequestError } from './errorNames.ts';
 export { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
 export {
   type ClassName,
@@ -43,6 +43,7 @@ export {
   type MultipartAssemblerOptions,
   type MultipartReply,
 } from './multipart.ts';
+export { type ErrorNumbers, errorNames } from './names.ts';
 export {
   type MatchFields,
   type MatchInput,

@@ -4,8 +4,9 @@
  * actions, instructions and flows have the forms of ovs-fields(7) and ovs-actions(7). Nothing is left out but zeros that
  * mean "none" in flows. packet.ts adds a line about the packet in a packet-in or packet-out.
  */
-import { ofproto_v1_3 } from './constants.ts';
+
 import type { OfMessage } from './messages.ts';
+import { errorNames, namesOf } from './names.ts';
 import { describePacket } from './packet.ts';
 
 /** Any decoded object. */
@@ -29,28 +30,6 @@ function versionName(version: number): string {
 }
 
 // ---- symbolic names ------------------------------------------------------------------------------------------------
-
-/** Constants by version number. */
-const OFPROTO: Readonly<Record<number, Readonly<Record<string, number>>>> = { 4: ofproto_v1_3 };
-
-const tables = new Map<string, ReadonlyMap<number, string>>();
-
-/** Names of the constants with a prefix, by value; of two with one value the first counts. */
-function namesOf(version: number, prefix: string): ReadonlyMap<number, string> {
-  const key = `${version}${prefix}`;
-  let table = tables.get(key);
-  if (table === undefined) {
-    const made = new Map<number, string>();
-    for (const [name, value] of Object.entries(OFPROTO[version] ?? OFPROTO[4] ?? {})) {
-      if (!name.startsWith(prefix) || typeof value !== 'number' || made.has(value)) continue;
-      if (/_(MASK|SHIFT|BITS)$|^OFPC_FRAG_(?!NORMAL)|^OFPBF_TIME/.test(name) && prefix !== 'OFPC_FRAG_') continue;
-      made.set(value, name.slice(prefix.length));
-    }
-    table = made;
-    tables.set(key, table);
-  }
-  return table;
-}
 
 function hex(v: number | bigint): string {
   return `0x${v.toString(16)}`;
@@ -166,39 +145,14 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   'OFPActionId.type': { one: 'OFPAT_' },
 };
 
-/** Prefixes of error codes by the name of the error type. */
-const ERROR_CODES: Readonly<Record<string, string>> = {
-  HELLO_FAILED: 'OFPHFC_',
-  BAD_REQUEST: 'OFPBRC_',
-  BAD_ACTION: 'OFPBAC_',
-  BAD_INSTRUCTION: 'OFPBIC_',
-  BAD_MATCH: 'OFPBMC_',
-  FLOW_MOD_FAILED: 'OFPFMFC_',
-  GROUP_MOD_FAILED: 'OFPGMFC_',
-  PORT_MOD_FAILED: 'OFPPMFC_',
-  TABLE_MOD_FAILED: 'OFPTMFC_',
-  QUEUE_OP_FAILED: 'OFPQOFC_',
-  SWITCH_CONFIG_FAILED: 'OFPSCFC_',
-  ROLE_REQUEST_FAILED: 'OFPRRFC_',
-  METER_MOD_FAILED: 'OFPMMFC_',
-  TABLE_FEATURES_FAILED: 'OFPTFFC_',
-  BAD_PROPERTY: 'OFPBPC_',
-  ASYNC_CONFIG_FAILED: 'OFPACFC_',
-  FLOW_MONITOR_FAILED: 'OFPMOFC_',
-  BUNDLE_FAILED: 'OFPBFC_',
-};
-
 /**
  * `OFPET_BAD_REQUEST OFPBRC_BAD_LEN`: type and code of an error message (`OfDecodeError.ofError` has both) by the names of
  * a version, with numbers for what has no name there. OpenFlow 1.3.5 §7.4.4.
  */
 export function errorText(version: number, type: number, code: number | null): string {
-  const name = namesOf(version, 'OFPET_').get(type);
-  const prefix = name === undefined ? undefined : ERROR_CODES[name];
-  const codeName = prefix === undefined || code === null ? undefined : namesOf(version, prefix).get(code);
-  const typeText = name === undefined ? `type ${type}` : `OFPET_${name}`;
-  if (code === null) return typeText;
-  return `${typeText} ${codeName === undefined ? `code ${code}` : `${prefix}${codeName}`}`;
+  const names = errorNames({ version, type, code });
+  const typeText = names.type ?? `type ${type}`;
+  return code === null ? typeText : `${typeText} ${names.code ?? `code ${code}`}`;
 }
 
 // ---- values --------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@
  * time; nothing here writes.
  */
 import { quotedXid } from './codec.ts';
+import { OfConnectionError, OfRequestError } from './connectionErrors.ts';
 import { type ErrorMessage, isMultipartReplyType, replyType, subtypeOf } from './dialect.ts';
-import { OfConnectionError, OfRequestError } from './errorNames.ts';
 import type { OfMessage } from './messages.ts';
 import { isMultipartReply, MultipartAssembler } from './multipart.ts';
 

@@ -416,7 +416,7 @@ describe('errors of what was sent', () => {
 
   test('names', () => {
     const name = (init: Parameters<typeof of13.OFPErrorMsg>[0]) =>
-      Object.values(errorNames(of13.OFPErrorMsg(init))).join('/');
+      new OfRequestError(of13.OFPErrorMsg(init), undefined).symbol;
     expect(name({ type: 12, code: 1 })).toBe('OFPET_METER_MOD_FAILED/OFPMMFC_METER_EXISTS');
     expect(name({ type: 4, code: 5 })).toBe('OFPET_BAD_MATCH/OFPBMC_BAD_WILDCARDS');
     expect(name({ type: 4, code: 500 })).toBe('OFPET_BAD_MATCH/500');
@@ -425,6 +425,11 @@ describe('errors of what was sent', () => {
       'OFPET_EXPERIMENTER/ONFERR_ET_BUNDLE_EXIST',
     );
     expect(name({ type: 0xffff, experimenter: 0x2320, exp_type: 3 })).toBe('OFPET_EXPERIMENTER/0x2320:3');
+    // 1.0 numbers its types otherwise
+    expect(errorNames({ version: 1, type: 3, code: 0 })).toEqual({
+      type: 'OFPET_FLOW_MOD_FAILED',
+      code: 'OFPFMFC_ALL_TABLES_FULL',
+    });
   });
 });
 
