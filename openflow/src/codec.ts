@@ -2,12 +2,12 @@
  * encode and decode: dispatch from a class name or a header to the functions compile.ts generated from messages.ts, for
  * each version its own. json.ts and factories.ts share the compiled tables.
  */
-import { type Compiled, compile, type Decode, type Encode, holds, messageType } from './compile.ts';
+import { type Compiled, compile, type Decode, type Encode, holds, messageType, type Nested } from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfDecodeError, OfEncodeError } from './errors.ts';
 import { MESSAGES, type OfMessage } from './messages.ts';
 import type { AnyStruct } from './schema.ts';
-import { describe, fail, newReader, type Version, Writer } from './wire.ts';
+import { describe, fail, newReader, type Reader, type Version, Writer } from './wire.ts';
 
 /** Versions this library speaks, by their numbers on the wire: OpenFlow 1.0, 1.2, 1.3, 1.4 and 1.5. */
 export const VERSIONS: readonly Version[] = [1, 3, 4, 5, 6];
@@ -37,8 +37,47 @@ interface Dispatch {
   readonly unknownReply: Decode;
 }
 
+/** Messages inside messages inside …: more than a bundle in a request that is forwarded makes no sense. */
+const MAX_NESTING = 3;
+
+/** Messages of `version` inside others. What a message holds has its own version. */
+function nestedOf(version: Version): Nested {
+  return {
+    encode(message, w, outer, cls, field) {
+      const m = message as { cls?: string; version?: number; xid?: number } | null | undefined;
+      const enc = dispatches[version]?.encoders.get(m?.cls as string);
+      if (enc === undefined || m?.version !== version) {
+        throw new OfEncodeError(cls, field, `no message of version ${version}: ${describe(m?.cls ?? m)}`);
+      }
+      if (w.depth === MAX_NESTING) throw new OfEncodeError(cls, field, 'too many messages inside messages');
+      const from = w.p - w.start;
+      w.depth++;
+      enc(m, w);
+      w.depth--;
+      if (w.xid !== undefined && outer !== undefined && m.xid === outer) w.dv.setUint32(w.start + from + 4, w.xid);
+    },
+    decode(r, p, end) {
+      if (end - p < 8) fail(r, p, 'message inside the message cut short', BAD_LEN.type, BAD_LEN.code);
+      const length = r.dv.getUint16(p + 2);
+      if (length < 8 || length > end - p || r.depth === MAX_NESTING) {
+        const what =
+          r.depth === MAX_NESTING ? 'too many messages inside messages' : `inner message of length ${length}`;
+        fail(r, p + 2, what, BAD_LEN.type, BAD_LEN.code);
+      }
+      if (r.dv.getUint8(p) !== version) {
+        fail(r, p, 'another version inside the message', ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_VERSION);
+      }
+      r.depth++;
+      const message = decoderFor(r, dispatches[version] as Dispatch, r.dv.getUint8(p + 1), p, length)(r, p, p + length);
+      r.depth--;
+      r.q = p + length;
+      return message;
+    },
+  };
+}
+
 function dispatchOf(version: Version): Dispatch {
-  const compiled = compile(MESSAGES, version);
+  const compiled = compile(MESSAGES, version, nestedOf(version));
   const decoder = (cls: string) => compiled.decode.get(cls) as Decode;
   const encoders = new Map<string, Encode>();
   const symmetric = new Set<string>();
@@ -113,7 +152,8 @@ export function compiledOf(version: Version): Compiled {
 const writer = new Writer();
 
 /**
- * Writes a message in the format of its `version`. The header's xid is `xid` when given, else `msg.xid`. OpenFlow 1.3.5 §7.1.
+ * Writes a message in the format of its `version`. The header's xid is `xid` when given, else `msg.xid`; a message that is
+ * added to a bundle follows when it has the same one. OpenFlow 1.3.5 §7.1.
  *
  * The result is a view of a buffer that later messages share: it is never written again, but keeping one short message
  * alive keeps up to 32 KiB alive.
@@ -130,12 +170,12 @@ export function encode(msg: OfMessage, xid?: number): Buffer {
   if (dispatch.compiled.version !== version && !dispatch.symmetric.has(cls)) {
     throw new OfEncodeError(cls, 'version', `no such message in version ${describe(version)}`);
   }
-  writer.begin(dispatch.compiled.version);
-  enc(msg, writer);
-  if (xid !== undefined) {
-    if (xid >>> 0 !== xid) throw new OfEncodeError(cls, 'xid', `not an unsigned integer of 32 bits: ${describe(xid)}`);
-    writer.dv.setUint32(writer.start + 4, xid);
+  if (xid !== undefined && xid >>> 0 !== xid) {
+    throw new OfEncodeError(cls, 'xid', `not an unsigned integer of 32 bits: ${describe(xid)}`);
   }
+  writer.begin(dispatch.compiled.version, xid);
+  enc(msg, writer);
+  if (xid !== undefined) writer.dv.setUint32(writer.start + 4, xid);
   return writer.take();
 }
 
@@ -176,6 +216,7 @@ export function decode(buf: Uint8Array): OfMessage {
   const length = dv.getUint16(p + 2);
   reader.seen = version;
   reader.type = type;
+  reader.depth = 0;
   if (length < 8 || length > b.length) {
     fail(reader, p + 2, `length ${length} with ${b.length} bytes at hand`, BAD_LEN.type, BAD_LEN.code);
   }
@@ -185,7 +226,7 @@ export function decode(buf: Uint8Array): OfMessage {
   if (reader.version !== version && type > ofp.OFPT_ECHO_REPLY) {
     fail(reader, p, `version ${version}`, ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_VERSION);
   }
-  return decoderFor(dispatch, type, p, length)(reader, p, end) as OfMessage;
+  return decoderFor(reader, dispatch, type, p, length)(reader, p, end) as OfMessage;
 }
 
 /**
@@ -206,13 +247,14 @@ export function decodeAs<V extends Version>(version: V, buf: Uint8Array): OfMess
   return decode(buf) as OfMessage<V>;
 }
 
-function decoderFor(d: Dispatch, type: number, p: number, length: number): Decode {
+function decoderFor(reader: Reader, d: Dispatch, type: number, p: number, length: number): Decode {
   if (type === d.replyType || type === d.requestType) {
     if (length < d.multipartHeader) fail(reader, p, 'multipart header cut short', BAD_LEN.type, BAD_LEN.code);
     const multipart = reader.dv.getUint16(p + 8);
     const isReply = type === d.replyType;
     if (multipart === ofp.OFPMP_EXPERIMENTER) {
       const own = experimenterAt(
+        reader,
         isReply ? d.experimenterReplies : d.experimenterRequests,
         p,
         d.multipartHeader,
@@ -223,13 +265,13 @@ function decoderFor(d: Dispatch, type: number, p: number, length: number): Decod
     return isReply ? (d.replies.get(multipart) ?? d.unknownReply) : (d.requests.get(multipart) ?? d.unknownRequest);
   }
   if (type === ofp.OFPT_EXPERIMENTER) {
-    const own = experimenterAt(d.experimenters, p, 8, length);
+    const own = experimenterAt(reader, d.experimenters, p, 8, length);
     if (own !== undefined) return own;
   }
   return d.byType[type] ?? d.unknown;
 }
 
-function experimenterAt(all: Experimenters, p: number, at: number, length: number): Decode | undefined {
+function experimenterAt(reader: Reader, all: Experimenters, p: number, at: number, length: number): Decode | undefined {
   if (all.size === 0 || length < at + 4) return undefined;
   const own = all.get(reader.dv.getUint32(p + at));
   if (own === undefined) return undefined;

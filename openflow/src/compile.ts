@@ -9,14 +9,41 @@
 import { formatIpv4, parseIpv4, readMac, writeMac } from './address.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
-import { decodeMatch, encodeMatch, OFPMatch } from './oxm.ts';
-import type { AnyFamily, AnyStruct, Custom, Field, JsonForm, Kind, MessageHeader, Version } from './schema.ts';
-import { describe, fail, type Reader, readString, type Writer, writeString } from './wire.ts';
+import {
+  decodeBareMatch,
+  decodeMatch,
+  decodeOxms,
+  encodeBareMatch,
+  encodeMatch,
+  encodeOxms,
+  normaliseOxms,
+  OFPMatch,
+} from './oxm.ts';
+import { decodeStats, encodeStats, OFPStats } from './oxs.ts';
+import type {
+  AnyFamily,
+  AnyStruct,
+  Custom,
+  ErrorPair,
+  Field,
+  JsonForm,
+  Kind,
+  MessageHeader,
+  Version,
+} from './schema.ts';
+import { describe, fail, type Reader, readString, readText, type Writer, writeString, writeText } from './wire.ts';
 
 export type Encode = (o: object, w: Writer) => void;
 /** Reads what lies between `p` and `end`, and leaves `r.q` where it stopped. */
 export type Decode = (r: Reader, p: number, end: number) => object;
 export type Make = (input: object | undefined) => object;
+
+/** How a message inside another one is written and read: codec.ts knows, which knows all messages. */
+export interface Nested {
+  /** `outer` is the transaction id of the message around it when the two share it. */
+  encode(message: unknown, w: Writer, outer: number | undefined, cls: string, field: string): void;
+  decode(r: Reader, p: number, end: number): object;
+}
 
 /** What the generated source gives back. */
 export interface Compiled {
@@ -83,6 +110,8 @@ function sizeOf(kind: Kind, version: Version): number | undefined {
       return 2;
     case 'uints':
       return kind.count === undefined ? undefined : kind.count * kind.size;
+    case 'size':
+      return 0;
     case 'struct':
       return fixedSize(kind.of, version);
     default:
@@ -121,6 +150,16 @@ export function lengthOffset(s: AnyStruct, version: Version): number | undefined
     at += n;
   }
   return undefined;
+}
+
+/** Offset of the field that tells the length of the list `list`, which must stand before all fields of variable size. */
+export function lengthOffsetOf(s: AnyStruct, list: string, version: Version): number {
+  let at = 0;
+  for (const slot of slotsOf(s, version)) {
+    if (slot.kind.t === 'lenOf' && slot.kind.list === list) return at;
+    at += sizeOf(slot.kind, version) ?? Number.NaN;
+  }
+  throw new Error(`${s.cls} has no length of ${list}`);
 }
 
 /** Consecutive fields of fixed size, or one of variable size. */
@@ -222,25 +261,41 @@ function encoderSource(s: AnyStruct, version: Version): string {
       beforeVariable = false;
       const { kind, name } = seg.slot;
       const prop = `o.${name}`;
+      const lengthAt = lengths.get(name);
+      if (lengthAt !== undefined) c.push(`const l_${name} = w.p - w.start;`);
       if (kind.t === 'match') {
-        c.push(`rt.encodeMatch(${prop}, w, ${cls}, ${q(name)});`);
+        c.push(`rt.encode${kind.bare ? 'Bare' : ''}Match(${prop}, w, ${cls}, ${q(name)});`);
+      } else if (kind.t === 'stats') {
+        c.push(`rt.encodeStats(${prop}, w, ${cls}, ${q(name)});`);
+      } else if (kind.t === 'oxms') {
+        c.push(`rt.encodeOxms(rt.list(${prop}, ${cls}, ${q(name)}), w, ${cls});`);
+      } else if (kind.t === 'text') {
+        c.push(`rt.writeText(w, ${prop}, ${cls}, ${q(name)});`);
       } else if (kind.t === 'bytes') {
         c.push(`v = ${prop}; if (!(v instanceof Uint8Array)) rt.badBytes(${cls}, ${q(name)}, v); w.bytes(v);`);
       } else if (kind.t === 'struct') {
         c.push(`rt.object(${prop}, ${cls}, ${q(name)}); enc_${kind.of.cls}(${prop}, w);`);
+      } else if (kind.t === 'message') {
+        c.push(
+          `i = w.p - w.start; rt.nested.encode(${prop}, w, ${kind.xid === 'outer' ? 'o.xid' : 'undefined'}, ${cls}, ${q(name)});`,
+        );
+        if (kind.before !== undefined) {
+          c.push(`if (rt.list(o.${kind.before}, ${cls}, ${q(kind.before)}).length > 0)`);
+          c.push('w.zeros((8 - ((w.p - w.start - i) & 7)) & 7);');
+        }
       } else if (kind.t === 'list' || kind.t === 'family') {
-        const lenAt2 = lengths.get(name);
-        if (lenAt2 !== undefined) c.push('const l0 = w.p - w.start;');
         c.push(`v = rt.list(${prop}, ${cls}, ${q(name)}); for (i = 0; i < v.length; i++) {`);
         if (kind.t === 'list') {
           c.push(`const e = v[i]; rt.element(e, ${q(kind.of.cls)}, ${cls}, ${q(name)}); enc_${kind.of.cls}(e, w); }`);
         } else {
           c.push(`encF_${kind.of.name}(v[i], w, ${cls}, ${q(name)}); }`);
         }
-        if (lenAt2 !== undefined) c.push(`w.dv.setUint16(w.start + s0 + ${lenAt2}, w.p - w.start - l0);`);
       } else if (kind.t === 'either') {
-        c.push(`v = rt.list(${prop}, ${cls}, ${q(name)}); for (i = 0; i < v.length; i++) {`);
-        c.push('const e = v[i]; switch (e == null ? undefined : e.cls) {');
+        c.push(`v = rt.list(${prop}, ${cls}, ${q(name)});`);
+        if (kind.count !== undefined) {
+          c.push(`if (v.length !== ${kind.count}) rt.badCount(${cls}, ${q(name)}, ${kind.count});`);
+        }
+        c.push('for (i = 0; i < v.length; i++) { const e = v[i]; switch (e == null ? undefined : e.cls) {');
         for (const m of kind.of) c.push(`case ${q(m.cls)}: enc_${m.cls}(e, w); break;`);
         c.push(`default: rt.badMember(e, 'identifier', ${cls}, ${q(name)}); } }`);
       } else if (kind.t === 'uints') {
@@ -251,6 +306,10 @@ function encoderSource(s: AnyStruct, version: Version): string {
         c.push(`rt.put${kind.size}(dv, p, v[i], ${cls}, ${q(name)}); w.p = p;`);
       } else if (kind.t === 'bitmap') {
         c.push(`rt.encodeBitmap(${prop}, w, ${cls}, ${q(name)});`);
+      }
+      if (lengthAt !== undefined) {
+        c.push(`w.dv.setUint16(w.start + s0 + ${lengthAt}, w.p - w.start - l_${name});`);
+        if (kind.t === 'match' && kind.bare) c.push(`w.zeros((8 - ((w.p - w.start - l_${name}) & 7)) & 7);`);
       }
     }
   }
@@ -270,11 +329,22 @@ function encoderSource(s: AnyStruct, version: Version): string {
 export const jsonFormOf = (s: AnyStruct, version: Version): JsonForm | undefined =>
   s.options.json?.versions.includes(version) === true ? s.options.json : undefined;
 
+/** The error to answer with for bytes that cannot be this. */
+const errorOf = (o: { readonly err: ErrorPair; readonly errFrom14?: ErrorPair }, version: Version): ErrorPair =>
+  version >= 5 ? (o.errFrom14 ?? o.err) : o.err;
+
 /** Whether a declaration holds in a version. */
 export const holds = (s: AnyStruct, version: Version): boolean => s.options.versions.includes(version);
 
+/** The member of a family that keeps what no other one reads. */
+export function unknownOf(f: AnyFamily, version: Version): AnyStruct {
+  const unknown = f.unknowns.find((m) => holds(m, version));
+  if (unknown === undefined) throw new Error(`${f.name} has no member for unknown types in version ${version}`);
+  return unknown;
+}
+
 function familyEncoderSource(f: AnyFamily, version: Version): string {
-  const all = [...f.members, f.unknown].filter((m) => holds(m, version));
+  const all = [...f.members, ...f.unknowns].filter((m) => holds(m, version));
   const cases = all.map((m) => `case ${q(m.cls)}: return enc_${m.cls}(o, w);`);
   return `function encF_${f.name}(o, w, cls, field) { switch (o == null ? undefined : o.cls) {
 ${cases.join('\n')}
@@ -285,7 +355,7 @@ default: rt.badMember(o, ${q(f.name)}, cls, field); } }`;
 
 function decoderSource(s: AnyStruct, version: Version): string {
   const c: string[] = [];
-  const [t, code] = s.options.err;
+  const [t, code] = errorOf(s.options, version);
   const short = (at: string) => `rt.fail(r, ${at}, ${q(`${s.cls} cut short`)}, ${t}, ${code})`;
   const props: string[] = [`cls: ${q(s.cls)}`];
   const bounds = new Map<string, string>();
@@ -319,38 +389,67 @@ function decoderSource(s: AnyStruct, version: Version): string {
       c.push(`p += ${seg.size};`);
     } else {
       const { kind, name } = seg.slot;
-      let expr = '';
-      if (kind.t === 'match') expr = 'rt.decodeMatch(r, p, end)';
-      else if (kind.t === 'bytes') expr = 'rt.bytes(r, p, end)';
-      else if (kind.t === 'struct') expr = `dec_${kind.of.cls}(r, p, end)`;
-      else if (kind.t === 'uints') expr = `rt.uints${kind.size}(r, p, end, ${t}, ${code})`;
-      else if (kind.t === 'bitmap') expr = 'rt.decodeBitmap(r, p, end)';
-      else if (kind.t === 'either') expr = `decL_${kind.reads.cls}(r, p, end)`;
-      else if (kind.t === 'list' || kind.t === 'family') {
-        const bound = bounds.get(name);
-        let to = 'end';
-        if (bound !== undefined) {
-          c.push(`if (${bound} > end - p) ${short('p')};`);
-          to = `p + ${bound}`;
-        }
-        expr = kind.t === 'list' ? `decL_${kind.of.cls}(r, p, ${to})` : `decF_${kind.of.name}(r, p, ${to})`;
+      const bound = bounds.get(name);
+      let to = 'end';
+      if (bound !== undefined) {
+        c.push(`if (${bound} > end - p) ${short('p')};`);
+        to = `p + ${bound}`;
       }
-      c.push(`const f_${name} = ${expr}; p = r.q;`);
+      let expr = '';
+      if (kind.t === 'match') expr = kind.bare ? `rt.decodeBareMatch(r, p, ${to}, end)` : 'rt.decodeMatch(r, p, end)';
+      else if (kind.t === 'stats') expr = `rt.decodeStats(r, p, end, ${t}, ${code})`;
+      else if (kind.t === 'oxms') expr = `rt.decodeOxms(r, p, end, ${t}, ${code})`;
+      else if (kind.t === 'text') expr = 'rt.readText(r, p, end)';
+      else if (kind.t === 'bytes') expr = 'rt.bytes(r, p, end)';
+      else if (kind.t === 'struct') expr = memberSource(kind.of, name, version, c);
+      else if (kind.t === 'message') {
+        expr = 'rt.nested.decode(r, p, end)';
+      } else if (kind.t === 'uints') expr = `rt.uints${kind.size}(r, p, end, ${t}, ${code})`;
+      else if (kind.t === 'bitmap') expr = 'rt.decodeBitmap(r, p, end)';
+      else if (kind.t === 'either') {
+        expr =
+          kind.count === undefined
+            ? `decL_${kind.reads.cls}(r, p, end)`
+            : `[${[...Array(kind.count).keys()].map((i) => `dec_${kind.reads.cls}(r, ${i === 0 ? 'p' : 'r.q'}, end)`)}]`;
+      } else if (kind.t === 'list') expr = `decL_${kind.of.cls}(r, p, ${to})`;
+      else if (kind.t === 'family') expr = `decF_${kind.of.name}(r, p, ${to})`;
+      const from = kind.t === 'message' && kind.before !== undefined ? 'const m0 = p; ' : '';
+      c.push(`${from}const f_${name} = ${expr}; p = r.q;`);
+      // padding in front of what follows; a peer may leave it out when nothing does
+      if (from !== '') c.push('p = Math.min(end, m0 + ((p - m0 + 7) & ~7));');
       props.push(`${name}: f_${name}`);
     }
+  }
+  const last = slotsOf(s, version).at(-1)?.kind;
+  if (s.options.padTo8 === 'inside' && last?.t === 'either') {
+    c.push(`if (end - p >= 8) rt.fail(r, p, ${q(`${s.cls} too long`)}, ${t}, ${code}); p = end;`);
   }
   c.push(`r.q = p; return { ${props.join(', ')} }; }`);
   return c.join('\n');
 }
 
+/** Reads a structure that is a member of another one, and ends where its own length says when it has one. */
+function memberSource(s: AnyStruct, name: string, version: Version, c: string[]): string {
+  const lenAt = lengthOffset(s, version);
+  if (lenAt === undefined || fixedSize(s, version) !== undefined) return `dec_${s.cls}(r, p, end)`;
+  const [t, code] = errorOf(s.options, version);
+  const min = minSize(s, version);
+  c.push(`const n_${name} = end - p < ${min} ? 0 : dv.getUint16(p + ${lenAt});`);
+  c.push(`if (n_${name} < ${min} || n_${name} > end - p)`);
+  c.push(`rt.fail(r, p, ${q(`${s.cls} has a wrong length`)}, ${t}, ${code});`);
+  return `dec_${s.cls}(r, p, p + n_${name})`;
+}
+
 /** Reads structures of one class up to `end`. */
 function listDecoderSource(s: AnyStruct, version: Version): string {
-  const [t, code] = s.options.err;
+  const [t, code] = errorOf(s.options, version);
   const bad = (what: string) => `rt.fail(r, p, ${q(`${s.cls} ${what}`)}, ${t}, ${code})`;
   const size = fixedSize(s, version);
   const lenAt = lengthOffset(s, version);
   const head = `function decL_${s.cls}(r, p, end) { const out = []; `;
-  if (lenAt === undefined && s.options.custom !== undefined) {
+  // Some structures end where their last field does, which tells its own length.
+  const endsItself = s.options.custom !== undefined || slotsOf(s, version).at(-1)?.kind.t === 'match';
+  if (lenAt === undefined && endsItself) {
     return `${head}while (p < end) { out.push(dec_${s.cls}(r, p, end)); p = r.q; } r.q = end; return out; }`;
   }
   if (size !== undefined && lenAt === undefined) {
@@ -366,23 +465,32 @@ out.push(dec_${s.cls}(r, p, p + n)); p += n; } r.q = end; return out; }`;
 }
 
 /** TLV types a member answers to. */
-function typesOf(m: AnyStruct, version: Version): readonly number[] {
-  if (m.options.types !== undefined) return m.options.types;
+export function typesOf(m: AnyStruct, version: Version): readonly number[] {
+  if (m.options.types !== undefined) {
+    return m.options.types.flatMap((v) => (typeof v === 'number' ? [v] : v[1].includes(version) ? [v[0]] : []));
+  }
   for (const slot of slotsOf(m, version)) if (slot.kind.t === 'const') return [slot.kind.value];
   throw new Error(`${m.cls} has no type`);
 }
 
 function familyDecoderSource(f: AnyFamily, version: Version): string {
-  const [t, code] = f.options.err;
-  const { min, aligned, padTo8, experimenter } = f.options;
+  const [t, code] = errorOf(f.options, version);
+  const { min, aligned, padTo8, experimenter, lengthFirst } = f.options;
   const members = f.members.filter((m) => holds(m, version));
+  const unknown = unknownOf(f, version);
   const read = (m: AnyStruct) => {
     const size = fixedSize(m, version);
     const check =
       size === undefined
         ? ''
         : `if (n !== ${size}) rt.fail(r, p, ${q(`${m.cls} has a wrong length`)}, ${t}, ${code}); `;
-    return `${check}out.push(dec_${m.cls}(r, p, p + n));`;
+    const last = slotsOf(m, version).at(-1)?.kind;
+    // What belongs to an experimenter is said to be words, but some send bytes: then it is kept raw.
+    const cls =
+      last?.t === 'uints' && last.size === 4 && last.count === undefined
+        ? `((n & 3) === 0 ? dec_${m.cls} : dec_${unknown.cls})`
+        : `dec_${m.cls}`;
+    return `${check}out.push(${cls}(r, p, p + n));`;
   };
   const own = members.filter((m) => m.options.experimenter !== undefined);
   const cases = members
@@ -396,11 +504,11 @@ function familyDecoderSource(f: AnyFamily, version: Version): string {
   const step = padTo8 ? 'p = Math.min(end, p + ((n + 7) & ~7));' : 'p += n;';
   return `function decF_${f.name}(r, p, end) { const out = []; const dv = r.dv;
 while (p < end) { if (end - p < 4) rt.fail(r, p, ${q(`${f.name} header cut short`)}, ${t}, ${code});
-const n = dv.getUint16(p + 2);
+const n = dv.getUint16(p${lengthFirst ? '' : ' + 2'});
 if (n < ${min} || n > end - p${aligned ? ' || (n & 7) !== 0' : ''}) rt.fail(r, p, ${q(`${f.name} of length `)} + n, ${t}, ${code});
-one: switch (dv.getUint16(p)) {
+one: switch (dv.getUint16(p${lengthFirst ? ' + 2' : ''})) {
 ${cases.join('\n')}
-default: out.push(dec_${f.unknown.cls}(r, p, p + n)); }
+default: out.push(dec_${unknown.cls}(r, p, p + n)); }
 ${step} } r.q = end; return out; }`;
 }
 
@@ -445,10 +553,16 @@ function makerSource(s: AnyStruct, version: Version): string {
       props.push(or(`${dflt}n`, `rt.u64(${v}, ${cls}, ${q(name)})`));
     } else if (kind.t === 'mac' || kind.t === 'ipv4') {
       props.push(or(q(dflt), `rt.${kind.t}(${v}, ${cls}, ${q(name)})`));
-    } else if (kind.t === 'str') {
+    } else if (kind.t === 'str' || kind.t === 'text') {
       props.push(or('""', v));
-    } else if (kind.t === 'match') {
+    } else if (kind.t === 'match' && field.presence === 'optional') {
       props.push(or(`rt.OFPMatch({}, ${version})`, v));
+    } else if (kind.t === 'stats') {
+      props.push(or('rt.OFPStats()', v));
+    } else if (kind.t === 'oxms') {
+      props.push(or('[]', `rt.normaliseOxms(rt.list(${v}, ${cls}, ${q(name)}), ${cls}, ${version})`));
+    } else if (kind.t === 'message' && kind.xid === 'outer') {
+      props.push(`${name}: rt.withXid(${v}, i.xid)`);
     } else if (kind.t === 'bytes') {
       props.push(or('rt.none', `rt.buffer(${v}, ${cls}, ${q(name)})`));
     } else if (kind.t === 'list' || kind.t === 'family' || kind.t === 'either') {
@@ -499,7 +613,22 @@ const runtime = {
   writeString,
   encodeMatch,
   decodeMatch,
+  encodeBareMatch,
+  decodeBareMatch,
+  encodeOxms,
+  decodeOxms,
+  normaliseOxms,
   OFPMatch,
+  encodeStats,
+  decodeStats,
+  OFPStats,
+  readText,
+  writeText,
+  /** A message that shares the transaction id of the one around it gets that one unless it has one. */
+  withXid(message: unknown, xid: unknown): unknown {
+    if (xid === undefined || (message as { xid?: unknown } | null | undefined)?.xid !== 0) return message;
+    return { ...(message as object), xid };
+  },
   none,
   nothing: Object.freeze({}),
   badUint,
@@ -632,7 +761,7 @@ function reach(
       if (kind.t === 'family' && !families.has(kind.of)) {
         families.add(kind.of);
         for (const m of kind.of.members) if (holds(m, version)) visit(m);
-        visit(kind.of.unknown);
+        visit(unknownOf(kind.of, version));
       }
     }
   };
@@ -641,7 +770,7 @@ function reach(
 }
 
 /** Compiles the declarations that hold for `version`. */
-export function compile(roots: readonly AnyStruct[], version: Version): Compiled {
+export function compile(roots: readonly AnyStruct[], version: Version, nested: Nested): Compiled {
   const { structs, families, lists } = reach(roots, version);
   const source: string[] = ['"use strict";'];
   const customs = new Map<string, Custom>();
@@ -669,5 +798,5 @@ function make_${s.cls}(i) { return c_${s.cls}.make(i === undefined ? rt.nothing 
   const table = (prefix: string) => `new Map([${names.map((n) => `[${q(n)}, ${prefix}_${n}]`).join(', ')}])`;
   source.push(`return { encode: ${table('enc')}, decode: ${table('dec')}, make: ${table('make')} };`);
   const build = new Function('rt', source.join('\n')) as (rt: unknown) => Pick<Compiled, 'encode' | 'decode' | 'make'>;
-  return { ...build({ ...runtime, customs, toFields }), structs, jsonNames, version };
+  return { ...build({ ...runtime, customs, toFields, nested }), structs, jsonNames, version };
 }

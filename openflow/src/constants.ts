@@ -552,3 +552,9 @@ export const ofproto_v1_3 = {
   MAX_XID: 0xffffffff,
   OFP_NO_BUFFER: 0xffffffff,
 } as const;
+
+/** The constants of another version without some of them: what a later version has no longer. */
+export function without<T extends object, const K extends readonly (keyof T)[]>(of: T, names: K): Omit<T, K[number]> {
+  const gone = new Set<PropertyKey>(names);
+  return Object.fromEntries(Object.entries(of).filter(([name]) => !gone.has(name))) as Omit<T, K[number]>;
+}

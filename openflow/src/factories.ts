@@ -9,13 +9,18 @@ import { compiledOf } from './codec.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import type * as M from './messages.ts';
 import type * as M10 from './messages10.ts';
+import type * as M14 from './messages14.ts';
+import type * as F from './monitors.ts';
 import { type MatchInput, OFPMatch } from './oxm.ts';
+import type * as I from './oxmIds.ts';
+import { OFPStats, type StatsInput } from './oxs.ts';
+import type * as P from './properties.ts';
 import type { AnyStruct, Factory, InputFor, MemberOf, Of } from './schema.ts';
 import type * as S from './structs.ts';
 import type * as S10 from './structs10.ts';
 import type { Version } from './wire.ts';
 
-type Modules = typeof M & typeof M10 & typeof S & typeof S10;
+type Modules = typeof M & typeof M10 & typeof M14 & typeof S & typeof S10 & typeof F & typeof I & typeof P;
 /** Everything that is declared. */
 type Declared = { [K in keyof Modules]: Modules[K] extends AnyStruct ? Modules[K] : never }[keyof Modules];
 /** Declarations that hold in version `V`. */
@@ -60,11 +65,17 @@ interface Extras12<V extends Version> {
   readonly OFPMatch: (fields?: MatchInput) => OFPMatch;
 }
 
+/** The same, of what came with 1.5. */
+interface Extras15 {
+  readonly OFPStats: (fields?: StatsInput) => OFPStats;
+}
+
 /** Factories of version `V`, by class name. */
 export type Factories<V extends Version> = {
   readonly [D in DeclaredIn<V> as D['cls']]: Factory<D, V>;
 } & Extras<V> &
-  (V extends 1 ? unknown : Extras12<V>);
+  (V extends 1 ? unknown : Extras12<V>) &
+  (V extends 6 ? Extras15 : unknown);
 
 function factoriesOf<V extends Version>(version: V): Factories<V> {
   const { make } = compiledOf(version);
@@ -84,6 +95,7 @@ function factoriesOf<V extends Version>(version: V): Factories<V> {
     all.OFPErrorExperimenterMsg = (init: object) =>
       make.get('OFPErrorMsg')?.({ ...init, type: ofp.OFPET_EXPERIMENTER, version });
   }
+  if (version === 6) all.OFPStats = OFPStats;
   for (const [cls, factory] of make) all[cls] = factory;
   return Object.freeze(all) as unknown as Factories<V>;
 }

@@ -22,6 +22,8 @@ export { OfConnectionError, type OfConnectionErrorCode, OfRequestError } from '.
 export { ofproto_v1_3 } from './constants.ts';
 export { ofproto_v1_0 } from './constants10.ts';
 export { ofproto_v1_2 } from './constants12.ts';
+export { ofproto_v1_4 } from './constants14.ts';
+export { ofproto_v1_5 } from './constants15.ts';
 export { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
 export {
   type ClassName,
@@ -50,9 +52,11 @@ export {
   matchKey,
   OFPMatch,
   type OxmName,
+  type OxmTlv,
   type OxmValue,
   type UnknownOxmName,
 } from './oxm.ts';
+export { OFPStats, type OxsName, type StatsFields, type StatsInput } from './oxs.ts';
 export { errorText, format } from './print.ts';
 export { MessageSplitter, type MessageSplitterOptions } from './splitter.ts';
 export { attach, type DuplexLike, type Timers } from './stream.ts';

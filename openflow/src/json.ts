@@ -3,11 +3,12 @@
  * printer of JSON that keep 64-bit integers whole (`JSON.parse` rounds them).
  */
 import { compiledOf, VERSIONS } from './codec.ts';
-import { type Compiled, type Encode, jsonFormOf, lengthOffset, type Make } from './compile.ts';
+import { type Compiled, type Encode, jsonFormOf, lengthOffset, lengthOffsetOf, type Make } from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import type { OfMessage } from './messages.ts';
-import { encodeMatch, normaliseOxm, type OFPMatch } from './oxm.ts';
+import { encodeMatch, type OFPMatch, oxmFromJson, oxmToJson } from './oxm.ts';
+import { encodeStats, type OFPStats, statsFromJson } from './oxs.ts';
 import type { AnyStruct, Kind } from './schema.ts';
 import { describe, type Version, Writer } from './wire.ts';
 
@@ -16,28 +17,39 @@ export type Json = null | boolean | number | bigint | string | Json[] | { [key: 
 
 const scratch = new Writer();
 
-/** The length field a structure would carry. */
-function lengthOf(c: Compiled, s: AnyStruct, o: object): number {
+/** Writes a structure and returns what stands in the 16 bits at `at`; its size when that is undefined. */
+function lengthOf(c: Compiled, s: AnyStruct, o: object, at: number | undefined): number {
   scratch.begin(c.version);
   (c.encode.get(s.cls) as Encode)(o, scratch);
-  return scratch.dv.getUint16(scratch.start + (lengthOffset(s, c.version) as number));
+  return at === undefined ? scratch.p - scratch.start : scratch.dv.getUint16(scratch.start + at);
 }
 
 function matchToJson(m: OFPMatch, version: Version): Json {
   scratch.begin(version);
   encodeMatch(m, scratch, 'OFPMatch', 'fields');
   const length = scratch.dv.getUint16(scratch.start + 2);
-  const oxm_fields = Object.entries(m.fields).map(([field, v]): Json => {
-    const [value, mask] = Array.isArray(v) ? v : [v, null];
-    return { OXMTlv: { field, mask: mask as Json, value: value as Json } };
-  });
+  const oxm_fields = Object.entries(m.fields).map(([field, v]) => oxmToJson(field, v) as Json);
   return { OFPMatch: { length, oxm_fields, type: ofp.OFPMT_OXM } };
+}
+
+function statsToJson(o: OFPStats, version: Version): Json {
+  scratch.begin(version);
+  encodeStats(o, scratch, 'OFPStats', 'fields');
+  const length = scratch.dv.getUint16(scratch.start + 2);
+  const oxs_fields = Object.entries(o.fields).map(([field, value]): Json => ({ OXSTlv: { field, value } }) as Json);
+  return { OFPStats: { length, oxs_fields } };
 }
 
 function valueToJson(c: Compiled, kind: Kind, v: unknown): Json {
   switch (kind.t) {
     case 'match':
       return matchToJson(v as OFPMatch, c.version);
+    case 'stats':
+      return statsToJson(v as OFPStats, c.version);
+    case 'oxms':
+      return (v as { field: string; value: unknown }[]).map((e) => oxmToJson(e.field, e.value) as Json);
+    case 'message':
+      return objectToJson(c, v as { cls: string });
     case 'bytes':
       return Buffer.from(v as Uint8Array).toString('base64');
     case 'struct':
@@ -72,9 +84,13 @@ function objectToJson(c: Compiled, o: { cls: string }): Json {
       if (kind.t === 'const') {
         if (kind.json !== undefined) attrs.push([kind.json, kind.value]);
       } else if (kind.t === 'len') {
-        if (kind.json !== undefined) attrs.push([kind.json, lengthOf(c, s, o)]);
+        if (kind.json !== undefined) attrs.push([kind.json, lengthOf(c, s, o, lengthOffset(s, c.version))]);
       } else if (kind.t === 'lenOf') {
-        if (kind.json !== undefined) attrs.push([kind.json, listLength(c, o, kind.list, s)]);
+        if (kind.json !== undefined) {
+          attrs.push([kind.json, lengthOf(c, s, o, lengthOffsetOf(s, kind.list, c.version))]);
+        }
+      } else if (kind.t === 'size') {
+        attrs.push([kind.json, lengthOf(c, s, o, undefined)]);
       } else if (kind.t === 'bytes' && kind.empty === 'null' && (v as Uint8Array).length === 0) {
         attrs.push([name, null]);
       } else {
@@ -88,16 +104,6 @@ function objectToJson(c: Compiled, o: { cls: string }): Json {
   return { [form?.cls ?? s.cls]: Object.fromEntries(attrs) };
 }
 
-function listLength(c: Compiled, o: object, list: string, s: AnyStruct): number {
-  scratch.begin(c.version);
-  for (const e of (o as Record<string, unknown>)[list] as { cls: string }[]) {
-    const enc = c.encode.get(e.cls);
-    if (enc === undefined) throw new OfEncodeError(s.cls, list, `no such class: ${describe(e.cls)}`);
-    enc(e, scratch);
-  }
-  return scratch.p - scratch.start;
-}
-
 /**
  * A message, or any structure of one, as Ryu's `to_jsondict` gives it: the class name is the only key, attributes are
  * sorted, bytes are base64, version and xid do not appear. 64-bit integers are bigints: print with `stringifyJson`.
@@ -108,6 +114,7 @@ function listLength(c: Compiled, o: object, list: string, s: AnyStruct): number 
 export function toJson(msg: { readonly cls: string; readonly version?: number }, version?: Version): Json {
   const c = compiledFor(msg, version);
   if (msg?.cls === 'OFPMatch' && 'fields' in msg) return matchToJson(msg as unknown as OFPMatch, c.version);
+  if (msg?.cls === 'OFPStats' && 'fields' in msg) return statsToJson(msg as unknown as OFPStats, c.version);
   return objectToJson(c, msg);
 }
 
@@ -136,14 +143,8 @@ function matchFromJson(obj: unknown, version: Version): OFPMatch {
     throw new OfEncodeError('OFPMatch', 'oxm_fields', 'missing');
   const fields: Record<string, unknown> = {};
   for (const entry of attrs.oxm_fields) {
-    const [tlv, { field, value, mask }] = only(entry, 'OFPMatch');
-    if (tlv !== 'OXMTlv' || typeof field !== 'string')
-      throw new OfEncodeError('OFPMatch', 'oxm_fields', 'not an OXMTlv');
-    // As in Ryu a match read from JSON keeps its order and its values; only their text becomes canonical.
-    fields[field] =
-      mask === null || mask === undefined
-        ? normaliseOxm(field, value, 'OFPMatch', version)
-        : [normaliseOxm(field, value, 'OFPMatch', version), normaliseOxm(field, mask, 'OFPMatch', version)];
+    const [field, value] = oxmFromJson(entry, 'OFPMatch', version);
+    fields[field] = value;
   }
   return { cls: 'OFPMatch', fields: fields as OFPMatch['fields'] };
 }
@@ -152,6 +153,16 @@ function valueFromJson(c: Compiled, kind: Kind, v: unknown, cls: string, field: 
   switch (kind.t) {
     case 'match':
       return matchFromJson(v, c.version);
+    case 'stats':
+      return statsFromJson(v);
+    case 'oxms':
+      if (!Array.isArray(v)) throw new OfEncodeError(cls, field, `not an array: ${describe(v)}`);
+      return v.map((e) => {
+        const [name, value] = oxmFromJson(e, cls, c.version);
+        return { field: name, value };
+      });
+    case 'message':
+      return objectFromJson(c, v);
     case 'bytes':
       if (typeof v !== 'string') throw new OfEncodeError(cls, field, `not base64: ${describe(v)}`);
       return Buffer.from(v, 'base64');
@@ -197,7 +208,7 @@ function objectFromJson(c: Compiled, obj: unknown): object {
   const ignored = new Set<string>(Object.keys(jsonFormOf(s, c.version)?.attributes ?? {}));
   for (const [name, { kind, presence, versions }] of Object.entries(s.fields)) {
     if (versions?.includes(c.version) === false) continue;
-    if (kind.t === 'const' || kind.t === 'len' || kind.t === 'lenOf') {
+    if (kind.t === 'const' || kind.t === 'len' || kind.t === 'lenOf' || kind.t === 'size') {
       if (kind.json !== undefined) ignored.add(kind.json);
     } else if (kind.t !== 'pad') {
       ignored.add(name);
@@ -226,8 +237,8 @@ function objectFromJson(c: Compiled, obj: unknown): object {
  */
 export function fromJson(obj: unknown): OfMessage<4>;
 export function fromJson<V extends Version>(obj: unknown, version: V): OfMessage<V>;
-export function fromJson(obj: unknown, version: Version = 4): OfMessage {
-  return objectFromJson(compiledOf(version), obj) as OfMessage;
+export function fromJson(obj: unknown, version: Version = 4): unknown {
+  return objectFromJson(compiledOf(version), obj);
 }
 
 /** JSON text in which bigints are plain integers. `indent` works as in `JSON.stringify`. */

@@ -5,7 +5,9 @@
  */
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
+import { err, flowFilter, plain, REPLY, REQUEST, reply, request, symmetric } from './messageKinds.ts';
 import { MESSAGES_10 } from './messages10.ts';
+import { MESSAGES_14 } from './messages14.ts';
 import {
   ALL,
   type AnyStruct,
@@ -14,31 +16,25 @@ import {
   customStruct,
   defaultIn,
   extraIn,
-  type Field,
-  type Fields,
   FROM_12,
   FROM_12_UNTIL_13,
   FROM_12_UNTIL_14,
   FROM_13,
   FROM_13_UNTIL_14,
   FROM_14,
-  fixed,
   IN_12,
   IN_13,
+  IN_15,
   lenOf,
   list,
   listByKey,
-  type MessageHeader,
   mac,
   many,
   match,
-  message,
   type Of,
   one,
   only,
   pad,
-  type Range,
-  symmetricMessage,
   UNTIL_12,
   UNTIL_14,
   u8,
@@ -50,23 +46,6 @@ import {
 } from './schema.ts';
 import * as S from './structs.ts';
 import { describe, fail, type Reader, type Writer } from './wire.ts';
-
-const err = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
-
-function plain<const C extends string, const R extends Range, F extends Fields>(
-  cls: C,
-  versions: R,
-  type: MessageHeader['type'],
-  spec: string,
-  fields: F,
-) {
-  return message(cls, { versions, spec, err, message: { type } }, fields);
-}
-
-/** Hello, error and echo look alike in every version, which is how peers of different versions can part in peace. */
-function symmetric<const C extends string, F extends Fields>(cls: C, type: number, spec: string, fields: F) {
-  return symmetricMessage(cls, { versions: ALL, spec, err, message: { type } }, fields);
-}
 
 // ---- symmetric messages --------------------------------------------------------------------------------------------
 
@@ -274,11 +253,17 @@ export const OFPPacketOut = plain('OFPPacketOut', FROM_12_UNTIL_14, ofp.OFPT_PAC
 });
 export const OFPBarrierRequest = plain('OFPBarrierRequest', ALL, [18, ofp.OFPT_BARRIER_REQUEST], '7.3.8', {});
 export const OFPBarrierReply = plain('OFPBarrierReply', ALL, [19, ofp.OFPT_BARRIER_REPLY], '7.3.8', {});
-const role = { role: u32(ofp.OFPCR_ROLE_NOCHANGE), _pad: pad(4), generation_id: u64(0n) };
+const role = {
+  role: u32(ofp.OFPCR_ROLE_NOCHANGE),
+  _pad: only(FROM_12_UNTIL_14, pad(4)),
+  short_id: only(IN_15, u16(0)),
+  _pad2: only(IN_15, pad(2)),
+  generation_id: u64(0n),
+};
 export const OFPRoleRequest = plain('OFPRoleRequest', FROM_12, ofp.OFPT_ROLE_REQUEST, '7.3.9', role);
 export const OFPRoleReply = plain('OFPRoleReply', FROM_12, ofp.OFPT_ROLE_REPLY, '7.3.9', role);
 const asyncMasks = { packet_in_mask: uints(4, 2), port_status_mask: uints(4, 2), flow_removed_mask: uints(4, 2) };
-export const OFPGetAsyncRequest = plain('OFPGetAsyncRequest', IN_13, ofp.OFPT_GET_ASYNC_REQUEST, '7.3.10', {});
+export const OFPGetAsyncRequest = plain('OFPGetAsyncRequest', FROM_13, ofp.OFPT_GET_ASYNC_REQUEST, '7.3.10', {});
 export const OFPGetAsyncReply = plain('OFPGetAsyncReply', IN_13, ofp.OFPT_GET_ASYNC_REPLY, '7.3.10', asyncMasks);
 export const OFPSetAsync = plain('OFPSetAsync', IN_13, ofp.OFPT_SET_ASYNC, '7.3.10', asyncMasks);
 export const OFPQueueGetConfigRequest = plain(
@@ -336,66 +321,10 @@ export const OFPPortStatus = plain('OFPPortStatus', FROM_12_UNTIL_13, ofp.OFPT_P
 
 // ---- multipart messages --------------------------------------------------------------------------------------------
 
-// 1.0 and 1.2 call them statistics; 1.0 has other numbers for them
-const REQUEST = [16, ofp.OFPT_MULTIPART_REQUEST] as const;
-const REPLY = [17, ofp.OFPT_MULTIPART_REPLY] as const;
-const NOT_12 = ALL.filter((v) => v !== 3);
-
-type Multipart<F> = {
-  _type: ReturnType<typeof fixed>;
-  flags: Field<number, number, 'optional'>;
-  _pad: ReturnType<typeof pad>;
-} & F;
-function multipart<const C extends string, const R extends Range, F extends Fields>(
-  cls: C,
-  versions: R,
-  type: MessageHeader['type'],
-  spec: string,
-  multipartType: number,
-  fields: F,
-) {
-  const isReply = type === REPLY;
-  const all = {
-    // Ryu's JSON leaves it out of requests of 1.2
-    _type: isReply ? fixed(2, multipartType, 'type') : only(NOT_12, fixed(2, multipartType, 'type')),
-    _type12: only(isReply ? [] : IN_12, fixed(2, multipartType)),
-    flags: u16(0),
-    _pad: only(FROM_12, pad(4)),
-    ...fields,
-  } as Multipart<F>;
-  // and it has one class for all replies of 1.2
-  const json = isReply ? { json: { versions: IN_12, cls: 'OFPStatsReply' } } : {};
-  return message(cls, { versions, spec, err, message: { type, multipart: multipartType }, ...json }, all);
-}
-const request = <const C extends string, const R extends Range, F extends Fields>(
-  cls: C,
-  versions: R,
-  spec: string,
-  type: number,
-  fields: F,
-) => multipart(cls, versions, REQUEST, spec, type, fields);
-const reply = <const C extends string, const R extends Range, F extends Fields>(
-  cls: C,
-  versions: R,
-  spec: string,
-  type: number,
-  fields: F,
-) => multipart(cls, versions, REPLY, spec, type, fields);
-
 export const OFPDescStatsRequest = request('OFPDescStatsRequest', ALL, '7.3.5.1', ofp.OFPMP_DESC, {});
 export const OFPDescStatsReply = reply('OFPDescStatsReply', ALL, '7.3.5.1', ofp.OFPMP_DESC, {
   body: one(S.OFPDescStats),
 });
-const flowFilter = {
-  table_id: u8(ofp.OFPTT_ALL),
-  _pad1: pad(3),
-  out_port: u32(ofp.OFPP_ANY),
-  out_group: u32(ofp.OFPG_ANY),
-  _pad2: pad(4),
-  cookie: u64(0n),
-  cookie_mask: u64(0n),
-  match: match(),
-};
 export const OFPFlowStatsRequest = request(
   'OFPFlowStatsRequest',
   FROM_12_UNTIL_14,
@@ -408,7 +337,7 @@ export const OFPFlowStatsReply = reply('OFPFlowStatsReply', FROM_12_UNTIL_14, '7
 });
 export const OFPAggregateStatsRequest = request(
   'OFPAggregateStatsRequest',
-  FROM_12_UNTIL_14,
+  FROM_12,
   '7.3.5.3',
   ofp.OFPMP_AGGREGATE,
   flowFilter,
@@ -444,13 +373,10 @@ export const OFPGroupStatsRequest = request('OFPGroupStatsRequest', FROM_12, '7.
 export const OFPGroupStatsReply = reply('OFPGroupStatsReply', FROM_12, '7.3.5.9', ofp.OFPMP_GROUP, {
   body: list(S.OFPGroupStats),
 });
-export const OFPGroupDescStatsRequest = request(
-  'OFPGroupDescStatsRequest',
-  FROM_12_UNTIL_14,
-  '7.3.5.10',
-  ofp.OFPMP_GROUP_DESC,
-  {},
-);
+export const OFPGroupDescStatsRequest = request('OFPGroupDescStatsRequest', FROM_12, '7.3.5.10', ofp.OFPMP_GROUP_DESC, {
+  group_id: only(IN_15, u32(ofp.OFPG_ALL)),
+  _pad1: only(IN_15, pad(4)),
+});
 export const OFPGroupDescStatsReply = reply(
   'OFPGroupDescStatsReply',
   FROM_12_UNTIL_14,
@@ -485,7 +411,7 @@ export const OFPMeterStatsReply = reply('OFPMeterStatsReply', FROM_13, '7.3.5.12
 });
 export const OFPMeterConfigStatsRequest = request(
   'OFPMeterConfigStatsRequest',
-  FROM_13,
+  FROM_13_UNTIL_14,
   '7.3.5.13',
   ofp.OFPMP_METER_CONFIG,
   {
@@ -520,27 +446,24 @@ export const OFPMeterFeaturesStatsReply = reply(
 );
 export const OFPTableFeaturesStatsRequest = request(
   'OFPTableFeaturesStatsRequest',
-  FROM_13_UNTIL_14,
+  FROM_13,
   '7.3.5.5',
   ofp.OFPMP_TABLE_FEATURES,
   { body: list(S.OFPTableFeaturesStats) },
 );
 export const OFPTableFeaturesStatsReply = reply(
   'OFPTableFeaturesStatsReply',
-  FROM_13_UNTIL_14,
+  FROM_13,
   '7.3.5.5',
   ofp.OFPMP_TABLE_FEATURES,
   {
     body: list(S.OFPTableFeaturesStats),
   },
 );
-export const OFPPortDescStatsRequest = request(
-  'OFPPortDescStatsRequest',
-  FROM_13_UNTIL_14,
-  '7.3.5.7',
-  ofp.OFPMP_PORT_DESC,
-  {},
-);
+export const OFPPortDescStatsRequest = request('OFPPortDescStatsRequest', FROM_13, '7.3.5.7', ofp.OFPMP_PORT_DESC, {
+  port_no: only(IN_15, u32(ofp.OFPP_ANY)),
+  _pad1: only(IN_15, pad(4)),
+});
 export const OFPPortDescStatsReply = reply('OFPPortDescStatsReply', IN_13, '7.3.5.7', ofp.OFPMP_PORT_DESC, {
   body: list(S.OFPPort),
 });
@@ -630,7 +553,7 @@ export const OFPMultipartRequestUnknown = plain('OFPMultipartRequestUnknown', AL
 export const OFPMultipartReplyUnknown = plain('OFPMultipartReplyUnknown', ALL, REPLY, '7.3.5', anyMultipart);
 
 /** Every message, for codec.ts. */
-export const MESSAGES = [
+export const MESSAGES: readonly AnyStruct[] = [
   OFPHello,
   OFPErrorMsg,
   OFPEchoRequest,
@@ -695,7 +618,15 @@ export const MESSAGES = [
   OFPMultipartRequestUnknown,
   OFPMultipartReplyUnknown,
   ...MESSAGES_10,
-] as const satisfies readonly AnyStruct[];
+  ...MESSAGES_14,
+];
+
+/** What a module declares, told from what else it exports. */
+type DeclaredIn<M> = { [K in keyof M]: M[K] extends AnyStruct ? M[K] : never }[keyof M];
+type Declared =
+  | DeclaredIn<typeof import('./messages.ts')>
+  | DeclaredIn<typeof import('./messages10.ts')>
+  | DeclaredIn<typeof import('./messages14.ts')>;
 
 /** Every message of version `V`, told apart by `version` and `cls`. */
-export type OfMessage<V extends Version = Version> = Of<(typeof MESSAGES)[number], V>;
+export type OfMessage<V extends Version = Version> = Of<Declared, V>;

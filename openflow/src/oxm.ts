@@ -20,9 +20,25 @@ interface KindTypes {
   mac: string;
   ipv4: string;
   ipv6: string;
+  /** Seconds and nanoseconds: of statistics only (oxs.ts). */
+  time: [number, number];
 }
-type OxmKind = keyof KindTypes;
-const SIZES: Record<OxmKind, number> = { u8: 1, u16: 2, u24: 3, u32: 4, u64: 8, u128: 16, mac: 6, ipv4: 4, ipv6: 16 };
+/** Form of a value. */
+export type OxmKind = keyof KindTypes;
+/** TypeScript type of a form. */
+export type ValueOfKind<K extends OxmKind> = KindTypes[K];
+const SIZES: Record<OxmKind, number> = {
+  u8: 1,
+  u16: 2,
+  u24: 3,
+  u32: 4,
+  u64: 8,
+  u128: 16,
+  mac: 6,
+  ipv4: 4,
+  ipv6: 16,
+  time: 8,
+};
 
 /** One row of the table. */
 export interface OxmRow<K extends OxmKind = OxmKind> {
@@ -45,7 +61,8 @@ const ONF = 0x4f4e4600;
 const NICIRA = 0x00002320;
 const NSH = 0x005ad650;
 
-function row<K extends OxmKind>(cls: number, num: number, kind: K, bits?: number): OxmRow<K> {
+/** A row of the table of class `cls`. */
+export function row<K extends OxmKind>(cls: number, num: number, kind: K, bits?: number): OxmRow<K> {
   const size = SIZES[kind];
   return {
     cls,
@@ -235,6 +252,20 @@ export type MatchInput = {
   readonly [N in UnknownOxmName]?: string | readonly [string, string] | undefined;
 };
 
+/** One match field with its value: where fields stand in a list, not in a match. */
+export type OxmTlv =
+  | { [N in OxmName]: { field: N; value: OxmValue<N> | [OxmValue<N>, OxmValue<N>] } }[OxmName]
+  | { field: UnknownOxmName; value: string | [string, string] };
+/** What factories take for it. */
+export type OxmTlvInput =
+  | {
+      [N in OxmName]: {
+        readonly field: N;
+        readonly value: OxmInput<N> | readonly [OxmInput<N>, OxmInput<N>];
+      };
+    }[OxmName]
+  | { readonly field: UnknownOxmName; readonly value: string | readonly [string, string] };
+
 /** A flow match. OpenFlow 1.3.5 §7.2.3. */
 export interface OFPMatch {
   cls: 'OFPMatch';
@@ -273,7 +304,8 @@ const tables: readonly OxmTable[] = Array.from({ length: 7 }, () => ({
   byExperimenter: new Map(),
 }));
 
-function compileRow(
+/** Works out what a row writes and reads. */
+export function compileRow(
   name: string,
   r: Omit<OxmRow, 'kind' | 'versions' | 'others'> & { kind: OxmKind | 'raw' },
 ): CompiledOxm {
@@ -309,6 +341,11 @@ for (const [name, first] of Object.entries(OXM_FIELDS)) {
 export function oxmByName(name: string, version: Version): CompiledOxm | undefined {
   const known = tables[version]?.byName.get(name);
   if (known !== undefined) return known;
+  return rawRow(name);
+}
+
+/** The row of `field_<n>` and `field_<n>_<experimenter>`: what has no row of its own keeps its bytes. */
+export function rawRow(name: string): CompiledOxm | undefined {
   const m = /^field_(\d{1,7})(?:_(\d{1,10}))?$/.exec(name);
   if (m === null) return undefined;
   const type = Number(m[1]);
@@ -339,7 +376,7 @@ function bad(cls: string, name: string, v: unknown, what: string): never {
 const noSuchField = (version: Version) => `no such OXM field in version ${version}`;
 
 /** Writes one value at `p`; the caller made room. */
-function putValue(w: Writer, p: number, c: CompiledOxm, v: unknown, cls: string): void {
+export function putValue(w: Writer, p: number, c: CompiledOxm, v: unknown, cls: string): void {
   const dv = w.dv;
   const n = v as number;
   switch (c.kind) {
@@ -381,6 +418,13 @@ function putValue(w: Writer, p: number, c: CompiledOxm, v: unknown, cls: string)
     case 'ipv6':
       if (typeof v !== 'string' || !writeIpv6(w.b, p, v)) bad(cls, c.name, v, 'an IPv6 address');
       return;
+    case 'time': {
+      const [sec, nsec] = Array.isArray(v) && v.length === 2 ? (v as unknown[] as [number, number]) : [-1, -1];
+      if (sec >>> 0 !== sec || nsec >>> 0 !== nsec) bad(cls, c.name, v, '[seconds, nanoseconds]');
+      dv.setUint32(p, sec);
+      dv.setUint32(p + 4, nsec);
+      return;
+    }
     default:
       throw new Error('unreachable');
   }
@@ -430,7 +474,8 @@ export function encodeOxm(w: Writer, name: string, value: unknown, cls: string):
   }
 }
 
-function encodeRaw(w: Writer, c: CompiledOxm, value: unknown, cls: string): void {
+/** Writes a TLV without a row: its bytes in base64. */
+export function encodeRaw(w: Writer, c: CompiledOxm, value: unknown, cls: string): void {
   const masked = Array.isArray(value);
   const v = rawBytes(masked ? value[0] : value, cls, c.name);
   const m = masked ? rawBytes(value[1], cls, c.name) : undefined;
@@ -460,9 +505,25 @@ export function encodeMatch(match: OFPMatch, w: Writer, cls: string, field: stri
   w.zeros((8 - (length & 7)) & 7);
 }
 
+/** Writes the fields of an OFPMatch and nothing else. */
+export function encodeBareMatch(match: OFPMatch, w: Writer, cls: string, field: string): void {
+  const fields = match?.fields;
+  if (typeof fields !== 'object' || fields === null) throw new OfEncodeError(cls, field, 'not an OFPMatch');
+  for (const name in fields) encodeOxm(w, name, fields[name as OxmName], 'OFPMatch');
+}
+
+/** Writes fields that stand one after the other, perhaps several times the same. */
+export function encodeOxms(list: readonly unknown[], w: Writer, cls: string): void {
+  for (const e of list) {
+    const { field, value } = (e ?? {}) as { field?: unknown; value?: unknown };
+    encodeOxm(w, String(field), value, cls);
+  }
+}
+
 // ---- reading -------------------------------------------------------------------------------------------------------
 
-function getValue(r: Reader, p: number, c: CompiledOxm): number | bigint | string {
+/** Reads one value. */
+export function getValue(r: Reader, p: number, c: CompiledOxm): number | bigint | string | [number, number] {
   const dv = r.dv;
   switch (c.kind) {
     case 'u8':
@@ -483,6 +544,8 @@ function getValue(r: Reader, p: number, c: CompiledOxm): number | bigint | strin
       return formatIpv4(dv.getUint32(p));
     case 'ipv6':
       return readIpv6(r.b, p - r.base);
+    case 'time':
+      return [dv.getUint32(p), dv.getUint32(p + 4)];
     default:
       throw new Error('unreachable');
   }
@@ -542,9 +605,14 @@ export function decodeMatch(r: Reader, p: number, end: number): OFPMatch {
   if (length < 4 || padded > end - p) {
     fail(r, p, `match length ${length}`, ofp.OFPET_BAD_MATCH, ofp.OFPBMC_BAD_LEN);
   }
+  const fields = decodeFields(r, p + 4, p + length);
+  r.q = p + padded;
+  return { cls: 'OFPMatch', fields };
+}
+
+function decodeFields(r: Reader, p: number, stop: number): MatchFields {
   const fields: Record<string, unknown> = {};
-  const stop = p + length;
-  let at = p + 4;
+  let at = p;
   while (at < stop) {
     decodeOxm(r, at, stop, ofp.OFPET_BAD_MATCH, ofp.OFPBMC_BAD_LEN);
     const name = lastOxm.name;
@@ -555,8 +623,26 @@ export function decodeMatch(r: Reader, p: number, end: number): OFPMatch {
     fields[name] = lastOxm.value;
     at = r.q;
   }
+  return fields as MatchFields;
+}
+
+/** Reads the fields of an OFPMatch up to `stop`, and the padding to 8 bytes behind them. */
+export function decodeBareMatch(r: Reader, p: number, stop: number, end: number): OFPMatch {
+  const padded = (stop - p + 7) & ~7;
+  if (padded > end - p) fail(r, p, 'match cut short', ofp.OFPET_BAD_MATCH, ofp.OFPBMC_BAD_LEN);
+  const fields = decodeFields(r, p, stop);
   r.q = p + padded;
-  return { cls: 'OFPMatch', fields: fields as MatchFields };
+  return { cls: 'OFPMatch', fields };
+}
+
+/** Reads fields up to `end`. */
+export function decodeOxms(r: Reader, p: number, end: number, type: number, code: number): OxmTlv[] {
+  const out: OxmTlv[] = [];
+  for (r.q = p; r.q < end; ) {
+    decodeOxm(r, r.q, end, type, code);
+    out.push({ field: lastOxm.name, value: lastOxm.value } as OxmTlv);
+  }
+  return out;
 }
 
 // ---- normalising ---------------------------------------------------------------------------------------------------
@@ -616,6 +702,38 @@ export function normaliseOxm(name: string, input: unknown, cls: string, version:
   if (mask === undefined) return bytesToValue(c, value);
   for (let i = 0; i < value.length; i++) value[i] = (value[i] as number) & (mask[i] as number);
   return [bytesToValue(c, value), bytesToValue(c, mask)];
+}
+
+/**
+ * Brings one field to its canonical text, and leaves bits outside the mask alone: what comes from a peer or from Ryu's JSON
+ * keeps its bytes.
+ */
+export function canonicalOxm(name: string, input: unknown, cls: string, version: Version): unknown {
+  return Array.isArray(input) && input.length === 2
+    ? [normaliseOxm(name, input[0], cls, version), normaliseOxm(name, input[1], cls, version)]
+    : normaliseOxm(name, input, cls, version);
+}
+
+/** The same for a list of fields. */
+export function normaliseOxms(list: readonly unknown[], cls: string, version: Version): OxmTlv[] {
+  return list.map((e) => {
+    const { field, value } = (e ?? {}) as { field?: unknown; value?: unknown };
+    return { field, value: canonicalOxm(String(field), value, cls, version) } as OxmTlv;
+  });
+}
+
+/** A field as Ryu's JSON has it. */
+export function oxmToJson(field: string, value: unknown): object {
+  const [v, mask] = Array.isArray(value) ? value : [value, null];
+  return { OXMTlv: { field, mask, value: v } };
+}
+
+/** Name and value of a field of Ryu's JSON. As in Ryu it keeps its bytes; only its text becomes canonical. */
+export function oxmFromJson(obj: unknown, cls: string, version: Version): [name: string, value: unknown] {
+  const tlv = (obj as { OXMTlv?: { field?: unknown; value?: unknown; mask?: unknown } } | null | undefined)?.OXMTlv;
+  if (typeof tlv?.field !== 'string') throw new OfEncodeError(cls, 'field', 'no OXMTlv');
+  const { field, value, mask } = tlv;
+  return [field, canonicalOxm(field, mask === null || mask === undefined ? value : [value, mask], cls, version)];
 }
 
 /**

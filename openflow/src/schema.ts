@@ -3,7 +3,9 @@
  * messages. A declaration is data; compile.ts turns it into encoders, decoders and factories, json.ts walks it, and
  * TypeScript infers from it what callers may write. Keys of a declaration stand in wire order.
  */
-import type { OFPMatch } from './oxm.ts';
+import type { OfMessage } from './messages.ts';
+import type { OFPMatch, OxmTlv, OxmTlvInput } from './oxm.ts';
+import type { OFPStats } from './oxs.ts';
 import type { Reader, Version, Writer } from './wire.ts';
 
 export type { Version } from './wire.ts';
@@ -41,12 +43,22 @@ export type Kind =
   | { readonly t: 'const'; readonly size: 1 | 2 | 4; readonly value: number; readonly json: string | undefined }
   | { readonly t: 'len'; readonly json: string | undefined }
   | { readonly t: 'lenOf'; readonly list: string; readonly json: string | undefined }
-  | { readonly t: 'match' }
+  | { readonly t: 'match'; readonly bare: boolean }
+  | { readonly t: 'stats' }
+  | { readonly t: 'oxms' }
+  | { readonly t: 'text' }
+  | { readonly t: 'message'; readonly xid: 'outer' | 'own'; readonly before: string | undefined }
+  | { readonly t: 'size'; readonly json: string }
   | { readonly t: 'bytes'; readonly empty: 'shown' | 'null' }
   | { readonly t: 'struct'; readonly of: AnyStruct }
   | { readonly t: 'list'; readonly of: AnyStruct; readonly key: string | undefined }
   | { readonly t: 'family'; readonly of: AnyFamily }
-  | { readonly t: 'either'; readonly of: readonly AnyStruct[]; readonly reads: AnyStruct }
+  | {
+      readonly t: 'either';
+      readonly of: readonly AnyStruct[];
+      readonly reads: AnyStruct;
+      readonly count: number | undefined;
+    }
   | { readonly t: 'uints'; readonly size: 1 | 4; readonly count: number | undefined }
   | { readonly t: 'bitmap' };
 
@@ -82,6 +94,10 @@ export interface ListRef<S> {
 }
 export interface FamilyRef<F> {
   readonly '~family': F;
+}
+/** Stands for any message of the version asked for. */
+export interface MessageRef {
+  readonly '~message': never;
 }
 
 function make<T, I, P extends Presence>(kind: Kind, presence: P, dflt?: unknown): Field<T, I, P> {
@@ -140,11 +156,30 @@ export const fixed = (size: 1 | 2 | 4, value: number, json?: string): Field<neve
   make({ t: 'const', size, value, json }, 'hidden');
 /** 16-bit length of the structure itself. */
 export const len = (json?: string): Field<never, never, 'hidden'> => make({ t: 'len', json }, 'hidden');
-/** 16-bit length of the list `list`, which follows. */
+/** 16-bit length of the field `list`, which follows. */
 export const lenOf = (list: string, json?: string): Field<never, never, 'hidden'> =>
   make({ t: 'lenOf', list, json }, 'hidden');
 /** An OFPMatch with its padding. */
-export const match = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match' }, 'optional');
+export const match = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match', bare: false }, 'optional');
+/** The fields of an OFPMatch without its header, padded to 8 bytes: an earlier `lenOf` tells their length. */
+export const bareMatch = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match', bare: true }, 'optional');
+/** Match fields with values to the end of the structure; one field may stand there several times. */
+export const oxms = (): Field<OxmTlv[], readonly OxmTlvInput[], 'optional'> => make({ t: 'oxms' }, 'optional');
+/** An OFPStats with its padding. */
+export const stats = (): Field<OFPStats, OFPStats, 'optional'> => make({ t: 'stats' }, 'optional');
+/** Text to the end of the structure. */
+export const text = (): Field<string, string, 'optional'> => make({ t: 'text' }, 'optional');
+/** Takes no bytes: Ryu's JSON shows the size of the whole structure under that name. */
+export const shownSize = (json: string): Field<never, never, 'hidden'> => make({ t: 'size', json }, 'hidden');
+/** A whole message with its header and a transaction id of its own. */
+export const nested = (): Field<MessageRef, MessageRef, 'required'> =>
+  make({ t: 'message', xid: 'own', before: undefined }, 'required');
+/**
+ * A whole message that belongs to the one around it and shares its transaction id: factories give it that one when it has
+ * none, `encode(msg, xid)` changes both. When the list `before`, which follows, has elements, padding to 8 precedes them.
+ */
+export const bundled = (before: string): Field<MessageRef, MessageRef, 'required'> =>
+  make({ t: 'message', xid: 'outer', before }, 'required');
 /** The rest of the structure. */
 export const bytes = (): Field<Buffer, Uint8Array, 'optional'> => make({ t: 'bytes', empty: 'shown' }, 'optional');
 /** The same, where Ryu's JSON has null for no bytes. */
@@ -166,11 +201,15 @@ export const listByKey = <S extends AnyStruct>(of: S, key: string): Field<ListRe
 /** TLVs of one family to the end of what holds them. */
 export const many = <F extends AnyFamily>(of: F): Field<FamilyRef<F>, FamilyRef<F>, 'optional'> =>
   make({ t: 'family', of }, 'optional');
-/** Structures of several classes that are not TLVs: the decoder of `reads` tells them apart. */
+/**
+ * Structures of several classes that are not TLVs: the decoder of `reads` tells them apart. Exactly `count`, or to the end
+ * of the structure.
+ */
 export const either = <const M extends readonly AnyStruct[]>(
   of: M,
   reads: AnyStruct,
-): Field<ListRef<M[number]>, ListRef<M[number]>, 'optional'> => make({ t: 'either', of, reads }, 'optional');
+  count?: number,
+): Field<ListRef<M[number]>, ListRef<M[number]>, 'optional'> => make({ t: 'either', of, reads, count }, 'optional');
 /** Numbers: exactly `count`, or to the end of the structure. */
 export const uints = (size: 1 | 4, count?: number): Field<number[], readonly number[], 'optional'> =>
   make({ t: 'uints', size, count }, 'optional');
@@ -190,6 +229,9 @@ export interface Custom {
   make(input: object, version: Version): object;
 }
 
+/** Type and code of an OpenFlow error. */
+export type ErrorPair = readonly [type: number, code: number];
+
 export interface StructOptions {
   /** Section of the specification, for documentation: of OpenFlow 1.3.5 where the range has 1.3, else of its last version. */
   readonly spec: string;
@@ -198,9 +240,11 @@ export interface StructOptions {
   /** Padding to 8 bytes: counted in the length field (`inside`) or not (`outside`). */
   readonly padTo8?: 'inside' | 'outside';
   /** OpenFlow error for a length that cannot be. */
-  readonly err: readonly [type: number, code: number];
-  /** TLV types of this class where it has no `type` of fixed value. */
-  readonly types?: readonly number[];
+  readonly err: ErrorPair;
+  /** The same from 1.4 on, where errors in properties have a type of their own. */
+  readonly errFrom14?: ErrorPair;
+  /** TLV types of this class where it has no `type` of fixed value; some only in some versions. */
+  readonly types?: readonly (number | readonly [type: number, versions: Range])[];
   /** For members of a family with experimenters: the experimenter and its own type, by which this class is told. */
   readonly experimenter?: readonly [id: number, subtype?: number];
   readonly custom?: Custom;
@@ -216,7 +260,7 @@ export interface JsonForm {
   /** Ryu's name of the class. Classes that share one are told apart by their `type`. */
   readonly cls?: string;
   /** Attributes that are no fields. */
-  readonly attributes?: Readonly<Record<string, number>>;
+  readonly attributes?: Readonly<Record<string, number | null>>;
 }
 
 /** Header values by which a message is told from others. */
@@ -242,23 +286,26 @@ export interface AnyStruct {
   readonly fields: Fields;
 }
 
-/** TLVs told apart by a 16-bit type that is followed by a 16-bit length. */
+/** TLVs told apart by a 16-bit type that stands beside a 16-bit length. */
 export interface Family<M = unknown> {
   readonly name: string;
   readonly members: readonly AnyStruct[];
-  /** For types nobody declared: kept raw. */
-  readonly unknown: AnyStruct;
+  /** For types nobody declared, one in each version: kept raw. */
+  readonly unknowns: readonly AnyStruct[];
   readonly options: FamilyOptions;
   readonly '~m': M;
 }
 export interface AnyFamily {
   readonly name: string;
   readonly members: readonly AnyStruct[];
-  readonly unknown: AnyStruct;
+  readonly unknowns: readonly AnyStruct[];
   readonly options: FamilyOptions;
 }
 export interface FamilyOptions {
-  readonly err: readonly [type: number, code: number];
+  readonly err: ErrorPair;
+  readonly errFrom14?: ErrorPair;
+  /** Whether the length stands in front of the type. */
+  readonly lengthFirst?: boolean;
   /** Smallest length a member may tell. */
   readonly min: number;
   /** Whether lengths must be multiples of 8. */
@@ -285,7 +332,9 @@ type Resolve<T, V extends Version> =
         ? MemberOf<F, V>[]
         : T extends VersionRef
           ? V
-          : T;
+          : T extends MessageRef
+            ? OfMessage<V>
+            : T;
 type ResolveInput<T, V extends Version> =
   T extends StructRef<infer S>
     ? Of<S, V>
@@ -295,7 +344,9 @@ type ResolveInput<T, V extends Version> =
         ? readonly MemberOf<F, V>[]
         : T extends VersionRef
           ? V
-          : T;
+          : T extends MessageRef
+            ? OfMessage<V>
+            : T;
 type TypeOf<F, V extends Version> = F extends { '~t': infer T } ? Resolve<T, V> : never;
 type InputOf<F, V extends Version> = F extends { '~i': infer I } ? ResolveInput<I, V> : never;
 /** Type of the objects of class `C` with fields `F` in version `V`. */
@@ -336,13 +387,13 @@ export function customStruct<const C extends string, O extends { cls: C }, I, V 
 }
 
 /** Declares a family of TLVs: in each version its members are those that the version has. */
-export function family<const M extends readonly AnyStruct[], U extends AnyStruct>(
+export function family<const M extends readonly AnyStruct[], const U extends readonly AnyStruct[]>(
   name: string,
   members: M,
-  unknown: U,
+  unknowns: U,
   options: FamilyOptions,
-): Family<M[number] | U> {
-  return { name, members, unknown, options } as unknown as Family<M[number] | U>;
+): Family<M[number] | U[number]> {
+  return { name, members, unknowns, options } as unknown as Family<M[number] | U[number]>;
 }
 
 /** Stands for the version asked for. */

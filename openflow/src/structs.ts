@@ -6,23 +6,42 @@
  * Where Ryu has no class for a type number, the class here ends in `Unknown` and keeps the bytes.
  */
 import { ofproto_v1_3 as ofp } from './constants.ts';
+import { ofproto_v1_4 as ofp14 } from './constants14.ts';
+import { ofproto_v1_5 as ofp15 } from './constants15.ts';
 import { OfEncodeError } from './errors.ts';
 import {
+  canonicalOxm,
   decodeOxm,
   encodeOxm,
   lastOxm,
-  normaliseOxm,
   type OxmInput,
   type OxmName,
+  type OxmTlv,
+  type OxmTlvInput,
   type OxmValue,
   oxmByName,
-  oxmNameOfType,
+  oxmFromJson,
+  oxmToJson,
   type UnknownOxmName,
 } from './oxm.ts';
+import { OFPExperimenterOxmId, OFPOxmId } from './oxmIds.ts';
+import {
+  bucketProps,
+  bundleFeaturesProps,
+  controllerStatusProps,
+  groupProps,
+  OFPPropUnknown,
+  portDescProps,
+  portStatsProps,
+  queueDescProps,
+  queueStatsProps,
+  tableModProps,
+} from './properties.ts';
 import {
   ALL,
   bitmap,
   bytes,
+  type Custom,
   customStruct,
   either,
   extraBytes,
@@ -31,19 +50,25 @@ import {
   FROM_12_UNTIL_14,
   FROM_13,
   FROM_13_UNTIL_14,
+  FROM_14,
   family,
   fixed,
   IN_12,
   IN_13,
   IN_14,
+  IN_15,
   len,
+  lenOf,
   list,
   mac,
   many,
   match,
   only,
+  oxms,
   pad,
   type Range,
+  shownSize,
+  stats,
   str,
   struct,
   UNTIL_13,
@@ -54,13 +79,14 @@ import {
   u64,
   uints,
 } from './schema.ts';
-import { fail, type Reader, type Version, type Writer } from './wire.ts';
+import { fail } from './wire.ts';
 
 const BAD_REQUEST = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
 const BAD_ACTION = [ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN] as const;
 const BAD_INSTRUCTION = [ofp.OFPET_BAD_INSTRUCTION, ofp.OFPBIC_BAD_LEN] as const;
 const BAD_BAND = [ofp.OFPET_METER_MOD_FAILED, ofp.OFPMMFC_BAD_BAND] as const;
 const BAD_FEATURES = [ofp.OFPET_TABLE_FEATURES_FAILED, ofp.OFPTFFC_BAD_LEN] as const;
+const BAD_PROPERTY = [ofp14.OFPET_BAD_PROPERTY, ofp14.OFPBPC_BAD_LEN] as const;
 
 // ---- hello elements ------------------------------------------------------------------------------------------------
 
@@ -74,7 +100,7 @@ export const OFPHelloElemUnknown = struct(
   { spec: '7.5.1', versions: ALL, err: [ofp.OFPET_HELLO_FAILED, ofp.OFPHFC_INCOMPATIBLE], padTo8: 'outside' },
   { type: u16(), _len: len('length'), data: bytes() },
 );
-export const helloElement = family('helloElement', [OFPHelloElemVersionBitmap], OFPHelloElemUnknown, {
+export const helloElement = family('helloElement', [OFPHelloElemVersionBitmap], [OFPHelloElemUnknown], {
   err: [ofp.OFPET_HELLO_FAILED, ofp.OFPHFC_INCOMPATIBLE],
   min: 4,
   padTo8: true,
@@ -166,58 +192,86 @@ export type SetFieldInput =
   | { [N in OxmName]: { readonly field: N; readonly value: OxmInput<N> } }[OxmName]
   | { readonly field: UnknownOxmName; readonly value: string };
 
-export const OFPActionSetField = customStruct<'OFPActionSetField', SetField, SetFieldInput>('OFPActionSetField', {
-  ...action,
-  spec: '7.2.5',
-  types: [ofp.OFPAT_SET_FIELD],
-  custom: {
-    min: 8,
-    encode(o, w) {
-      const { field, value } = o as SetField;
-      if (Array.isArray(value)) throw new OfEncodeError('OFPActionSetField', 'value', 'has a mask');
-      if (w.cap - w.p < 8) w.grow(8);
-      const from = w.p - w.start;
-      w.p += 4;
-      encodeOxm(w, field, value, 'OFPActionSetField');
-      w.zeros((8 - ((w.p - w.start - from) & 7)) & 7);
-      const at = w.start + from;
-      w.dv.setUint16(at, ofp.OFPAT_SET_FIELD);
-      w.dv.setUint16(at + 2, w.p - at);
-    },
-    decode(r, p, end) {
-      decodeOxm(r, p + 4, end, ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_SET_LEN);
-      // OpenFlow 1.5 gives masks a meaning here; in 1.3 there is none to act on.
-      if (Array.isArray(lastOxm.value)) {
-        fail(r, p + 4, 'set-field with a mask', ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_SET_ARGUMENT);
-      }
-      if (end - r.q >= 8) fail(r, r.q, 'set-field too long', ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN);
-      r.q = end;
-      return { cls: 'OFPActionSetField', field: lastOxm.name, value: lastOxm.value };
-    },
-    toJson(o, version) {
-      const { field, value } = o as SetField;
-      return { field: { OXMTlv: { field, mask: null, value } }, len: lengthOf(field), type: ofp.OFPAT_SET_FIELD };
+/** The same in 1.5, where the value may have a mask: the bits to set. */
+export type SetMaskedField = { cls: 'OFPActionSetField' } & OxmTlv;
 
-      function lengthOf(name: string): number {
-        const c = oxmByName(name, version);
-        const size = c === undefined || c.kind === 'raw' ? Buffer.from(String(value), 'base64').length : c.size;
-        return (8 + (c?.extra ?? 0) + size + 7) & ~7;
-      }
-    },
-    fromJson(attrs) {
-      const tlv = (attrs.field as { OXMTlv?: { field?: unknown; value?: unknown } } | null | undefined)?.OXMTlv;
-      if (typeof tlv?.field !== 'string') throw new OfEncodeError('OFPActionSetField', 'field', 'no OXMTlv');
-      return { field: tlv.field, value: tlv.value };
-    },
-    make(input, version) {
-      const { field, value } = input as { field: string; value: unknown };
-      if (Array.isArray(value)) throw new OfEncodeError('OFPActionSetField', 'value', 'has a mask');
-      const v = normaliseOxm(field, value, 'OFPActionSetField', version);
-      if (Array.isArray(v)) throw new OfEncodeError('OFPActionSetField', 'value', 'has a mask');
-      return { cls: 'OFPActionSetField', field, value: v };
-    },
+const setField = (masks: boolean): Custom => ({
+  min: 8,
+  encode(o, w) {
+    const { field, value } = o as SetMaskedField;
+    if (!masks && Array.isArray(value)) throw new OfEncodeError('OFPActionSetField', 'value', 'has a mask');
+    if (w.cap - w.p < 8) w.grow(8);
+    const from = w.p - w.start;
+    w.p += 4;
+    encodeOxm(w, field, value, 'OFPActionSetField');
+    w.zeros((8 - ((w.p - w.start - from) & 7)) & 7);
+    const at = w.start + from;
+    w.dv.setUint16(at, ofp.OFPAT_SET_FIELD);
+    w.dv.setUint16(at + 2, w.p - at);
+  },
+  decode(r, p, end) {
+    decodeOxm(r, p + 4, end, ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_SET_LEN);
+    // Before 1.5 a mask means nothing that could be acted on.
+    if (!masks && Array.isArray(lastOxm.value)) {
+      fail(r, p + 4, 'set-field with a mask', ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_SET_ARGUMENT);
+    }
+    if (end - r.q >= 8) fail(r, r.q, 'set-field too long', ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN);
+    r.q = end;
+    return { cls: 'OFPActionSetField', field: lastOxm.name, value: lastOxm.value };
+  },
+  toJson(o, version) {
+    const { field, value } = o as SetMaskedField;
+    return { field: oxmToJson(field, value), len: lengthOf(field), type: ofp.OFPAT_SET_FIELD };
+
+    function lengthOf(name: string): number {
+      const c = oxmByName(name, version);
+      const [v] = Array.isArray(value) ? value : [value];
+      const size = c === undefined || c.kind === 'raw' ? Buffer.from(String(v), 'base64').length : c.size;
+      return (8 + (c?.extra ?? 0) + (Array.isArray(value) ? 2 * size : size) + 7) & ~7;
+    }
+  },
+  fromJson(attrs, version) {
+    const [field, value] = oxmFromJson(attrs.field, 'OFPActionSetField', version);
+    return { field, value };
+  },
+  make(input, version) {
+    const { field, value } = input as { field: string; value: unknown };
+    const v = canonicalOxm(field, value, 'OFPActionSetField', version);
+    if (!masks && Array.isArray(v)) throw new OfEncodeError('OFPActionSetField', 'value', 'has a mask');
+    return { cls: 'OFPActionSetField', field, value: v };
   },
 });
+const setFieldOptions = { spec: '7.2.5', err: BAD_ACTION, types: [ofp.OFPAT_SET_FIELD] } as const;
+
+export const OFPActionSetField = customStruct<'OFPActionSetField', SetField, SetFieldInput, 3 | 4 | 5>(
+  'OFPActionSetField',
+  { ...setFieldOptions, versions: FROM_12_UNTIL_14, custom: setField(false) },
+);
+export const OFPActionSetField15 = customStruct<'OFPActionSetField', SetMaskedField, OxmTlvInput, 6>(
+  'OFPActionSetField',
+  { ...setFieldOptions, versions: IN_15, custom: setField(true) },
+);
+
+/** Copies `n_bits` from the first field of `oxm_ids` to the second. */
+export const OFPActionCopyField = struct(
+  'OFPActionCopyField',
+  { ...action, versions: IN_15, spec: '7.2.6', padTo8: 'inside' },
+  {
+    _type: actionType(ofp15.OFPAT_COPY_FIELD),
+    _len: len('len'),
+    n_bits: u16(0),
+    src_offset: u16(0),
+    dst_offset: u16(0),
+    _pad: pad(2),
+    oxm_ids: either([OFPOxmId, OFPExperimenterOxmId], OFPOxmId, 2),
+  },
+);
+/** Takes the place of the meter instruction. */
+export const OFPActionMeter = struct(
+  'OFPActionMeter',
+  { ...action, versions: IN_15, spec: '7.2.6' },
+  { _type: actionType(ofp15.OFPAT_METER), _len: len('len'), meter_id: u32() },
+);
 
 export const actions = family(
   'action',
@@ -236,12 +290,15 @@ export const actions = family(
     OFPActionSetNwTtl,
     OFPActionDecNwTtl,
     OFPActionSetField,
+    OFPActionSetField15,
     OFPActionPushPbb,
     OFPActionPopPbb,
     OFPActionExperimenter12,
+    OFPActionCopyField,
+    OFPActionMeter,
     OFPActionExperimenterUnknown,
   ],
-  OFPActionUnknown,
+  [OFPActionUnknown],
   { err: BAD_ACTION, min: 8, aligned: true },
 );
 
@@ -276,6 +333,12 @@ export const OFPInstructionMeter = struct(
     meter_id: u32(1),
   },
 );
+/** Asks for statistics whenever one of the thresholds is passed. */
+export const OFPInstructionStatTrigger = struct(
+  'OFPInstructionStatTrigger',
+  { ...instruction, versions: IN_15, spec: '7.2.5' },
+  { _type: fixed(2, ofp15.OFPIT_STAT_TRIGGER, 'type'), _len: len('len'), flags: u32(0), thresholds: stats() },
+);
 export const OFPInstructionExperimenter = struct(
   'OFPInstructionExperimenter',
   { ...instruction, padTo8: 'inside' },
@@ -293,9 +356,10 @@ export const instructions = family(
     OFPInstructionWriteMetadata,
     OFPInstructionActions,
     OFPInstructionMeter,
+    OFPInstructionStatTrigger,
     OFPInstructionExperimenter,
   ],
-  OFPInstructionUnknown,
+  [OFPInstructionUnknown],
   { err: BAD_INSTRUCTION, min: 8, aligned: true },
 );
 
@@ -311,6 +375,22 @@ export const OFPBucket = struct(
     watch_group: u32(ofp.OFPG_ANY),
     _pad: pad(4),
     actions: many(actions),
+  },
+);
+export const OFPBucket15 = struct(
+  'OFPBucket',
+  {
+    versions: IN_15,
+    spec: '7.3.4',
+    err: [ofp.OFPET_GROUP_MOD_FAILED, ofp.OFPGMFC_BAD_BUCKET],
+    padTo8: 'inside',
+  },
+  {
+    _len: len('len'),
+    _action_array_len: lenOf('actions', 'action_array_len'),
+    bucket_id: u32(0),
+    actions: many(actions),
+    properties: many(bucketProps),
   },
 );
 export const OFPBucketCounter = struct(
@@ -339,6 +419,20 @@ export const OFPGroupDescStats = struct(
   'OFPGroupDescStats',
   { versions: FROM_12_UNTIL_14, spec: '7.3.5.10', err: BAD_REQUEST },
   { _len: len('length'), type: u8(), _pad: pad(1), group_id: u32(), buckets: list(OFPBucket) },
+);
+export const OFPGroupDescStats15 = struct(
+  'OFPGroupDescStats',
+  { versions: IN_15, spec: '7.3.5', err: BAD_REQUEST },
+  {
+    _len: len('length'),
+    type: u8(),
+    _pad: pad(1),
+    group_id: u32(),
+    _bucket_array_len: lenOf('buckets', 'bucket_array_len'),
+    _pad2: pad(6),
+    buckets: list(OFPBucket15),
+    properties: many(groupProps),
+  },
 );
 export const OFPGroupFeaturesStats = struct(
   'OFPGroupFeaturesStats',
@@ -381,7 +475,7 @@ export const OFPMeterBandUnknown = struct('OFPMeterBandUnknown', band, {
 export const meterBands = family(
   'meterBand',
   [OFPMeterBandDrop, OFPMeterBandDscpRemark, OFPMeterBandExperimenter],
-  OFPMeterBandUnknown,
+  [OFPMeterBandUnknown],
   { err: BAD_BAND, min: 4 },
 );
 export const OFPMeterBandStats = struct(
@@ -396,7 +490,8 @@ export const OFPMeterStats = struct(
     meter_id: u32(),
     _len: len('len'),
     _pad: pad(6),
-    flow_count: u32(0),
+    flow_count: only(FROM_13_UNTIL_14, u32(0)),
+    ref_count: only(IN_15, u32(0)),
     packet_in_count: u64(0n),
     byte_in_count: u64(0n),
     duration_sec: u32(0),
@@ -409,10 +504,24 @@ export const OFPMeterConfigStats = struct(
   { versions: FROM_13_UNTIL_14, spec: '7.3.5.13', err: BAD_REQUEST },
   { _len: len('length'), flags: u16(0), meter_id: u32(), bands: many(meterBands) },
 );
+export const OFPMeterDescStats = struct(
+  'OFPMeterDescStats',
+  { versions: IN_15, spec: '7.3.5', err: BAD_REQUEST },
+  { _len: len('length'), flags: u16(0), meter_id: u32(), bands: many(meterBands) },
+);
 export const OFPMeterFeaturesStats = struct(
   'OFPMeterFeaturesStats',
   { versions: FROM_13, spec: '7.3.5.14', err: BAD_REQUEST },
-  { max_meter: u32(0), band_types: u32(0), capabilities: u32(0), max_bands: u8(0), max_color: u8(0), _pad: pad(2) },
+  {
+    max_meter: u32(0),
+    band_types: u32(0),
+    capabilities: u32(0),
+    max_bands: u8(0),
+    max_color: u8(0),
+    _pad: pad(2),
+    features: only(IN_15, u32(0)),
+    _pad2: only(IN_15, pad(4)),
+  },
 );
 
 // ---- ports and queues ----------------------------------------------------------------------------------------------
@@ -435,6 +544,62 @@ export const OFPPort = struct(
     curr_speed: u32(0),
     max_speed: u32(0),
   },
+);
+export const OFPPort14 = struct(
+  'OFPPort',
+  { versions: FROM_14, spec: '7.2.1', err: BAD_REQUEST },
+  {
+    port_no: u32(),
+    _len: len('length'),
+    _pad: pad(2),
+    hw_addr: mac(),
+    _pad2: pad(2),
+    name: str(16),
+    config: u32(0),
+    state: u32(0),
+    properties: many(portDescProps),
+  },
+);
+export const OFPPortStats14 = struct(
+  'OFPPortStats',
+  { versions: FROM_14, spec: '7.3.5', err: BAD_REQUEST },
+  {
+    _len: len('length'),
+    _pad: pad(2),
+    port_no: u32(),
+    duration_sec: u32(0),
+    duration_nsec: u32(0),
+    rx_packets: u64(0n),
+    tx_packets: u64(0n),
+    rx_bytes: u64(0n),
+    tx_bytes: u64(0n),
+    rx_dropped: u64(0n),
+    tx_dropped: u64(0n),
+    rx_errors: u64(0n),
+    tx_errors: u64(0n),
+    properties: many(portStatsProps),
+  },
+);
+export const OFPQueueStats14 = struct(
+  'OFPQueueStats',
+  { versions: FROM_14, spec: '7.3.5', err: BAD_REQUEST },
+  {
+    _len: len('length'),
+    _pad: pad(6),
+    port_no: u32(),
+    queue_id: u32(),
+    tx_bytes: u64(0n),
+    tx_packets: u64(0n),
+    tx_errors: u64(0n),
+    duration_sec: u32(0),
+    duration_nsec: u32(0),
+    properties: many(queueStatsProps),
+  },
+);
+export const OFPQueueDesc = struct(
+  'OFPQueueDesc',
+  { versions: FROM_14, spec: '7.3.5', err: BAD_REQUEST },
+  { port_no: u32(), queue_id: u32(), _len: len('len'), _pad: pad(6), properties: many(queueDescProps) },
 );
 export const OFPPortStats = struct(
   'OFPPortStats',
@@ -504,7 +669,7 @@ export const OFPQueuePropUnknown = struct('OFPQueuePropUnknown', oldQueueProp, {
 export const queueProps = family(
   'queueProperty',
   [OFPQueuePropMinRate, OFPQueuePropMaxRate, OFPQueuePropExperimenter],
-  OFPQueuePropUnknown,
+  [OFPQueuePropUnknown],
   { err: BAD_REQUEST, min: 8 },
 );
 export const OFPPacketQueue = struct(
@@ -573,13 +738,50 @@ export const OFPTableStats12 = struct(
     matched_count: u64(0n),
   },
 );
+export const OFPFlowStats15 = struct(
+  'OFPFlowStats',
+  { versions: IN_15, spec: '7.3.5', err: BAD_REQUEST },
+  {
+    _len: len('length'),
+    _pad: pad(2),
+    table_id: u8(0),
+    reason: u8(0),
+    priority: u16(ofp.OFP_DEFAULT_PRIORITY),
+    match: match(),
+    stats: stats(),
+  },
+);
+export const OFPFlowDesc = struct(
+  'OFPFlowDesc',
+  { versions: IN_15, spec: '7.3.5', err: BAD_REQUEST },
+  {
+    _len: len('length'),
+    _pad: pad(2),
+    table_id: u8(0),
+    _pad2: pad(1),
+    priority: u16(ofp.OFP_DEFAULT_PRIORITY),
+    idle_timeout: u16(0),
+    hard_timeout: u16(0),
+    flags: u16(0),
+    importance: u16(0),
+    cookie: u64(0n),
+    match: match(),
+    stats: stats(),
+    instructions: many(instructions),
+  },
+);
+export const OFPAggregateStats15 = struct(
+  'OFPAggregateStats',
+  { versions: IN_15, spec: '7.3.5', err: BAD_REQUEST },
+  { _size: shownSize('length'), stats: stats() },
+);
 export const OFPTableStats = struct(
   'OFPTableStats',
   { versions: FROM_13, spec: '7.3.5.4', err: BAD_REQUEST },
   { table_id: u8(), _pad: pad(3), active_count: u32(0), lookup_count: u64(0n), matched_count: u64(0n) },
 );
 
-const features = { versions: FROM_13_UNTIL_14, spec: '7.3.5.5.2', err: BAD_FEATURES } as const;
+const features = { versions: FROM_13, spec: '7.3.5.5.2', err: BAD_FEATURES, errFrom14: BAD_PROPERTY } as const;
 const prop = { ...features, padTo8: 'outside' } as const;
 
 export const OFPInstructionId = struct('OFPInstructionId', features, {
@@ -593,107 +795,6 @@ export const OFPActionId = struct('OFPActionId', features, {
   data: extraBytes(),
 });
 
-/** A match field by name in table features; `length` is what its TLV would carry. OpenFlow 1.3.5 §7.3.5.5.2. */
-export interface OxmId {
-  cls: 'OFPOxmId';
-  type: OxmName | UnknownOxmName;
-  hasmask: boolean;
-  length: number;
-}
-/** The same for experimenter classes. */
-export interface ExperimenterOxmId {
-  cls: 'OFPExperimenterOxmId';
-  type: UnknownOxmName;
-  exp_id: number;
-  hasmask: boolean;
-  length: number;
-}
-export interface OxmIdInput {
-  readonly type: OxmName | UnknownOxmName;
-  readonly hasmask?: boolean | undefined;
-  readonly length?: number | undefined;
-}
-export interface ExperimenterOxmIdInput extends OxmIdInput {
-  readonly type: UnknownOxmName;
-  readonly exp_id: number;
-}
-
-const oxmIdOptions = {
-  ...features,
-  custom: {
-    min: 4,
-    encode(o: object, w: Writer): void {
-      const id = o as OxmId | ExperimenterOxmId;
-      const c = oxmByName(id.type, w.version);
-      if (c === undefined) throw new OfEncodeError(id.cls, 'type', `no such OXM field: ${String(id.type)}`);
-      const isExperimenter = c.type >>> 7 === ofp.OFPXMC_EXPERIMENTER;
-      if (isExperimenter !== (id.cls === 'OFPExperimenterOxmId')) {
-        throw new OfEncodeError(id.cls, 'type', `${id.type} is of the other class of identifiers`);
-      }
-      if ((id.length & 255) !== id.length) throw new OfEncodeError(id.cls, 'length', 'not an integer of 8 bits');
-      if (w.cap - w.p < 8) w.grow(8);
-      w.dv.setUint32(w.p, c.type * 512 + (id.hasmask ? 256 : 0) + id.length);
-      w.p += 4;
-      if (id.cls === 'OFPExperimenterOxmId') {
-        if (id.exp_id >>> 0 !== id.exp_id) throw new OfEncodeError(id.cls, 'exp_id', 'not an integer of 32 bits');
-        w.dv.setUint32(w.p, id.exp_id);
-        w.p += 4;
-      }
-    },
-    decode(r: Reader, p: number, end: number): object {
-      if (end - p < 4) fail(r, p, 'OXM identifier cut short', ...BAD_FEATURES);
-      const header = r.dv.getUint32(p);
-      const oxm = header >>> 9;
-      const hasmask = (header & 256) !== 0;
-      const length = header & 255;
-      const type = oxmNameOfType(oxm, r.version);
-      if (oxm >>> 7 !== ofp.OFPXMC_EXPERIMENTER) {
-        r.q = p + 4;
-        return { cls: 'OFPOxmId', type, hasmask, length };
-      }
-      if (end - p < 8) fail(r, p, 'experimenter OXM identifier cut short', ...BAD_FEATURES);
-      r.q = p + 8;
-      return { cls: 'OFPExperimenterOxmId', type, exp_id: r.dv.getUint32(p + 4), hasmask, length };
-    },
-    toJson(o: object): object {
-      const { cls: _, ...attrs } = o as OxmId | ExperimenterOxmId;
-      // Ryu prints the bit it has read
-      return { ...attrs, hasmask: attrs.hasmask ? 1 : 0 };
-    },
-    fromJson(attrs: Readonly<Record<string, unknown>>): unknown {
-      return { ...attrs, hasmask: Boolean(attrs.hasmask), length: attrs.length ?? undefined };
-    },
-  },
-} as const;
-const defaultOxmLength = (type: string, hasmask: boolean, version: Version): number => {
-  const c = oxmByName(type, version);
-  return c === undefined || c.kind === 'raw' ? 0 : (hasmask ? 2 * c.size : c.size) + c.extra;
-};
-
-export const OFPOxmId = customStruct<'OFPOxmId', OxmId, OxmIdInput>('OFPOxmId', {
-  ...oxmIdOptions,
-  custom: {
-    ...oxmIdOptions.custom,
-    make(input, version) {
-      const { type, hasmask = false, length } = input as OxmIdInput;
-      return { cls: 'OFPOxmId', type, hasmask, length: length ?? defaultOxmLength(type, hasmask, version) };
-    },
-  },
-});
-export const OFPExperimenterOxmId = customStruct<'OFPExperimenterOxmId', ExperimenterOxmId, ExperimenterOxmIdInput>(
-  'OFPExperimenterOxmId',
-  {
-    ...oxmIdOptions,
-    custom: {
-      ...oxmIdOptions.custom,
-      make(input) {
-        const { type, exp_id, hasmask = false, length } = input as ExperimenterOxmIdInput;
-        return { cls: 'OFPExperimenterOxmId', type, exp_id, hasmask, length: length ?? 0 };
-      },
-    },
-  },
-);
-
 export const OFPTableFeaturePropInstructions = struct(
   'OFPTableFeaturePropInstructions',
   { ...prop, types: [ofp.OFPTFPT_INSTRUCTIONS, ofp.OFPTFPT_INSTRUCTIONS_MISS] },
@@ -701,7 +802,10 @@ export const OFPTableFeaturePropInstructions = struct(
 );
 export const OFPTableFeaturePropNextTables = struct(
   'OFPTableFeaturePropNextTables',
-  { ...prop, types: [ofp.OFPTFPT_NEXT_TABLES, ofp.OFPTFPT_NEXT_TABLES_MISS] },
+  {
+    ...prop,
+    types: [ofp.OFPTFPT_NEXT_TABLES, ofp.OFPTFPT_NEXT_TABLES_MISS, [ofp14.OFPTFPT_TABLE_SYNC_FROM, FROM_14]],
+  },
   { type: u16(), _len: len('length'), table_ids: uints(1) },
 );
 export const OFPTableFeaturePropActions = struct(
@@ -728,20 +832,29 @@ export const OFPTableFeaturePropOxm = struct(
       ofp.OFPTFPT_WRITE_SETFIELD_MISS,
       ofp.OFPTFPT_APPLY_SETFIELD,
       ofp.OFPTFPT_APPLY_SETFIELD_MISS,
+      [ofp15.OFPTFPT_WRITE_COPYFIELD, IN_15],
+      [ofp15.OFPTFPT_WRITE_COPYFIELD_MISS, IN_15],
+      [ofp15.OFPTFPT_APPLY_COPYFIELD, IN_15],
+      [ofp15.OFPTFPT_APPLY_COPYFIELD_MISS, IN_15],
     ],
   },
   { type: u16(), _len: len('length'), oxm_ids: either([OFPOxmId, OFPExperimenterOxmId], OFPOxmId) },
+);
+export const OFPTableFeaturePropOxmValues = struct(
+  'OFPTableFeaturePropOxmValues',
+  { ...prop, versions: IN_15 },
+  { _type: fixed(2, ofp15.OFPTFPT_PACKET_TYPES, 'type'), _len: len('length'), oxm_values: oxms() },
 );
 export const OFPTableFeaturePropExperimenter = struct(
   'OFPTableFeaturePropExperimenter',
   { ...prop, types: [ofp.OFPTFPT_EXPERIMENTER, ofp.OFPTFPT_EXPERIMENTER_MISS] },
   { type: u16(), _len: len('length'), experimenter: u32(), exp_type: u32(), data: uints(4) },
 );
-export const OFPTableFeaturePropUnknown = struct('OFPTableFeaturePropUnknown', prop, {
-  type: u16(),
-  _len: len('length'),
-  data: bytes(),
-});
+export const OFPTableFeaturePropUnknown = struct(
+  'OFPTableFeaturePropUnknown',
+  { ...prop, versions: IN_13 },
+  { type: u16(), _len: len('length'), data: bytes() },
+);
 export const tableFeatureProps = family(
   'tableFeatureProperty',
   [
@@ -749,22 +862,53 @@ export const tableFeatureProps = family(
     OFPTableFeaturePropNextTables,
     OFPTableFeaturePropActions,
     OFPTableFeaturePropOxm,
+    OFPTableFeaturePropOxmValues,
     OFPTableFeaturePropExperimenter,
   ],
-  OFPTableFeaturePropUnknown,
-  { err: BAD_FEATURES, min: 4, padTo8: true },
+  [OFPTableFeaturePropUnknown, OFPPropUnknown],
+  { err: BAD_FEATURES, errFrom14: BAD_PROPERTY, min: 4, padTo8: true },
 );
 export const OFPTableFeaturesStats = struct('OFPTableFeaturesStats', features, {
   _len: len('length'),
   table_id: u8(),
-  _pad: pad(5),
+  _pad: only(FROM_13_UNTIL_14, pad(5)),
+  command: only(IN_15, u8(ofp15.OFPTFC_REPLACE)),
+  features: only(IN_15, u32(0)),
   name: str(32),
   metadata_match: u64(0n),
   metadata_write: u64(0n),
-  config: u32(0),
+  config: only(FROM_13_UNTIL_14, u32(0)),
+  capabilities: only(IN_15, u32(0)),
   max_entries: u32(0),
   properties: many(tableFeatureProps),
 });
+
+export const OFPTableDesc = struct(
+  'OFPTableDesc',
+  { versions: FROM_14, spec: '7.3.5', err: BAD_REQUEST },
+  { _len: len('length'), table_id: u8(), _pad: pad(1), config: u32(0), properties: many(tableModProps) },
+);
+
+// ---- controllers and bundles ---------------------------------------------------------------------------------------
+
+export const OFPControllerStatusStats = struct(
+  'OFPControllerStatusStats',
+  { versions: IN_15, spec: '7.2.7', err: BAD_REQUEST },
+  {
+    _len: len('length'),
+    short_id: u16(0),
+    role: u32(ofp15.OFPCR_ROLE_NOCHANGE),
+    reason: u8(0),
+    channel_status: u8(0),
+    _pad: pad(6),
+    properties: many(controllerStatusProps),
+  },
+);
+export const OFPBundleFeaturesStats = struct(
+  'OFPBundleFeaturesStats',
+  { versions: IN_15, spec: '7.3.5', err: BAD_REQUEST },
+  { capabilities: u16(0), _pad: pad(6), properties: many(bundleFeaturesProps) },
+);
 
 export const OFPExperimenterMultipart = struct(
   'OFPExperimenterMultipart',

@@ -198,7 +198,7 @@ export const actions10 = family(
     OFPActionEnqueue,
     OFPActionVendorUnknown,
   ],
-  OFPActionUnknown,
+  [OFPActionUnknown],
   { err: BAD_ACTION, min: 8, aligned: true, experimenter: { type: ofp.OFPAT_VENDOR, subtypeSize: 2 } },
 );
 
@@ -224,7 +224,7 @@ export const OFPQueuePropNone = struct(
   { versions: IN_10, spec: '5.2.2', err: BAD_REQUEST },
   { _type: fixed(2, ofp.OFPQT_NONE, 'property'), _len: len('len'), _pad: pad(4) },
 );
-export const queueProps10 = family('queueProperty', [OFPQueuePropNone, OFPQueuePropMinRate], OFPQueuePropUnknown, {
+export const queueProps10 = family('queueProperty', [OFPQueuePropNone, OFPQueuePropMinRate], [OFPQueuePropUnknown], {
   err: BAD_REQUEST,
   min: 8,
 });

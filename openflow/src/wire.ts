@@ -21,6 +21,10 @@ export class Writer {
   p = 0;
   /** Version that is being written. */
   version: Version = 4;
+  /** Transaction id to write in place of the message's own. */
+  xid: number | undefined = undefined;
+  /** How many messages deep: messages can hold messages. */
+  depth = 0;
   /** First byte of the message being written; offsets kept across nested calls are relative to it. */
   start = 0;
 
@@ -38,8 +42,10 @@ export class Writer {
     this.p = used;
   }
 
-  begin(version: Version): void {
+  begin(version: Version, xid?: number): void {
     this.version = version;
+    this.xid = xid;
+    this.depth = 0;
     // An encoder that threw left `p` in the middle of its message: `start` is where the free space begins.
     this.p = this.start;
   }
@@ -79,11 +85,13 @@ export interface Reader {
   version: Version;
   seen: number;
   type: number;
+  /** How many messages deep: messages can hold messages. */
+  depth: number;
 }
 
 export function newReader(): Reader {
   const b = Buffer.alloc(0);
-  return { b, dv: new DataView(b.buffer), ab: undefined, base: 0, q: 0, version: 4, seen: 0, type: 0 };
+  return { b, dv: new DataView(b.buffer), ab: undefined, base: 0, q: 0, version: 4, seen: 0, type: 0, depth: 0 };
 }
 
 /** Throws: `what` was wrong at absolute position `p`. */
@@ -116,6 +124,16 @@ export function readString(r: Reader, p: number, size: number): string {
   const from = p - r.base;
   let end = from + size;
   while (end > from && b[end - 1] === 0) end--;
+  return textOf(b, from, end);
+}
+
+/** Text of any width, up to `end`; leaves `r.q` there. */
+export function readText(r: Reader, p: number, end: number): string {
+  r.q = end;
+  return textOf(r.b, p - r.base, end - r.base);
+}
+
+function textOf(b: Buffer, from: number, end: number): string {
   let ascii = true;
   for (let i = from; i < end && ascii; i++) ascii = (b[i] as number) < 0x80;
   if (ascii) return b.toString('latin1', from, end);
@@ -149,6 +167,12 @@ export function writeString(w: Writer, p: number, size: number, v: unknown, cls:
   if (b.length > size) throw new OfEncodeError(cls, field, `${b.length} bytes do not fit in ${size}`);
   w.b.set(b, p);
   w.b.fill(0, p + b.length, p + size);
+}
+
+/** Writes text of any width. */
+export function writeText(w: Writer, v: unknown, cls: string, field: string): void {
+  if (typeof v !== 'string') throw new OfEncodeError(cls, field, `not a string: ${describe(v)}`);
+  w.bytes(bytesOf(v));
 }
 
 export function describe(v: unknown): string {

@@ -5,9 +5,10 @@
  */
 import fc from 'fast-check';
 import { compiledOf } from '../src/codec.ts';
-import { holds, type Make } from '../src/compile.ts';
+import { holds, type Make, typesOf, unknownOf } from '../src/compile.ts';
 import { MESSAGES, type OfMessage } from '../src/messages.ts';
-import { type MatchInput, OFPMatch, OXM_FIELDS, type OxmName, oxmByName } from '../src/oxm.ts';
+import { type MatchInput, OFPMatch, OXM_FIELDS, type OxmKind, type OxmName, oxmByName } from '../src/oxm.ts';
+import { OFPStats, OXS_FIELDS, type OxsName, type StatsInput } from '../src/oxs.ts';
 import type { AnyFamily, AnyStruct, Kind, Version } from '../src/schema.ts';
 
 export interface Options {
@@ -35,8 +36,7 @@ const ipv6s = fc
   .array(fc.oneof({ weight: 2, arbitrary: fc.constant('0') }, hex(4)), { minLength: 8, maxLength: 8 })
   .map((a) => a.join(':'));
 
-function oxmValue(name: OxmName): Arb {
-  const { kind } = OXM_FIELDS[name];
+function valueArb(kind: OxmKind): Arb {
   switch (kind) {
     case 'u8':
       return edge(255);
@@ -56,6 +56,8 @@ function oxmValue(name: OxmName): Arb {
       return ipv4s;
     case 'ipv6':
       return ipv6s;
+    case 'time':
+      return fc.tuple(edge(0xffffffff), edge(0xffffffff));
   }
 }
 
@@ -71,7 +73,7 @@ const strangeExperimenter = fc.constantFrom(0, 0x1234, 0xdeadbeef);
 
 function oxmEntry(o: Options): Arb<[string, unknown]> {
   const known = fc.constantFrom(...namesIn(o.version)).chain((n): Arb<[string, unknown]> => {
-    const v = oxmValue(n);
+    const v = valueArb(OXM_FIELDS[n].kind);
     return fc.oneof({ weight: 2, arbitrary: v }, fc.tuple(v, v)).map((x) => [n, x]);
   });
   const unknown = fc
@@ -92,12 +94,39 @@ const matches = (o: Options): Arb<OFPMatch> =>
     .array(oxmEntry(o), { maxLength: 6 })
     .map((entries) => OFPMatch(Object.fromEntries(entries) as MatchInput, o.version));
 
+function statsEntry(o: Options): Arb<[string, unknown]> {
+  const known = fc
+    .constantFrom(...(Object.keys(OXS_FIELDS) as OxsName[]))
+    .chain((n): Arb<[string, unknown]> => valueArb(OXS_FIELDS[n].kind).map((v) => [n, v]));
+  const unknown = fc.tuple(unknownType, base64(20)).map(([t, v]): [string, unknown] => [`field_${t}`, v]);
+  const experimenter = fc
+    .tuple(edge(127), strangeExperimenter, base64(20))
+    .map(([n, e, v]): [string, unknown] => [`field_${0xffff * 128 + n}_${e}`, v]);
+  return o.plain ? fc.oneof(known, unknown) : fc.oneof(known, unknown, experimenter);
+}
+const someStats = (o: Options): Arb<OFPStats> =>
+  fc.array(statsEntry(o), { maxLength: 4 }).map((entries) => OFPStats(Object.fromEntries(entries) as StatsInput));
+
+/** Messages that hold others. */
+const HOLDERS = ['OFPBundleAddMsg', 'ONFBundleAddMsg', 'OFPRequestForward'];
+
+/** What may stand inside the message `holder`. */
+function innerArb(holder: string, o: Options): Arb {
+  const names = o.plain
+    ? holder === 'OFPRequestForward'
+      ? ['OFPGroupMod', 'OFPMeterMod']
+      : ['OFPFlowMod', 'OFPGroupMod', 'OFPPortMod']
+    : messageNames(o.version).filter((n) => !HOLDERS.includes(n));
+  return fc.constantFrom(...names).chain((n) => messageArb(n, o));
+}
+
 /** Lengths a raw field may have so that what is read is what was written. */
 function rawLengths(s: AnyStruct, o: Options): number[] {
   // Ryu takes every experimenter body for one of 16 bytes
   if (o.plain && s.cls === 'OFPExperimenterMultipart') return [0, 1, 7, 8];
   if (s.cls === 'OFPInstructionId' || s.cls === 'OFPActionId') return [0, 4];
   if (s.cls === 'OFPQueuePropUnknown') return [4, 12];
+  if (s.cls === 'OFPFlowUpdateUnknown' || s.cls === 'ONFFlowUpdateUnknown') return [0, 4, 12];
   if (s.options.padTo8 === 'inside') return 'type' in s.fields ? [4, 12, 20] : [0, 8, 16];
   return [0, 1, 7, 8, 30];
 }
@@ -105,9 +134,8 @@ function rawLengths(s: AnyStruct, o: Options): number[] {
 function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | undefined {
   switch (kind.t) {
     case 'uint':
-      if (name === 'type' || name === 'property' || name === 'command') {
-        const { types } = s.options;
-        if (types !== undefined) return fc.constantFrom(...types);
+      if (name === 'type' || name === 'property' || name === 'event') {
+        if (s.options.types !== undefined) return fc.constantFrom(...typesOf(s, o.version));
         if (s.cls.endsWith('Unknown')) return fc.constantFrom(200, 1000);
       }
       if (name === 'experimenter') return strangeExperimenter;
@@ -142,8 +170,18 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
     }
     case 'family':
       return fc.array(familyArb(kind.of, o), { maxLength: 4 });
-    case 'either':
-      return fc.array(fc.oneof(...kind.of.map((m) => structArb(m, o))), { maxLength: 3 });
+    case 'either': {
+      const length = kind.count === undefined ? { maxLength: 3 } : { minLength: kind.count, maxLength: kind.count };
+      return fc.array(fc.oneof(...kind.of.map((m) => structArb(m, o))), length);
+    }
+    case 'stats':
+      return someStats(o);
+    case 'oxms':
+      return fc.array(oxmEntry(o), { maxLength: 3 }).map((a) => a.map(([field, value]) => ({ field, value })));
+    case 'text':
+      return text(40);
+    case 'message':
+      return innerArb(s.cls, o);
     case 'uints': {
       const length = kind.count === undefined ? { maxLength: 5 } : { minLength: kind.count, maxLength: kind.count };
       return fc.array(edge(2 ** (8 * kind.size) - 1), length);
@@ -160,14 +198,21 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
 
 function familyArb(f: AnyFamily, o: Options): Arb {
   const declared = f.members.filter((m) => holds(m, o.version));
-  const members = o.plain ? declared.filter((m) => m.cls !== 'OFPInstructionExperimenter') : [...declared, f.unknown];
+  const members = o.plain
+    ? declared.filter((m) => m.cls !== 'OFPInstructionExperimenter')
+    : [...declared, unknownOf(f, o.version)];
   return fc.oneof(...members.map((m) => structArb(m, o)));
 }
 
 function customArb(cls: string, o: Options): Arb | undefined {
   switch (cls) {
     case 'OFPActionSetField':
-      return oxmEntry(o).map(([field, value]) => ({ field, value: Array.isArray(value) ? value[0] : value }));
+      return oxmEntry(o).map(([field, value]) => ({
+        field,
+        value: Array.isArray(value) && o.version !== 6 ? value[0] : value,
+      }));
+    case 'OFPPropUnknown':
+      return fc.record({ type: fc.constantFrom(200, 1000), data: buffer([0, 1, 4, 7, 8, 30]) });
     case 'OFPOxmId':
       return fc.record({
         type: fc.constantFrom(...namesIn(o.version).filter((n) => oxmByName(n, o.version)?.experimenter === undefined)),
@@ -199,7 +244,7 @@ function customArb(cls: string, o: Options): Arb | undefined {
     }
     case 'OFPUnknownMessage':
       return fc.record({
-        msg_type: fc.integer({ min: 30, max: 255 }),
+        msg_type: fc.integer({ min: 40, max: 255 }),
         data: buffer([0, 1, 20]),
         xid: edge(0xffffffff),
       });
@@ -228,7 +273,13 @@ export function structArb(s: AnyStruct, o: Options): Arb {
       data?: Buffer;
       buffer_id?: number;
       actions?: unknown[];
+      xid?: number;
+      message?: { xid: number };
+      request?: { xid: number };
     };
+    // JSON does not show transaction ids: inside a bundle it is the bundle's, in a forwarded request it is lost
+    if (made.message !== undefined) made.message = { ...made.message, xid: made.xid as number };
+    if (made.request !== undefined) made.request = { ...made.request, xid: 0 };
     // Ryu overwrites the packet with the message's own fields when there is no action in front of it
     if (o.plain && made.cls === 'OFPPacketOut' && made.actions?.length === 0) made.data = Buffer.alloc(0);
     // Ryu refuses to send both a packet and the number of a buffered one
