@@ -296,8 +296,8 @@ export const OFPBundlePropTime = property('OFPBundlePropTime', IN_15, '7.3.9', o
   _pad: pad(4),
   scheduled_time: one(OFPTime),
 });
-/** Also in 1.3, with ONF extension 230. */
-export const OFPBundlePropExperimenter = experimenter('OFPBundlePropExperimenter', FROM_13, '7.3.9');
+export const OFPBundlePropExperimenter = experimenter('OFPBundlePropExperimenter', FROM_14, '7.3.9');
+/** Also of the bundles of ONF extension 230 in 1.3, where Ryu, and so this library, knows no property by name. */
 export const bundleProps = properties('bundleProperty', [OFPBundlePropTime, OFPBundlePropExperimenter]);
 
 export const OFPBundleFeaturesPropTime = property(

@@ -168,8 +168,10 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
         .uniqueArray(structArb(kind.of, o), { maxLength: 3, selector: number })
         .map((a) => a.sort((x, y) => number(x) - number(y)));
     }
-    case 'family':
-      return fc.array(familyArb(kind.of, o), { maxLength: 4 });
+    case 'family': {
+      const members = membersOf(kind.of, o);
+      return members.length === 0 ? fc.constant([]) : fc.array(fc.oneof(...members), { maxLength: 4 });
+    }
     case 'either': {
       const length = kind.count === undefined ? { maxLength: 3 } : { minLength: kind.count, maxLength: kind.count };
       return fc.array(fc.oneof(...kind.of.map((m) => structArb(m, o))), length);
@@ -196,12 +198,12 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
   }
 }
 
-function familyArb(f: AnyFamily, o: Options): Arb {
+function membersOf(f: AnyFamily, o: Options): Arb[] {
   const declared = f.members.filter((m) => holds(m, o.version));
   const members = o.plain
     ? declared.filter((m) => m.cls !== 'OFPInstructionExperimenter')
     : [...declared, unknownOf(f, o.version)];
-  return fc.oneof(...members.map((m) => structArb(m, o)));
+  return members.map((m) => structArb(m, o));
 }
 
 function customArb(cls: string, o: Options): Arb | undefined {

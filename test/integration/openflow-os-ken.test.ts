@@ -27,7 +27,7 @@ jest.setTimeout(60_000);
 const MESSAGE_NAMES = messageNames(4);
 /** Classes os-ken reads: it has parsers for what a switch sends, and for flow-mod. */
 const READS = new Set([
-  ...MESSAGE_NAMES.filter((n) => /StatsReply$/.test(n)),
+  ...MESSAGE_NAMES.filter((n) => /^OFP\w+StatsReply$/.test(n)),
   'OFPHello',
   'OFPErrorMsg',
   'OFPEchoRequest',
@@ -43,6 +43,7 @@ const READS = new Set([
   'OFPQueueGetConfigReply',
   'OFPRoleReply',
   'OFPGetAsyncReply',
+  'ONFBundleCtrlMsg',
 ]);
 /** Classes os-ken writes: what a controller sends. */
 const WRITES = new Set([
@@ -63,6 +64,11 @@ const NEITHER = new Map([
   ['OFPUnknownMessage', 'a class of ours for what os-ken drops'],
   ['OFPMultipartRequestUnknown', 'a class of ours for what os-ken drops'],
   ['OFPMultipartReplyUnknown', 'a class of ours for what os-ken drops'],
+  ['ONFBundleAddMsg', 'os-ken reads it as OFPExperimenter, and does not take its own JSON'],
+  ['ONFFlowMonitorStatsReply', 'os-ken reads it as OFPExperimenterStatsReply'],
+  ['ONFFlowMonitorCancel', 'os-ken reads it as OFPExperimenter'],
+  ['ONFFlowMonitorPaused', 'os-ken reads it as OFPExperimenter'],
+  ['ONFFlowMonitorResumed', 'os-ken reads it as OFPExperimenter'],
 ]);
 const NOT_WRITTEN = new Map([
   [
