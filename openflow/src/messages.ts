@@ -36,7 +36,6 @@ import {
   only,
   pad,
   UNTIL_12,
-  UNTIL_14,
   u8,
   u16,
   u32,
@@ -342,9 +341,15 @@ export const OFPAggregateStatsRequest = request(
   ofp.OFPMP_AGGREGATE,
   flowFilter,
 );
-export const OFPAggregateStatsReply = reply('OFPAggregateStatsReply', UNTIL_14, '7.3.5.3', ofp.OFPMP_AGGREGATE, {
-  body: one(S.OFPAggregateStats),
-});
+export const OFPAggregateStatsReply = reply(
+  'OFPAggregateStatsReply',
+  FROM_12_UNTIL_14,
+  '7.3.5.3',
+  ofp.OFPMP_AGGREGATE,
+  {
+    body: one(S.OFPAggregateStats),
+  },
+);
 export const OFPTableStatsRequest = request('OFPTableStatsRequest', ALL, '7.3.5.4', ofp.OFPMP_TABLE, {});
 export const OFPTableStatsReply12 = reply('OFPTableStatsReply', IN_12, 'A.3.5.4', ofp.OFPMP_TABLE, {
   body: list(S.OFPTableStats12),

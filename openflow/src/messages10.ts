@@ -24,6 +24,7 @@ import {
   u32,
   u64,
 } from './schema.ts';
+import { OFPAggregateStats } from './structs.ts';
 import * as S from './structs10.ts';
 
 const err = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
@@ -132,6 +133,10 @@ const flowFilter = { match: S.match10(), table_id: u8(0xff), _pad: pad(1), out_p
 export const OFPFlowStatsRequest10 = request('OFPFlowStatsRequest', ofp.OFPST_FLOW, flowFilter);
 export const OFPFlowStatsReply10 = reply('OFPFlowStatsReply', ofp.OFPST_FLOW, { body: list(S.OFPFlowStats10) });
 export const OFPAggregateStatsRequest10 = request('OFPAggregateStatsRequest', ofp.OFPST_AGGREGATE, flowFilter);
+// As in Ryu a list, though there is one
+export const OFPAggregateStatsReply10 = reply('OFPAggregateStatsReply', ofp.OFPST_AGGREGATE, {
+  body: list(OFPAggregateStats),
+});
 export const OFPTableStatsReply10 = reply('OFPTableStatsReply', ofp.OFPST_TABLE, { body: list(S.OFPTableStats10) });
 export const OFPPortStatsRequest10 = request('OFPPortStatsRequest', ofp.OFPST_PORT, {
   // every port
@@ -167,6 +172,7 @@ export const MESSAGES_10 = [
   OFPFlowStatsRequest10,
   OFPFlowStatsReply10,
   OFPAggregateStatsRequest10,
+  OFPAggregateStatsReply10,
   OFPTableStatsReply10,
   OFPPortStatsRequest10,
   OFPPortStatsReply10,
