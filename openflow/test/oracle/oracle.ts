@@ -3,7 +3,7 @@
  */
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { type Json, parseJson, stringifyJson } from 'node-openflow';
+import { type Json, parseJson, stringifyJson } from '../../src/index.ts';
 
 const PYTHON = '/usr/bin/python3';
 
@@ -18,39 +18,52 @@ export function whyNoOracle(): string | undefined {
 export type Answer = { json?: Json; hex?: string; error?: string };
 
 export class Oracle {
-  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #script: string;
+  #child: ChildProcessWithoutNullStreams | undefined;
   readonly #waiting: ((answer: Answer) => void)[] = [];
-  #stderr = '';
 
   constructor(script: string) {
-    this.#child = spawn(PYTHON, ['-u', script]);
-    createInterface({ input: this.#child.stdout }).on('line', (line) => {
+    this.#script = script;
+  }
+
+  /** os-ken has inputs on which it loops for ever: such a process is killed, and the next question starts another. */
+  #start(): ChildProcessWithoutNullStreams {
+    const child = spawn(PYTHON, ['-u', this.#script]);
+    let stderr = '';
+    createInterface({ input: child.stdout }).on('line', (line) => {
       this.#waiting.shift()?.(parseJson(line) as Answer);
     });
-    this.#child.stderr.on('data', (d: Buffer) => {
-      this.#stderr += d.toString();
+    child.stderr.on('data', (d: Buffer) => {
+      stderr += d.toString();
     });
-    this.#child.on('exit', (code) => {
-      for (const answer of this.#waiting.splice(0)) answer({ error: `oracle exited with ${code}: ${this.#stderr}` });
+    // a write to a process that has just died is answered by its exit
+    child.stdin.on('error', () => undefined);
+    child.on('exit', (code, signal) => {
+      if (this.#child === child) this.#child = undefined;
+      const why = signal === 'SIGKILL' ? 'no answer in 5 s: it loops' : `exited with ${code}: ${stderr}`;
+      for (const answer of this.#waiting.splice(0)) answer({ error: why });
     });
+    return child;
   }
 
   ask(question: Json): Promise<Answer> {
+    this.#child ??= this.#start();
+    const child = this.#child;
     return new Promise((resolve) => {
-      // os-ken has inputs on which it loops for ever: then the process has to go.
-      const late = setTimeout(() => this.#child.kill('SIGKILL'), 10_000);
+      const late = setTimeout(() => child.kill('SIGKILL'), 5_000);
       this.#waiting.push((answer) => {
         clearTimeout(late);
         resolve(answer);
       });
-      this.#child.stdin.write(`${stringifyJson(question)}\n`);
+      child.stdin.write(`${stringifyJson(question)}\n`);
     });
   }
 
   async close(): Promise<void> {
-    const gone = new Promise((resolve) => this.#child.once('exit', resolve));
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    this.#child.stdin.end();
+    const child = this.#child;
+    if (child === undefined) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.stdin.end();
     await gone;
   }
 }

@@ -1,56 +1,89 @@
 """Answers questions about OpenFlow messages with os-ken (the maintained Ryu), one JSON object per line.
 
-{"op": "decode", "hex": "..."}              -> {"json": to_jsondict of what os-ken reads}
-{"op": "encode", "json": {...}, "xid": 7}   -> {"hex": what os-ken writes, "json": to_jsondict after it did}
-{"op": "match", "fields": {...}}            -> {"json": the OFPMatch os-ken makes of keyword arguments}
-{"op": "constants"}                         -> {"json": the integers of ofproto_v1_3}
+{"op": "decode", "hex": "..."}                            -> {"json": to_jsondict of what os-ken reads}
+{"op": "encode", "version": 4, "json": {...}, "xid": 7}   -> {"hex": what os-ken writes, "json": to_jsondict after it did}
+{"op": "match", "version": 4, "fields": {...}}            -> {"json": the OFPMatch os-ken makes of keyword arguments}
+{"op": "constants", "version": 4}                         -> {"json": the integers of that version's constants}
+{"op": "classes", "version": 4}                           -> {"json": {"reads": [...], "writes": [...]}}
 
-Any failure of os-ken's is answered with {"error": "..."}.
+Versions are numbers on the wire. Any failure of os-ken's is answered with {"error": "..."}.
 """
 
+import importlib
+import inspect
 import json
 import logging
 import sys
 
-from os_ken.ofproto import ofproto_parser, ofproto_protocol, ofproto_v1_3, ofproto_v1_3_parser
+from os_ken.ofproto import ofproto_parser, ofproto_protocol
 
 logging.disable(logging.CRITICAL)
 
+MODULE = {1: 'ofproto_v1_0', 3: 'ofproto_v1_2', 4: 'ofproto_v1_3', 5: 'ofproto_v1_4', 6: 'ofproto_v1_5'}
 
-def decode(question, datapath):
+
+def module(version, suffix=''):
+    return importlib.import_module('os_ken.ofproto.' + MODULE[version] + suffix)
+
+
+def decode(question):
     data = bytes.fromhex(question['hex'])
     version, msg_type, msg_len, xid = ofproto_parser.header(data)
+    datapath = ofproto_protocol.ProtocolDesc(version=version)
     msg = ofproto_parser.msg(datapath, version, msg_type, msg_len, xid, data[:msg_len])
     if msg is None:
         raise ValueError('not parsed')
     return {'json': msg.to_jsondict()}
 
 
-def encode(question, datapath):
+def encode(question):
+    datapath = ofproto_protocol.ProtocolDesc(version=question['version'])
     msg = ofproto_parser.ofp_msg_from_jsondict(datapath, question['json'])
     msg.set_xid(question['xid'])
     msg.serialize()
     return {'hex': bytes(msg.buf).hex(), 'json': msg.to_jsondict()}
 
 
-def match(question, datapath):
+def match(question):
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in question['fields'].items()}
-    made = ofproto_v1_3_parser.OFPMatch(**fields)
-    made.serialize(bytearray(), 0)
+    made = module(question['version'], '_parser').OFPMatch(**fields)
+    if question['version'] != 1:
+        made.serialize(bytearray(), 0)
     return {'json': made.to_jsondict()}
 
 
-def constants(question, datapath):
-    return {'json': {k: v for k, v in vars(ofproto_v1_3).items() if isinstance(v, int)}}
+def constants(question):
+    return {'json': {k: v for k, v in vars(module(question['version'])).items() if isinstance(v, int)}}
+
+
+def classes(question):
+    """Names of message classes: those with a registered parser, and those with a serialiser."""
+    parser = module(question['version'], '_parser')
+    reads = {f.__self__.__name__ for f in parser._MSG_PARSERS.values()} - {'OFPMultipartReply', 'OFPStatsReply'}
+    for base in ('OFPMultipartReply', 'OFPStatsReply'):
+        for registry in ('_STATS_MSG_TYPES', '_STATS_TYPES'):
+            reads |= {c.__name__ for c in getattr(getattr(parser, base, None), registry, {}).values()}
+    own = ('_serialize_body', '_serialize_stats_body', 'serialize')
+    writes = set()
+    for name, c in vars(parser).items():
+        if not inspect.isclass(c) or not issubclass(c, ofproto_parser.MsgBase) or c.__module__ != parser.__name__:
+            continue
+        if getattr(c, 'cls_msg_type', None) is None or name.endswith('Base'):
+            continue
+        if name in ('OFPMultipartRequest', 'OFPStatsRequest', 'NiciraHeader', 'NXStatsRequest'):
+            continue
+        mro = [k for k in c.__mro__ if k is not ofproto_parser.MsgBase]
+        if name.endswith('Request') or any(m in vars(k) for k in mro for m in own):
+            writes.add(name)
+    return {'json': {'reads': sorted(reads), 'writes': sorted(writes)}}
 
 
 def main():
-    datapath = ofproto_protocol.ProtocolDesc(version=ofproto_v1_3.OFP_VERSION)
-    answers = {'decode': decode, 'encode': encode, 'match': match, 'constants': constants}
+    answers = {'decode': decode, 'encode': encode, 'match': match, 'constants': constants, 'classes': classes}
     for line in sys.stdin:
         question = json.loads(line)
         try:
-            answer = answers[question['op']](question, datapath)
+            answer = answers[question['op']](question)
         except Exception as e:  # whatever os-ken throws is its answer
             answer = {'error': '%s: %s' % (type(e).__name__, e)}
         sys.stdout.write(json.dumps(answer) + '\n')
