@@ -41,6 +41,7 @@ export const EXCUSES: Readonly<Record<Version, Excuses>> = {
       ONFFlowMonitorResumed: 'os-ken reads it as OFPExperimenter',
     },
     writes: {
+      ONFBundleCtrlMsg: 'os-ken does not take its own JSON',
       ONFBundleAddMsg: 'os-ken does not take its own JSON',
       OFPTableFeaturesStatsRequest:
         'os-ken fails on the name it has decoded from JSON, and writes 0 for the lengths of OXM ids',

@@ -80,14 +80,16 @@ def classes(question):
 
 def main():
     answers = {'decode': decode, 'encode': encode, 'match': match, 'constants': constants, 'classes': classes}
+    # parts of os-ken print what they fail on
+    out, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         question = json.loads(line)
         try:
             answer = answers[question['op']](question)
         except Exception as e:  # whatever os-ken throws is its answer
             answer = {'error': '%s: %s' % (type(e).__name__, e)}
-        sys.stdout.write(json.dumps(answer) + '\n')
-        sys.stdout.flush()
+        out.write(json.dumps(answer) + '\n')
+        out.flush()
 
 
 main()
