@@ -5,12 +5,16 @@
  * outbox.ts what waits to be written.
  */
 import { decode, encode } from './codec.ts';
-import { OfConnectionError, type OfRequestError, refusalText } from './connectionErrors.ts';
+import { OfConnectionError, OfRequestError, refusalText } from './connectionErrors.ts';
 import {
+  BUNDLE,
   barrierRequest,
+  bundleAdd,
+  bundleControl,
   echoRequest,
   errorMessage,
   featuresRequest,
+  hasBundles,
   hello,
   replyType,
   SPOKEN,
@@ -20,7 +24,7 @@ import { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
 import { agree, offer, type PeerHello, readHello } from './hello.ts';
 import type { OfMessage } from './messages.ts';
 import { Outbox } from './outbox.ts';
-import { Requests } from './requests.ts';
+import { type Errors, Requests } from './requests.ts';
 import { MessageSplitter } from './splitter.ts';
 import type { Version } from './wire.ts';
 
@@ -125,9 +129,9 @@ export type OfRequest<V extends Version = Version> = Extract<
   OfMessage<V>,
   {
     cls:
-      | `OFP${string}Request`
-      | `OFP${string}BundleCtrlMsg`
-      | `ONF${string}CtrlMsg`
+      | `${string}Request`
+      | 'OFPBundleCtrlMsg'
+      | 'ONFBundleCtrlMsg'
       | 'OFPMultipartRequestUnknown'
       | 'OFPExperimenter';
   }
@@ -153,14 +157,22 @@ export interface RequestOptions {
   readonly timeoutMs?: number;
 }
 
+export interface BundleOptions extends RequestOptions {
+  /** All or nothing, and for packets too: none sees a part of it. Default true. */
+  readonly atomic?: boolean;
+  /** Carried out in the order given. Default true. */
+  readonly ordered?: boolean;
+}
+
 /**
- * What became of a transaction. `applied`: the switch carried all of it out. `refused`: it refused the messages that `errors` name
- * and carried the others out. `unknown`: its barrier was not answered, for the reason in `cause`; read back what holds.
+ * What became of a transaction or a bundle. `applied`: the switch carried all of it out. `refused`: it refused the messages that
+ * `errors` name, and carried the others out in a transaction, nothing in a bundle. `unknown`: the last question was not
+ * answered, for the reason in `cause`; read back what holds.
  */
 export interface TransactionResult {
   readonly outcome: 'applied' | 'refused' | 'unknown';
   readonly errors: readonly OfRequestError[];
-  /** With `unknown`: why. */
+  /** With `unknown`: why. With `refused`: why a bundle did not get as far as its commit. */
   readonly cause?: Error;
 }
 
@@ -233,6 +245,7 @@ export class OfConnection<const V extends Version = Version> {
   #roundTrip: RoundTrip | undefined;
   #blockedSince: number | undefined;
   #isReading = true;
+  #nextBundle = 1;
   #tokens: number;
   #tokensAt = 0;
   #writable: { promise: Promise<void>; resolve(): void; reject(error: Error): void } | undefined;
@@ -441,27 +454,60 @@ export class OfConnection<const V extends Version = Version> {
    */
   async transaction(messages: readonly OfMessage<V>[], options: RequestOptions = {}): Promise<TransactionResult> {
     if (this.#version === undefined || this.#isDown) throw this.#notUp();
-    const encoded = messages.map((m) => this.#encode(widen(m), this.#requests.allocate()));
-    const bytes = encoded.reduce((sum, b) => sum + b.length, 0);
-    this.#makeSure(bytes + BARRIER_BYTES);
-    const errors: OfRequestError[] = [];
-    const collector = { errors };
-    messages.forEach((m, i) => {
-      this.#requests.addMember(widen(m), encoded[i] as Buffer, collector);
-      this.#post(encoded[i] as Buffer);
-    });
-    const end = (mayComeLate: boolean) =>
-      this.#requests.endMembers(
-        encoded.map((b) => b.readUInt32BE(4)),
-        mayComeLate,
-      );
+    const batch = this.#prepare(messages.map(widen));
+    this.#makeSure(batch.bytes + BARRIER_BYTES);
+    batch.post();
     try {
       await this.barrier(options);
-      end(false);
-      return { outcome: errors.length > 0 ? 'refused' : 'applied', errors };
+      batch.end(false);
+      return { outcome: batch.errors.length > 0 ? 'refused' : 'applied', errors: batch.errors };
     } catch (error) {
-      end(true);
-      return { outcome: 'unknown', errors, cause: error as Error };
+      batch.end(true);
+      return { outcome: 'unknown', errors: batch.errors, cause: error as Error };
+    }
+  }
+
+  /**
+   * Carries messages out as one: opens a bundle, adds them, and commits it when all were accepted. 1.3 has bundles by ONF's
+   * extension. In `errors`, the request is the message that added the refused one. OpenFlow 1.4.1 §7.3.9.
+   *
+   * @throws (rejects with) OfEncodeError, also where the version has no bundles, or OfConnectionError `notUp` or `tooMany`;
+   * nothing was sent then
+   */
+  async bundle(messages: readonly OfMessage<V>[], options: BundleOptions = {}): Promise<TransactionResult> {
+    const version = this.#version;
+    if (version === undefined || this.#isDown) throw this.#notUp();
+    if (!hasBundles(version))
+      throw new OfEncodeError('OFPBundleCtrlMsg', 'version', `${versionName(version)} has no bundles`);
+    const id = this.#nextBundle;
+    this.#nextBundle = (this.#nextBundle % 0xffff_ffff) + 1;
+    const flags = (options.atomic === false ? 0 : 1) | (options.ordered === false ? 0 : 2);
+    const control = (type: number) => this.#ask(bundleControl(version, id, type, flags), options.timeoutMs);
+    const batch = this.#prepare(messages.map((m) => bundleAdd(version, id, flags, widen(m))));
+    const { errors } = batch;
+    this.#makeSure(batch.bytes);
+    // a bundle that is never committed does nothing: whether it is discarded is of no account, so nobody waits for that
+    const discard = () => control(BUNDLE.discard).catch(() => {});
+    let stage: 'opening' | 'adding' | 'committing' = 'opening';
+    try {
+      await control(BUNDLE.open);
+      stage = 'adding';
+      this.#makeSure(batch.bytes + BARRIER_BYTES);
+      batch.post();
+      await this.barrier(options);
+      if (errors.length === 0) {
+        stage = 'committing';
+        await control(BUNDLE.commit);
+        return { outcome: 'applied', errors };
+      }
+      void discard();
+      return { outcome: 'refused', errors };
+    } catch (error) {
+      if (stage === 'adding') void discard();
+      if (error instanceof OfRequestError) return { outcome: 'refused', errors: [...errors, error] };
+      return { outcome: stage === 'committing' ? 'unknown' : 'refused', errors, cause: error as Error };
+    } finally {
+      batch.end(stage === 'committing');
     }
   }
 
@@ -536,6 +582,32 @@ export class OfConnection<const V extends Version = Version> {
     const waiting = this.#outbox.bytes;
     if (waiting + bytes > this.#o.maxQueuedBytes)
       throw new OfConnectionError('tooMany', `${waiting} bytes wait, and ${bytes} more are too many`);
+  }
+
+  /** Writes messages down, to be posted together; their errors are collected until the end. */
+  #prepare(messages: readonly OfMessage[]): {
+    readonly bytes: number;
+    readonly errors: readonly OfRequestError[];
+    post(): void;
+    end(mayComeLate: boolean): void;
+  } {
+    const encoded = messages.map((m) => this.#encode(m, this.#requests.allocate()));
+    const collector: Errors = { errors: [] };
+    return {
+      bytes: encoded.reduce((sum, b) => sum + b.length, 0),
+      errors: collector.errors,
+      post: () => {
+        encoded.forEach((bytes, i) => {
+          this.#requests.addMember(messages[i] as OfMessage, bytes, collector);
+          this.#post(bytes);
+        });
+      },
+      end: (mayComeLate) =>
+        this.#requests.endMembers(
+          encoded.map((b) => b.readUInt32BE(4)),
+          mayComeLate,
+        ),
+    };
   }
 
   async #ask(message: OfMessage, timeoutMs = this.#o.requestTimeoutMs): Promise<OfMessage> {

@@ -37,6 +37,18 @@ export const echoRequest = (version: Version): OfMessage => make(version, 'OFPEc
 export const featuresRequest = (version: Version): OfMessage => make(version, 'OFPFeaturesRequest');
 export const barrierRequest = (version: Version): OfMessage => make(version, 'OFPBarrierRequest');
 
+/** Whether a version has bundles: 1.3 has those of ONF's extension 230. */
+export const hasBundles = (version: Version): boolean => version >= 4;
+/** The types of bundle control messages. OpenFlow 1.4.1 §7.3.9.2, and the same numbers in the extension. */
+export const BUNDLE = { open: 0, commit: 4, discard: 6 } as const;
+const bundlePrefix = (version: Version): string => (version === 4 ? 'ONF' : 'OFP');
+
+export const bundleControl = (version: Version, bundle_id: number, type: number, flags: number): OfMessage =>
+  make(version, `${bundlePrefix(version)}BundleCtrlMsg`, { bundle_id, type, flags });
+/** The message in a bundle follows the transaction id of the one around it. */
+export const bundleAdd = (version: Version, bundle_id: number, flags: number, message: OfMessage): OfMessage =>
+  make(version, `${bundlePrefix(version)}BundleAddMsg`, { bundle_id, flags, message: { ...message, xid: 0 } });
+
 const NAMES: Readonly<Record<number, string>> = { 1: '1.0', 2: '1.1', 3: '1.2', 4: '1.3', 5: '1.4', 6: '1.5' };
 
 /** A wire version as people write it: `OpenFlow 1.3`. */

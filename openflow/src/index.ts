@@ -4,6 +4,7 @@
  */
 export { decode, decodeAs, encode, quotedXid, VERSIONS } from './codec.ts';
 export {
+  type BundleOptions,
   type ConnectionHandler,
   type ConnectionOptions,
   type ConnectionStats,

@@ -8,12 +8,12 @@ import type { OfMessage } from './messages.ts';
 /** Replies whose body is a list, which is what can come in parts. */
 export type MultipartReply = Extract<
   OfMessage,
-  { flags: number; cls: `OFP${string}StatsReply` | 'OFPMultipartReplyUnknown' }
+  { flags: number; cls: `O${string}StatsReply` | 'OFPFlowMonitorReply' | 'OFPMultipartReplyUnknown' }
 >;
 
 /** Whether a message is a multipart reply. */
 export function isMultipartReply(msg: OfMessage): msg is MultipartReply {
-  return (/^OFP\w+StatsReply$/.test(msg.cls) || msg.cls === 'OFPMultipartReplyUnknown') && 'flags' in msg;
+  return /^O\w+StatsReply$|^OFPFlowMonitorReply$|^OFPMultipartReplyUnknown$/.test(msg.cls) && 'flags' in msg;
 }
 
 export interface MultipartAssemblerOptions {

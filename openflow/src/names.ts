@@ -5,12 +5,16 @@
 import { ofproto_v1_3 } from './constants.ts';
 import { ofproto_v1_0 } from './constants10.ts';
 import { ofproto_v1_2 } from './constants12.ts';
+import { ofproto_v1_4 } from './constants14.ts';
+import { ofproto_v1_5 } from './constants15.ts';
 
 /** Constants by version number. */
 const OFPROTO: Readonly<Record<number, Readonly<Record<string, unknown>>>> = {
   1: ofproto_v1_0,
   3: ofproto_v1_2,
   4: ofproto_v1_3,
+  5: ofproto_v1_4,
+  6: ofproto_v1_5,
 };
 
 const tables = new Map<string, ReadonlyMap<number, string>>();

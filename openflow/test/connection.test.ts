@@ -7,6 +7,7 @@ import {
   type OfMessage,
   OfRequestError,
   of13,
+  of14,
   ofproto_v1_3 as ofp,
   type ReplyTo,
 } from 'node-openflow';
@@ -477,6 +478,98 @@ describe('transactions', () => {
     await expect(
       greeted({ maxQueuedBytes: 100 }).connection.transaction([of13.OFPFlowMod(), of13.OFPFlowMod()]),
     ).rejects.toMatchObject({ code: 'tooMany' });
+  });
+});
+
+describe('bundles', () => {
+  /** A switch with bundles that refuses to add meters, and to commit what has priority 7. */
+  function bundling(version: 4 | 5, never?: number): BackToBack<4 | 5, 4 | 5> & { log: string[] } {
+    const log: string[] = [];
+    let held: number[] = [];
+    const sw: End<4 | 5> = new End<4 | 5>(
+      { role: 'switch', versions: [version] },
+      {
+        onMessage(m) {
+          const c = sw.connection;
+          if (m.cls === 'OFPFeaturesRequest')
+            c.send(version === 4 ? features : of14.OFPSwitchFeatures({ datapath_id: 1n }), m.xid);
+          if (m.cls === 'OFPBarrierRequest')
+            c.send(version === 4 ? of13.OFPBarrierReply() : of14.OFPBarrierReply(), m.xid);
+          if (m.cls === 'ONFBundleAddMsg' || m.cls === 'OFPBundleAddMsg') {
+            const inner = m.message as OfMessage<4 | 5>;
+            expect(inner.xid).toBe(m.xid);
+            if (inner.cls === 'OFPFlowMod') held.push(inner.priority);
+            else c.refuse(m, { type: ofp.OFPET_BAD_REQUEST, code: ofp.OFPBRC_BAD_TYPE });
+          }
+          if (m.cls === 'ONFBundleCtrlMsg' || m.cls === 'OFPBundleCtrlMsg') {
+            expect(m.flags).toBe(3);
+            log.push(`${m.type}:${held.join()}`);
+            if (m.type === never) return;
+            if (m.type === 0) held = [];
+            if (m.type === 4 && held.includes(7)) c.refuse(m, { type: 17, code: 13 });
+            else c.send({ ...m, type: m.type + 1 }, m.xid);
+          }
+        },
+      },
+    );
+    const both = new BackToBack<4 | 5, 4 | 5>(
+      new End<4 | 5>({ versions: [version], requestTimeoutMs: 100 }),
+      sw,
+    ).open();
+    both.settle();
+    return Object.assign(both, { log });
+  }
+  const make = (version: 4 | 5) => (version === 4 ? of13 : of14);
+  const mods = (version: 4 | 5, ...priorities: number[]) =>
+    priorities.map((p) => make(version).OFPFlowMod({ priority: p }));
+
+  test.each([4, 5] as const)('version %i: applied, refused when added, refused when committed', async (version) => {
+    const both = bundling(version);
+    const run = async (messages: OfMessage<4 | 5>[]) => {
+      const b = watch(both.controller.connection.bundle(messages));
+      for (let i = 0; i < 6; i++) {
+        both.settle();
+        await microtasks();
+      }
+      return b.value;
+    };
+    expect(await run(mods(version, 1, 2))).toEqual({ outcome: 'applied', errors: [] });
+    expect(both.log.splice(0)).toEqual(['0:', '4:1,2']);
+
+    const refused = await run([...mods(version, 3), make(version).OFPMeterMod({ meter_id: 1, bands: [] })]);
+    expect(refused?.outcome).toBe('refused');
+    expect(refused?.errors.map((e) => e.request)).toMatchObject([{ message: { cls: 'OFPMeterMod' } }]);
+    expect(both.log.splice(0)).toEqual(['0:1,2', '6:3']);
+
+    const late = await run(mods(version, 1, 7));
+    expect(late?.outcome).toBe('refused');
+    expect(late?.errors.map((e) => e.symbol)).toEqual([
+      version === 4 ? '17/13' : 'OFPET_BUNDLE_FAILED/OFPBFC_MSG_FAILED',
+    ]);
+    expect(both.controller.told.errors).toEqual([]);
+  });
+
+  test.each([
+    [0, 'refused'],
+    [4, 'unknown'],
+  ])('when control message %i is not answered: %s', async (never, outcome) => {
+    const both = bundling(5, never);
+    const b = watch(both.controller.connection.bundle(mods(5, 1)));
+    for (let i = 0; i < 6; i++) {
+      both.settle();
+      await microtasks();
+    }
+    both.pass(100);
+    await microtasks();
+    expect(b.value).toMatchObject({ outcome, cause: { code: 'timeout' } });
+    expect(both.controller.connection.stats.openRequests).toBe(0);
+  });
+
+  test('there are none in 1.0', async () => {
+    const end = new End<1>({ versions: [1], askFeatures: false });
+    end.connection.open(end.transport(), 0);
+    end.connection.received(header(1, 0), 0);
+    await expect(end.connection.bundle([])).rejects.toThrow('OpenFlow 1.0 has no bundles');
   });
 });
 

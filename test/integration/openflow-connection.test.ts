@@ -8,12 +8,16 @@ import { join } from 'node:path';
 import {
   attach,
   type DownReason,
+  type Factories,
   OfConnection,
   type OfMessage,
   type OfRequest,
   type OfRequestError,
   of10,
+  of12,
   of13,
+  of14,
+  of15,
   ofproto_v1_3 as ofp,
   type Timers,
   type Version,
@@ -112,6 +116,8 @@ async function withServer(accept: (socket: Socket) => void, use: (address: strin
   }
 }
 
+const FACTORIES = { 1: of10, 3: of12, 4: of13, 5: of14, 6: of15 };
+
 interface Case<V extends Version> {
   readonly version: V;
   readonly protocol: string;
@@ -121,6 +127,27 @@ interface Case<V extends Version> {
   desc: OfMessage<V>;
   noSuchPort: number;
 }
+/** The classes used here are alike from 1.2 on, so one set of types does for all. */
+function withInstructions(version: 3 | 4 | 5 | 6, protocol: string, factories: unknown): Case<Version> {
+  const f = factories as Factories<4>;
+  return {
+    version,
+    protocol,
+    flow: (priority, out) =>
+      f.OFPFlowMod({
+        priority,
+        match: f.OFPMatch({ in_port: 1 }),
+        instructions: [
+          f.OFPInstructionActions({ type: ofp.OFPIT_APPLY_ACTIONS, actions: [f.OFPActionOutput({ port: out })] }),
+        ],
+      }),
+    // what flows are is a request of its own since 1.5
+    flows: version === 6 ? of15.OFPFlowDescStatsRequest() : f.OFPFlowStatsRequest(),
+    desc: f.OFPDescStatsRequest(),
+    noSuchPort: 0xffffff10,
+  };
+}
+
 const cases: readonly Case<Version>[] = [
   {
     version: 1,
@@ -135,24 +162,10 @@ const cases: readonly Case<Version>[] = [
     desc: of10.OFPDescStatsRequest(),
     noSuchPort: 0xff10,
   },
-  {
-    version: 4,
-    protocol: 'OpenFlow13',
-    flow: (priority, out) =>
-      of13.OFPFlowMod({
-        priority,
-        match: of13.OFPMatch({ in_port: 1 }),
-        instructions: [
-          of13.OFPInstructionActions({
-            type: ofp.OFPIT_APPLY_ACTIONS,
-            actions: [of13.OFPActionOutput({ port: out })],
-          }),
-        ],
-      }),
-    flows: of13.OFPFlowStatsRequest({ table_id: ofp.OFPTT_ALL, out_port: ofp.OFPP_ANY, out_group: ofp.OFPG_ANY }),
-    desc: of13.OFPDescStatsRequest(),
-    noSuchPort: 0xffffff10,
-  },
+  withInstructions(3, 'OpenFlow12', of12),
+  withInstructions(4, 'OpenFlow13', of13),
+  withInstructions(5, 'OpenFlow14', of14),
+  withInstructions(6, 'OpenFlow15', of15),
 ];
 
 describe.each(cases)('OpenFlow version $version', ({ version, protocol, flow, flows, desc, noSuchPort }) => {
@@ -199,6 +212,16 @@ describe.each(cases)('OpenFlow version $version', ({ version, protocol, flow, fl
         await until(() => strays.length > 0, 'the error of what was merely sent');
         expect(strays[0]?.request).toMatchObject({ cls: 'OFPFlowMod', priority: 6000 });
 
+        if (version >= 4) {
+          const whole = [flow(7000, 2), flow(7001, 3)];
+          expect(await c.bundle(whole)).toEqual({ outcome: 'applied', errors: [] });
+          const broken = await c.bundle([flow(7002, 2), flow(7003, noSuchPort)]);
+          expect(broken.outcome).toBe('refused');
+          expect(broken.errors.map((e) => e.symbol)).toContain('OFPET_BAD_ACTION/OFPBAC_BAD_OUT_PORT');
+          expect(ofctl(protocol, 'dump-flows')).toMatch(/priority=7001/);
+          expect(ofctl(protocol, 'dump-flows')).not.toMatch(/priority=7002/);
+        }
+
         await until(() => c.roundTrip !== undefined, 'an echo was answered');
         await ovs.stopSwitch();
         await until(() => !c.isUp, 'it is noticed');
@@ -217,9 +240,9 @@ describe.each(cases)('OpenFlow version $version', ({ version, protocol, flow, fl
           onMessage(m) {
             if (m.cls === 'OFPFeaturesRequest') {
               const made = { datapath_id: 0xabcdefn, n_tables: 7 };
-              sw.send(version === 1 ? of10.OFPSwitchFeatures(made) : of13.OFPSwitchFeatures(made), m.xid);
+              sw.send(FACTORIES[version].OFPSwitchFeatures(made), m.xid);
             } else if (m.cls === 'OFPBarrierRequest') {
-              sw.send(version === 1 ? of10.OFPBarrierReply() : of13.OFPBarrierReply(), m.xid);
+              sw.send(FACTORIES[version].OFPBarrierReply(), m.xid);
             } else {
               sw.refuse(m, { type: ofp.OFPET_BAD_REQUEST, code: ofp.OFPBRC_BAD_TYPE });
             }
@@ -292,7 +315,7 @@ describe('examples', () => {
     await withBridge('OpenFlow13', 'tcp:127.0.0.1:16633', async () => {
       const flows = () => ofctl('OpenFlow13', 'dump-flows');
       await until(() => /priority=0 actions=CONTROLLER:65535/.test(flows()), 'its first flow is there');
-      expect(learning.lines).toContain('switch f1 is connected');
+      await until(() => learning.lines.includes('switch f1 is connected'), 'it says so');
       comesIn('OpenFlow13', 1, B, A);
       comesIn('OpenFlow13', 2, A, B);
       await until(
@@ -311,5 +334,22 @@ describe('examples', () => {
     });
     await until(() => learning.lines.some((l) => l.startsWith('switch is gone')), 'it notices that the switch went');
     expect(learning.child.exitCode).toBeNull();
+  });
+
+  real(named('bundle updates all at once, or nothing'), async () => {
+    const { lines, child } = example('bundle', '16654');
+    await listening(lines, /listening/);
+    await withBridge('OpenFlow14', 'tcp:127.0.0.1:16654', async () => {
+      await until(() => child.exitCode !== null, 'it is done');
+      expect(lines.slice(1)).toEqual([
+        'ports 1 and 2 are joined: applied',
+        expect.stringMatching(/^a bundle with a mistake: refused, .*OFPET_BAD_ACTION\/OFPBAC_BAD_OUT_PORT/),
+        'still there: in_port=1',
+        'still there: in_port=2',
+        'disconnected: done',
+      ]);
+      expect(ofctl('OpenFlow14', 'dump-flows')).toMatch(/in_port=p1 actions=output:p2|in_port=1 actions=output:2/);
+    });
+    expect(child.exitCode).toBe(0);
   });
 });
