@@ -277,6 +277,7 @@ describe('versions', () => {
   const wants: Want[] = [
     // all of ours against a switch with two
     { protocols: 'OpenFlow10,OpenFlow13', version: 4 },
+    { protocols: 'OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15', version: 6 },
     { protocols: 'OpenFlow10,OpenFlow13', prefer: [1], version: 1 },
     { protocols: 'OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15', prefer: [4], version: 4 },
     { protocols: 'OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15', offered: [1, 4], version: 4 },
