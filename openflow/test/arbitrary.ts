@@ -163,7 +163,9 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
       return structArb(kind.of, o);
     case 'list': {
       const { key } = kind;
-      if (key === undefined) return fc.array(structArb(kind.of, o), { maxLength: 3 });
+      // Ryu reads one, which is all there should be
+      const length = o.plain && kind.of.cls === 'OFPAggregateStats' ? { minLength: 1, maxLength: 1 } : { maxLength: 3 };
+      if (key === undefined) return fc.array(structArb(kind.of, o), length);
       // JSON shows them as an object by this number: in its order, and each once
       const number = (e: unknown) => (e as Record<string, number>)[key] as number;
       return fc
@@ -279,6 +281,7 @@ export function structArb(s: AnyStruct, o: Options): Arb {
   return fc.record(model).map((input) => {
     const made = make(input) as {
       cls: string;
+      flags?: number;
       total_len?: number;
       data?: Buffer;
       buffer_id?: number;
@@ -294,6 +297,8 @@ export function structArb(s: AnyStruct, o: Options): Arb {
     if (o.plain && made.cls === 'OFPPacketOut' && made.actions?.length === 0) made.data = Buffer.alloc(0);
     // Ryu refuses to send both a packet and the number of a buffered one
     if (o.plain && made.cls === 'OFPPacketOut' && made.data?.length !== 0) made.buffer_id = 0xffffffff;
+    // Ryu refuses flags in the requests of 1.0
+    if (o.plain && o.version === 1 && made.cls.endsWith('StatsRequest')) made.flags = 0;
     // Ryu cuts the packet at total_len, which is never less than what came in a well-formed message
     if (o.plain && made.cls === 'OFPPacketIn') made.total_len = Math.max(made.total_len ?? 0, made.data?.length ?? 0);
     return made;

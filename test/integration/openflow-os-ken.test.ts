@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import * as lib from '../../openflow/src/index.ts';
-import { type Json, type MatchInput, OFPMatch, toJson, type Version } from '../../openflow/src/index.ts';
+import { type Json, type MatchInput, OFPMatch, of10, toJson, type Version } from '../../openflow/src/index.ts';
 import { messageArb, messageNames } from '../../openflow/test/arbitrary.ts';
 import {
   type Comparable,
@@ -24,7 +24,7 @@ const RUNS = 40 * Number(process.env.FC_RUNS ?? 1);
 jest.setTimeout(60_000);
 
 /** Versions whose declarations are complete. */
-const COMPLETE = [4] as const satisfies readonly Version[];
+const COMPLETE = [1, 3, 4] as const satisfies readonly Version[];
 
 const CONSTANTS: Readonly<Record<number, Readonly<Record<string, number>> | undefined>> = {
   1: constantsOf('ofproto_v1_0'),
@@ -81,6 +81,41 @@ describeIf('os-ken', () => {
       );
       expect(missing).toEqual([]);
     });
+  });
+
+  test('matches of 1.0 get the same wildcards', async () => {
+    const maybe = <T>(v: fc.Arbitrary<T>) => fc.option(v, { nil: undefined });
+    const octets = fc.tuple(fc.nat(255), fc.nat(255), fc.nat(255), fc.nat(255)).map((a) => a.join('.'));
+    const mac = fc.constantFrom('AA:bb:CC:00:11:22', '00:00:00:00:00:00', 'ff:FF:ff:ff:ff:ff');
+    const prefix = maybe(fc.integer({ min: 0, max: 32 }));
+    const u8 = maybe(fc.nat(255));
+    const u16 = maybe(fc.nat(65535));
+    const fields = fc.record({
+      in_port: u16,
+      dl_src: maybe(mac),
+      dl_dst: maybe(mac),
+      dl_vlan: u16,
+      dl_vlan_pcp: u8,
+      dl_type: u16,
+      nw_tos: u8,
+      nw_proto: u8,
+      nw_src: maybe(octets),
+      nw_dst: maybe(octets),
+      tp_src: u16,
+      tp_dst: u16,
+      nw_src_mask: prefix,
+      nw_dst_mask: prefix,
+    });
+    const wildcards = fc.oneof({ weight: 4, arbitrary: fc.constant(undefined) }, fc.nat(0xffffffff));
+    await fc.assert(
+      fc.asyncProperty(fields, wildcards, async (all, w) => {
+        const given = Object.fromEntries(Object.entries({ ...all, wildcards: w }).filter(([, v]) => v !== undefined));
+        const answer = await oracle.ask({ op: 'match', version: 1, fields: given as Json });
+        expect(answer.error).toBeUndefined();
+        expect(sorted(toJson(of10.OFPMatch(given), 1))).toEqual(sorted(answer.json as Json));
+      }),
+      { numRuns: 10 * RUNS },
+    );
   });
 
   test('matches are normalised alike', async () => {

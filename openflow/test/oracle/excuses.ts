@@ -25,8 +25,33 @@ const ours = {
 const none: Excuses = { reads: {}, writes: {}, neither: ours, notOurs: {} };
 
 export const EXCUSES: Readonly<Record<Version, Excuses>> = {
-  1: none,
-  3: none,
+  1: {
+    ...none,
+    notOurs: {
+      NXAggregateStatsRequest: 'not declared yet',
+      NXFlowStatsRequest: 'not declared yet',
+      NXTFlowAge: 'not declared yet',
+      NXTFlowMod: 'not declared yet',
+      NXTFlowModTableId: 'not declared yet',
+      NXTFlowRemoved: 'not declared yet',
+      NXTPacketIn: 'not declared yet',
+      NXTRoleReply: 'not declared yet',
+      NXTRoleRequest: 'not declared yet',
+      NXTSetAsyncConfig: 'not declared yet',
+      NXTSetControllerId: 'not declared yet',
+      NXTSetFlowFormat: 'not declared yet',
+      NXTSetPacketInFormat: 'not declared yet',
+    },
+    writes: { OFPVendor: 'os-ken has nowhere to put its data' },
+  },
+  3: {
+    ...none,
+    neither: {
+      ...ours,
+      OFPExperimenterStatsRequest: 'os-ken has no class for it in 1.2',
+      OFPExperimenterStatsReply: 'os-ken has no class for it in 1.2',
+    },
+  },
   4: {
     ...none,
     notOurs: {
