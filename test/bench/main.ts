@@ -6,7 +6,9 @@ import { parseArgs } from 'node:util';
 import type { BenchResult } from '../../contracts/bench.ts';
 import type { Bench } from './bench.ts';
 
-const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {};
+const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
+  openflow: () => import('./openflow.ts'),
+};
 
 function table(result: BenchResult): string {
   const rows = result.results.map((r) => [r.metric, r.subject, number(r.value), r.unit]);
