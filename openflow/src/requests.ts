@@ -60,6 +60,9 @@ export class Requests {
   readonly #open = new Map<number, OpenRequest | Member>();
   readonly #recent = new Map<number, Recent>();
   readonly #parts: MultipartAssembler;
+  /** What is remembered in the order in which it is forgotten, from `#oldest` on. */
+  #order: Recent[] = [];
+  #oldest = 0;
   #recentBytes = 0;
   #nextXid: number;
   #requests = 0;
@@ -134,7 +137,8 @@ export class Requests {
 
   /** Notes a message of a transaction: its errors go to `of`. */
   addMember(message: OfMessage, bytes: Buffer, of: Errors): void {
-    this.#open.set(bytes.readUInt32BE(4), { kind: 'member', ...sent(message, bytes), of });
+    const xid = bytes.readUInt32BE(4);
+    this.#open.set(xid, { kind: 'member', xid, message, type: bytes[1] as number, length: bytes.length, of });
   }
 
   /** Ends a transaction's interest in its messages; with `mayComeLate` their errors are still told from strangers'. */
@@ -143,31 +147,34 @@ export class Requests {
       const member = this.#open.get(xid);
       if (member?.kind !== 'member') continue;
       this.#open.delete(xid);
-      if (mayComeLate) this.#keep({ ...sentOf(member), expired: true });
+      if (mayComeLate) this.#keep(expired(member));
     }
   }
 
   /** Remembers a message nobody waits for, as long as there is room. */
   remember(message: OfMessage, bytes: Buffer): void {
     const xid = bytes.readUInt32BE(4);
-    if (!this.#open.has(xid)) this.#keep({ ...sent(message, bytes), expired: false });
+    const type = bytes[1] as number;
+    if (!this.#open.has(xid)) this.#keep({ xid, message, type, length: bytes.length, expired: false });
   }
 
   #keep(recent: Recent): void {
-    this.#forget(recent.xid);
+    const before = this.#recent.get(recent.xid);
+    if (before !== undefined) this.#recentBytes -= before.length;
     this.#recent.set(recent.xid, recent);
+    this.#order.push(recent);
     this.#recentBytes += recent.length;
-    for (const xid of this.#recent.keys()) {
-      if (this.#recent.size <= this.#limits.rememberMessages && this.#recentBytes <= this.#limits.rememberBytes) break;
-      this.#forget(xid);
+    while (this.#recent.size > this.#limits.rememberMessages || this.#recentBytes > this.#limits.rememberBytes) {
+      const oldest = this.#order[this.#oldest++] as Recent;
+      // its xid may have been used again
+      if (this.#recent.get(oldest.xid) !== oldest) continue;
+      this.#recent.delete(oldest.xid);
+      this.#recentBytes -= oldest.length;
     }
-  }
-
-  #forget(xid: number): void {
-    const old = this.#recent.get(xid);
-    if (old === undefined) return;
-    this.#recent.delete(xid);
-    this.#recentBytes -= old.length;
+    if (this.#oldest > this.#order.length / 2) {
+      this.#order = this.#order.slice(this.#oldest);
+      this.#oldest = 0;
+    }
   }
 
   /** Starts the clock of requests that were opened since the last call. */
@@ -191,7 +198,7 @@ export class Requests {
         continue;
       }
       this.#close(r);
-      this.#keep({ ...sentOf(r), expired: true });
+      this.#keep(expired(r));
       r.reject(new OfConnectionError('timeout', `${r.message.cls} was not answered within ${r.timeoutMs} ms`));
     }
   }
@@ -240,7 +247,7 @@ export class Requests {
   /** Ends a request whose reply is of no use. */
   fail(request: OpenRequest, why: string): void {
     this.#close(request);
-    this.#keep({ ...sentOf(request), expired: true });
+    this.#keep(expired(request));
     request.reject(new OfConnectionError('badReply', `the reply to ${request.message.cls} cannot be used: ${why}`));
   }
 
@@ -288,6 +295,8 @@ export class Requests {
     const open = [...this.#open.values()];
     this.#open.clear();
     this.#recent.clear();
+    this.#order = [];
+    this.#oldest = 0;
     this.#recentBytes = 0;
     this.#unstamped = [];
     this.#soonest = Number.POSITIVE_INFINITY;
@@ -299,10 +308,4 @@ export class Requests {
   }
 }
 
-const sent = (message: OfMessage, bytes: Buffer): Sent => ({
-  xid: bytes.readUInt32BE(4),
-  message,
-  type: bytes[1] as number,
-  length: bytes.length,
-});
-const sentOf = ({ xid, message, type, length }: Sent): Sent => ({ xid, message, type, length });
+const expired = ({ xid, message, type, length }: Sent): Recent => ({ xid, message, type, length, expired: true });
