@@ -16,6 +16,7 @@ import {
   encodeBareMatch,
   encodeMatch,
   encodeOxms,
+  isHeaded,
   normaliseOxms,
   OFPMatch,
 } from './oxm.ts';
@@ -111,6 +112,7 @@ function sizeOf(kind: Kind, version: Version): number | undefined {
     case 'uints':
       return kind.count === undefined ? undefined : kind.count * kind.size;
     case 'size':
+    case 'headed':
       return 0;
     case 'struct':
       return fixedSize(kind.of, version);
@@ -264,11 +266,18 @@ function encoderSource(s: AnyStruct, version: Version): string {
       const lengthAt = lengths.get(name);
       if (lengthAt !== undefined) c.push(`const l_${name} = w.p - w.start;`);
       if (kind.t === 'match') {
-        c.push(`rt.encode${kind.bare ? 'Bare' : ''}Match(${prop}, w, ${cls}, ${q(name)});`);
+        c.push(
+          kind.bare === undefined
+            ? `rt.encodeMatch(${prop}, w, ${cls}, ${q(name)});`
+            : `rt.encodeBareMatch(${prop}, w, o.${kind.bare} === true, ${cls}, ${q(name)});`,
+        );
       } else if (kind.t === 'stats') {
         c.push(`rt.encodeStats(${prop}, w, ${cls}, ${q(name)});`);
       } else if (kind.t === 'oxms') {
         c.push(`rt.encodeOxms(rt.list(${prop}, ${cls}, ${q(name)}), w, ${cls});`);
+      } else if (kind.t === 'tail') {
+        c.push(`v = ${prop}; if (v !== null) { if (w.cap - w.p < 8) w.grow(8);`);
+        c.push(`rt.put4(w.dv, w.p, v, ${cls}, ${q(name)}); w.dv.setUint32(w.p + 4, 0); w.p += 8; }`);
       } else if (kind.t === 'text') {
         c.push(`rt.writeText(w, ${prop}, ${cls}, ${q(name)});`);
       } else if (kind.t === 'bytes') {
@@ -309,7 +318,8 @@ function encoderSource(s: AnyStruct, version: Version): string {
       }
       if (lengthAt !== undefined) {
         c.push(`w.dv.setUint16(w.start + s0 + ${lengthAt}, w.p - w.start - l_${name});`);
-        if (kind.t === 'match' && kind.bare) c.push(`w.zeros((8 - ((w.p - w.start - l_${name}) & 7)) & 7);`);
+        if (kind.t === 'match' && kind.bare !== undefined)
+          c.push(`w.zeros((8 - ((w.p - w.start - l_${name}) & 7)) & 7);`);
       }
     }
   }
@@ -396,8 +406,15 @@ function decoderSource(s: AnyStruct, version: Version): string {
         to = `p + ${bound}`;
       }
       let expr = '';
-      if (kind.t === 'match') expr = kind.bare ? `rt.decodeBareMatch(r, p, ${to}, end)` : 'rt.decodeMatch(r, p, end)';
-      else if (kind.t === 'stats') expr = `rt.decodeStats(r, p, end, ${t}, ${code})`;
+      if (kind.t === 'match' && kind.bare !== undefined) {
+        c.push(`const f_${kind.bare} = rt.isHeaded(r, p, ${to});`);
+        props.push(`${kind.bare}: f_${kind.bare}`);
+        expr = `rt.decodeBareMatch(r, f_${kind.bare} ? p + 4 : p, p, ${to}, end)`;
+      } else if (kind.t === 'match') expr = 'rt.decodeMatch(r, p, end)';
+      else if (kind.t === 'tail') {
+        c.push(`if (p !== end && end - p < 8) ${short('p')}; r.q = p === end ? p : p + 8;`);
+        expr = 'p === end ? null : dv.getUint32(p)';
+      } else if (kind.t === 'stats') expr = `rt.decodeStats(r, p, end, ${t}, ${code})`;
       else if (kind.t === 'oxms') expr = `rt.decodeOxms(r, p, end, ${t}, ${code})`;
       else if (kind.t === 'text') expr = 'rt.readText(r, p, end)';
       else if (kind.t === 'bytes') expr = 'rt.bytes(r, p, end)';
@@ -448,7 +465,8 @@ function listDecoderSource(s: AnyStruct, version: Version): string {
   const lenAt = lengthOffset(s, version);
   const head = `function decL_${s.cls}(r, p, end) { const out = []; `;
   // Some structures end where their last field does, which tells its own length.
-  const endsItself = s.options.custom !== undefined || slotsOf(s, version).at(-1)?.kind.t === 'match';
+  const last = slotsOf(s, version).at(-1)?.kind.t;
+  const endsItself = s.options.custom !== undefined || last === 'match' || last === 'tail';
   if (lenAt === undefined && endsItself) {
     return `${head}while (p < end) { out.push(dec_${s.cls}(r, p, end)); p = r.q; } r.q = end; return out; }`;
   }
@@ -547,7 +565,7 @@ function makerSource(s: AnyStruct, version: Version): string {
     const dflt = field?.except?.versions.includes(version) === true ? field.except.dflt : field?.dflt;
     if (field === undefined) {
       props.push(or(name === 'version' ? String(version) : '0', v));
-    } else if (kind.t === 'uint') {
+    } else if (kind.t === 'uint' || kind.t === 'tail' || kind.t === 'headed') {
       props.push(or(String(dflt), v));
     } else if (kind.t === 'u64') {
       props.push(or(`${dflt}n`, `rt.u64(${v}, ${cls}, ${q(name)})`));
@@ -615,6 +633,7 @@ const runtime = {
   decodeMatch,
   encodeBareMatch,
   decodeBareMatch,
+  isHeaded,
   encodeOxms,
   decodeOxms,
   normaliseOxms,

@@ -76,7 +76,7 @@ function objectToJson(c: Compiled, o: { cls: string }): Json {
   if (s.options.custom !== undefined) {
     for (const [k, v] of Object.entries(s.options.custom.toJson(o, c.version))) attrs.push([k, v as Json]);
   } else {
-    for (const [name, { kind, versions, extra }] of Object.entries(s.fields)) {
+    for (const [name, { kind, versions, extra, dflt }] of Object.entries(s.fields)) {
       if (versions?.includes(c.version) === false) continue;
       const v = (o as unknown as Record<string, unknown>)[name];
       if (kind.t === 'pad') continue;
@@ -89,6 +89,8 @@ function objectToJson(c: Compiled, o: { cls: string }): Json {
         if (kind.json !== undefined) {
           attrs.push([kind.json, lengthOf(c, s, o, lengthOffsetOf(s, kind.list, c.version))]);
         }
+      } else if (kind.t === 'headed') {
+        if (v !== dflt) attrs.push([name, v as boolean]);
       } else if (kind.t === 'size') {
         attrs.push([kind.json, lengthOf(c, s, o, undefined)]);
       } else if (kind.t === 'bytes' && kind.empty === 'null' && (v as Uint8Array).length === 0) {
@@ -215,6 +217,7 @@ function objectFromJson(c: Compiled, obj: unknown): object {
       const v = attrs[name];
       // Ryu prints null for what was not set
       if (v === undefined || v === null) {
+        if (kind.t === 'tail' && v === null) input[name] = v;
         if (presence === 'required') throw new OfEncodeError(cls, name, 'missing');
         continue;
       }

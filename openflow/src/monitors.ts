@@ -15,6 +15,7 @@ import {
   lenOf,
   many,
   match,
+  matchHeader,
   pad,
   struct,
   u8,
@@ -83,6 +84,8 @@ export const flowUpdates = family(
 // ---- ONF extension 187 for 1.3 -------------------------------------------------------------------------------------
 
 const onf = { versions: IN_13, spec: 'EXT-187', err } as const;
+// The extension says that the fields of a match stand there, and Ryu sends those. Open vSwitch sends and expects a whole
+// OFPMatch: set `match_header` for it.
 
 export const ONFFlowMonitorRequest = struct('ONFFlowMonitorRequest', onf, {
   id: u32(),
@@ -91,7 +94,8 @@ export const ONFFlowMonitorRequest = struct('ONFFlowMonitorRequest', onf, {
   out_port: u32(ofp13.OFPP_ANY),
   table_id: u8(ofp13.OFPTT_ALL),
   _pad: pad(3),
-  match: bareMatch(),
+  match_header: matchHeader(false),
+  match: bareMatch('match_header'),
 });
 export const ONFFlowUpdateFull = struct(
   'ONFFlowUpdateFull',
@@ -107,7 +111,8 @@ export const ONFFlowUpdateFull = struct(
     table_id: u8(0),
     _pad: pad(1),
     cookie: u64(0n),
-    match: bareMatch(),
+    match_header: matchHeader(true),
+    match: bareMatch('match_header'),
     instructions: many(instructions),
   },
 );

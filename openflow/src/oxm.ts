@@ -505,11 +505,16 @@ export function encodeMatch(match: OFPMatch, w: Writer, cls: string, field: stri
   w.zeros((8 - (length & 7)) & 7);
 }
 
-/** Writes the fields of an OFPMatch and nothing else. */
-export function encodeBareMatch(match: OFPMatch, w: Writer, cls: string, field: string): void {
+/** Writes an OFPMatch without padding, and without its header unless it is `headed`. */
+export function encodeBareMatch(match: OFPMatch, w: Writer, headed: boolean, cls: string, field: string): void {
   const fields = match?.fields;
   if (typeof fields !== 'object' || fields === null) throw new OfEncodeError(cls, field, 'not an OFPMatch');
+  const from = w.p - w.start;
+  if (headed) w.zeros(4);
   for (const name in fields) encodeOxm(w, name, fields[name as OxmName], 'OFPMatch');
+  if (!headed) return;
+  w.dv.setUint16(w.start + from, ofp.OFPMT_OXM);
+  w.dv.setUint16(w.start + from + 2, w.p - w.start - from);
 }
 
 /** Writes fields that stand one after the other, perhaps several times the same. */
@@ -626,12 +631,20 @@ function decodeFields(r: Reader, p: number, stop: number): MatchFields {
   return fields as MatchFields;
 }
 
-/** Reads the fields of an OFPMatch up to `stop`, and the padding to 8 bytes behind them. */
-export function decodeBareMatch(r: Reader, p: number, stop: number, end: number): OFPMatch {
-  const padded = (stop - p + 7) & ~7;
-  if (padded > end - p) fail(r, p, 'match cut short', ofp.OFPET_BAD_MATCH, ofp.OFPBMC_BAD_LEN);
+/**
+ * Whether what is said to be fields alone begins with the header of an OFPMatch of that length. No first field looks so:
+ * one of the NXM_1 class with that length would need 264 bytes of others behind it.
+ */
+export function isHeaded(r: Reader, p: number, stop: number): boolean {
+  return stop - p >= 4 && r.dv.getUint16(p) === ofp.OFPMT_OXM && r.dv.getUint16(p + 2) === stop - p;
+}
+
+/** Reads the fields of an OFPMatch from `p` up to `stop`, and the padding behind them to 8 bytes from `start`. */
+export function decodeBareMatch(r: Reader, p: number, start: number, stop: number, end: number): OFPMatch {
+  const padded = (stop - start + 7) & ~7;
+  if (padded > end - start) fail(r, p, 'match cut short', ofp.OFPET_BAD_MATCH, ofp.OFPBMC_BAD_LEN);
   const fields = decodeFields(r, p, stop);
-  r.q = p + padded;
+  r.q = start + padded;
   return { cls: 'OFPMatch', fields };
 }
 

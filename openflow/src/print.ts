@@ -506,7 +506,8 @@ function durationText(o: Obj): string {
 
 function flowStatsText(o: Obj, version: number): string {
   return words(
-    `cookie=${hex(o.cookie as bigint)}`,
+    // statistics of 1.5 have none, its descriptions of flows do
+    o.cookie === undefined ? undefined : `cookie=${hex(o.cookie as bigint)}`,
     `table=${String(o.table_id)}`,
     o.duration_sec === undefined ? undefined : durationText(o),
     o.packet_count === undefined ? undefined : `n_packets=${String(o.packet_count)}`,

@@ -43,7 +43,9 @@ export type Kind =
   | { readonly t: 'const'; readonly size: 1 | 2 | 4; readonly value: number; readonly json: string | undefined }
   | { readonly t: 'len'; readonly json: string | undefined }
   | { readonly t: 'lenOf'; readonly list: string; readonly json: string | undefined }
-  | { readonly t: 'match'; readonly bare: boolean }
+  | { readonly t: 'match'; readonly bare: string | undefined }
+  | { readonly t: 'headed' }
+  | { readonly t: 'tail' }
   | { readonly t: 'stats' }
   | { readonly t: 'oxms' }
   | { readonly t: 'text' }
@@ -160,9 +162,19 @@ export const len = (json?: string): Field<never, never, 'hidden'> => make({ t: '
 export const lenOf = (list: string, json?: string): Field<never, never, 'hidden'> =>
   make({ t: 'lenOf', list, json }, 'hidden');
 /** An OFPMatch with its padding. */
-export const match = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match', bare: false }, 'optional');
-/** The fields of an OFPMatch without its header, padded to 8 bytes: an earlier `lenOf` tells their length. */
-export const bareMatch = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match', bare: true }, 'optional');
+export const match = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match', bare: undefined }, 'optional');
+/**
+ * The fields of an OFPMatch, padded to 8 bytes; an earlier `lenOf` tells their length. Peers do not agree on whether the
+ * header of OFPMatch stands in front of them: the field `headed` tells.
+ */
+export const bareMatch = (headed: string): Field<OFPMatch, OFPMatch, 'optional'> =>
+  make({ t: 'match', bare: headed }, 'optional');
+/** Takes no bytes: tells whether a `bareMatch` has the header that its name denies. JSON shows it when it is not `dflt`. */
+export const matchHeader = (dflt: boolean): Field<boolean, boolean, 'optional'> =>
+  make({ t: 'headed' }, 'optional', dflt);
+/** 32 bits and as much padding at the end, which some peers leave out: then it is null. */
+export const tail = (dflt: number): Field<number | null, number | null, 'optional'> =>
+  make({ t: 'tail' }, 'optional', dflt);
 /** Match fields with values to the end of the structure; one field may stand there several times. */
 export const oxms = (): Field<OxmTlv[], readonly OxmTlvInput[], 'optional'> => make({ t: 'oxms' }, 'optional');
 /** An OFPStats with its padding. */

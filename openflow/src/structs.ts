@@ -71,6 +71,7 @@ import {
   stats,
   str,
   struct,
+  tail,
   UNTIL_13,
   UNTIL_14,
   u8,
@@ -519,8 +520,8 @@ export const OFPMeterFeaturesStats = struct(
     max_bands: u8(0),
     max_color: u8(0),
     _pad: pad(2),
-    features: only(IN_15, u32(0)),
-    _pad2: only(IN_15, pad(4)),
+    // Open vSwitch 3.1 sends the structure of 1.3
+    features: only(IN_15, tail(0)),
   },
 );
 

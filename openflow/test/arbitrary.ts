@@ -133,11 +133,42 @@ function rawLengths(s: AnyStruct, o: Options): number[] {
   return [0, 1, 7, 8, 30];
 }
 
+/** Type numbers of a class by which os-ken knows it. */
+function knownTypes(s: AnyStruct, o: Options): (type: number) => boolean {
+  if (!o.plain) return () => true;
+  switch (s.cls) {
+    // it takes what came with 1.5 for unknown
+    case 'OFPAsyncConfigPropReasons':
+      return (type) => type < 12;
+    // it refuses updates but those of the event it registers last: initial and paused
+    case 'OFPFlowUpdateFull':
+      return (type) => type === 0;
+    case 'OFPFlowUpdatePaused':
+      return (type) => type === 5;
+    default:
+      return () => true;
+  }
+}
+
+const oddly = (words: readonly number[]): number[] => (words.length % 2 === 1 ? [...words] : [...words, 7]);
+
+/** os-ken 1.5 takes the elements behind the first for properties of the first. */
+const ONE_AT_MOST = ['OFPBucket', 'OFPGroupDescStats', 'OFPControllerStatusStats'];
+
+/** How many structures of a class a list may have. */
+function listLength(cls: string, o: Options): { minLength?: number; maxLength: number } {
+  // Ryu reads one, which is all there should be
+  if (o.plain && cls === 'OFPAggregateStats') return { minLength: 1, maxLength: 1 };
+  // a switch has one set of meter features; where one ends cannot be told when its last field may be missing
+  const one = (o.plain && ONE_AT_MOST.includes(cls)) || cls === 'OFPMeterFeaturesStats';
+  return { maxLength: o.version === 6 && one ? 1 : 3 };
+}
+
 function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | undefined {
   switch (kind.t) {
     case 'uint':
       if (name === 'type' || name === 'property' || name === 'event') {
-        if (s.options.types !== undefined) return fc.constantFrom(...typesOf(s, o.version));
+        if (s.options.types !== undefined) return fc.constantFrom(...typesOf(s, o.version).filter(knownTypes(s, o)));
         if (s.cls.endsWith('Unknown')) return fc.constantFrom(200, 1000);
       }
       if (name === 'experimenter' || name === 'vendor') return strangeExperimenter;
@@ -163,8 +194,7 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
       return structArb(kind.of, o);
     case 'list': {
       const { key } = kind;
-      // Ryu reads one, which is all there should be
-      const length = o.plain && kind.of.cls === 'OFPAggregateStats' ? { minLength: 1, maxLength: 1 } : { maxLength: 3 };
+      const length = listLength(kind.of.cls, o);
       if (key === undefined) return fc.array(structArb(kind.of, o), length);
       // JSON shows them as an object by this number: in its order, and each once
       const number = (e: unknown) => (e as Record<string, number>)[key] as number;
@@ -184,11 +214,17 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
       return someStats(o);
     case 'oxms':
       return fc.array(oxmEntry(o), { maxLength: 3 }).map((a) => a.map(([field, value]) => ({ field, value })));
+    case 'tail':
+      return o.plain ? edge(0xffffffff) : fc.oneof(edge(0xffffffff), fc.constant(null));
+    case 'headed':
+      return o.plain ? undefined : fc.boolean();
     case 'text':
       return text(40);
     case 'message':
       return innerArb(s.cls, o);
     case 'uints': {
+      // os-ken goes on behind the end of a reply whose properties it did not pad
+      if (o.plain && s.cls === 'OFPBundleFeaturesPropExperimenter') return fc.array(edge(0xffffffff)).map(oddly);
       const length = kind.count === undefined ? { maxLength: 5 } : { minLength: kind.count, maxLength: kind.count };
       return fc.array(edge(2 ** (8 * kind.size) - 1), length);
     }
@@ -205,6 +241,8 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
 /** Members of families that Ryu fails on, and in which versions. */
 const NOT_RYUS: Readonly<Record<string, readonly Version[]>> = {
   OFPInstructionExperimenter: VERSIONS,
+  // it takes the padding, and what follows, for more identifiers
+  OFPActionCopyField: VERSIONS,
   OFPQueuePropExperimenter: [3],
 };
 
@@ -287,6 +325,7 @@ export function structArb(s: AnyStruct, o: Options): Arb {
       buffer_id?: number;
       actions?: unknown[];
       xid?: number;
+      match?: OFPMatch;
       message?: { xid: number };
       request?: { xid: number };
     };
@@ -295,6 +334,11 @@ export function structArb(s: AnyStruct, o: Options): Arb {
     if (made.request !== undefined) made.request = { ...made.request, xid: 0 };
     // Ryu overwrites the packet with the message's own fields when there is no action in front of it
     if (o.plain && made.cls === 'OFPPacketOut' && made.actions?.length === 0) made.data = Buffer.alloc(0);
+    // Ryu's class of 1.5 demands an in_port, and a packet or the number of a buffered one
+    if (o.plain && made.cls === 'OFPPacketOut' && o.version === 6) {
+      made.match = OFPMatch({ ...made.match?.fields, in_port: 1 }, 6);
+      if (made.data?.length === 0 && made.buffer_id === 0xffffffff) made.buffer_id = 7;
+    }
     // Ryu refuses to send both a packet and the number of a buffered one
     if (o.plain && made.cls === 'OFPPacketOut' && made.data?.length !== 0) made.buffer_id = 0xffffffff;
     // Ryu refuses flags in the requests of 1.0

@@ -60,6 +60,8 @@ def classes(question):
     """Names of message classes: those with a registered parser, and those with a serialiser."""
     parser = module(question['version'], '_parser')
     reads = {f.__self__.__name__ for f in parser._MSG_PARSERS.values()} - {'OFPMultipartReply', 'OFPStatsReply'}
+    own_types = getattr(getattr(parser, 'OFPExperimenter', None), '_subtypes', {})
+    reads |= {c.__name__ for c in own_types.values()}
     for base in ('OFPMultipartReply', 'OFPStatsReply'):
         for registry in ('_STATS_MSG_TYPES', '_STATS_TYPES'):
             reads |= {c.__name__ for c in getattr(getattr(parser, base, None), registry, {}).values()}
