@@ -4,6 +4,7 @@
  */
 import type { GuestSpec } from '../contracts/agent.ts';
 import type { Priority } from '../contracts/common.ts';
+import { randomFrom } from '../contracts/random.ts';
 import type { DataCentreSpec } from './datacentre.ts';
 
 export interface DemoGuest {
@@ -23,18 +24,6 @@ const PAGE_BYTES = 4096;
 
 /** Pages per second for so many MB/s of dirtied memory. */
 const pages = (mbPerS: number): number => Math.round((mbPerS * 1e6) / PAGE_BYTES);
-
-/** A small generator of numbers from 0 to 1 (mulberry32): the same seed plays the same demo. */
-export function randomFrom(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = a;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /**
  * Host hv1 sends more than it receives and shares its 1 Gbit/s uplink between six guests and a storage service that stays;
