@@ -128,6 +128,24 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     .option('--json', 'print each envelope of the feed as one JSON line')
     .action(does(async () => (await import('./commands/watch.ts')).watch));
 
+  command(fairway, 'plan', 'Plan many migrations: when each runs, over which path and at what rate, and why.', [
+    'fairway plan examples/plan-racks.json',
+    'fairway plan instance.json --json --out plan.json',
+    'fairway plan instance.json --check plan.json',
+  ])
+    .argument('<instance>', 'planning-instance/1 document (JSON); - for standard input')
+    .option('--json', 'print one plan/1 document and nothing else on standard output')
+    .option('--out <file>', 'write the plan/1 document to a file as well')
+    .option(
+      '--limit-per-host <number>',
+      'at most so many migrations at a time out of, and into, a host',
+      countingNumber,
+    )
+    .option('--work <number>', 'how much the search may do (default: about a second)', wholeNumber)
+    .option('--seed <number>', 'seed of the random choices of the search', wholeNumber)
+    .option('--check <plan>', 'do not plan: say what this plan/1 document breaks')
+    .action(does(async () => (await import('./commands/plan.ts')).plan));
+
   const policy = command(fairway, 'policy', 'Read, change and check the policy document that the decisions obey.', [
     'fairway policy get reservation',
     'fairway policy set direction.windowMs=3000 reservation.medium="capacity - ceiling"',
@@ -237,6 +255,12 @@ function topics(text: string): Topic[] {
 function positive(text: string): number {
   const n = Number(text);
   if (!(n > 0 && n < Infinity)) throw new InvalidArgumentError('Expected a number above 0.');
+  return n;
+}
+
+function countingNumber(text: string): number {
+  const n = wholeNumber(text);
+  if (n === 0) throw new InvalidArgumentError('Expected a whole number above 0.');
   return n;
 }
 

@@ -82,9 +82,77 @@ export function lowerBound(model: Model, jobs: readonly Job[]): Bound {
   return best;
 }
 
+/**
+ * The bound where memory makes hosts wait. Until k + 1 guests have left a host, only so many can have begun to arrive as
+ * fit into what was free and what k guests free; the rest must still pass its NIC afterwards.
+ */
+export function memoryBound(model: Model, jobs: readonly Job[]): Bound {
+  let best: Bound = { seconds: 0, by: 'nothing to move' };
+  const list = passing(model, jobs);
+  const group = (key: (j: Job) => number) => {
+    const map = new Map<number, Passing[]>();
+    for (const p of list) map.set(key(p.job), [...(map.get(key(p.job)) ?? []), p]);
+    return map;
+  };
+  const leaving = group((j) => j.fromHost);
+  for (const [host, arriving] of group((j) => j.toHost)) {
+    const name = model.hosts[host] as string;
+    const free = (model.memoryUnits[host] as number) - (model.occupiedUnits[host] as number);
+    const total = arriving.reduce((sum, p) => sum + p.mb, 0);
+    if (arriving.reduce((sum, p) => sum + p.job.sizeUnits, 0) <= free) continue;
+    const rateOf = (nic: number | undefined, own: readonly Passing[]) => {
+      const rank = Math.min(...own.map((p) => p.job.rank));
+      return mbPerS(model.usableBps[rank]?.[nic ?? -1] ?? Number.POSITIVE_INFINITY);
+    };
+    const inRate = rateOf(model.graph.nicIn.get(name), arriving);
+    const out = leaving.get(host) ?? [];
+    const outRate = rateOf(model.graph.nicOut.get(name), out);
+    const volumes = out.map((p) => p.mb).sort((a, b) => a - b);
+    const times = out.map((p) => p.job.leastMs / 1000).sort((a, b) => a - b);
+    const sizes = out.map((p) => p.job.sizeUnits).sort((a, b) => b - a);
+    let freed = free;
+    let left = 0;
+    for (let k = 0; k < out.length; k++) {
+      left += volumes[k] as number;
+      // When k + 1 guests can have left at the earliest: a millisecond is rounding.
+      const at = Math.max(left / outRate, times[k] as number) - 0.001;
+      const begun = Math.min(mostWithin(arriving, freed), inRate * at);
+      const seconds = at + (total - begun) / inRate;
+      if (seconds > best.seconds) best = { seconds, by: `memory of ${name}` };
+      freed += sizes[k] as number;
+    }
+  }
+  return best;
+}
+
+/** The most volume, MB, of guests that fit into so many units together; of too many or odd sizes an upper estimate. */
+function mostWithin(list: readonly Passing[], units: number): number {
+  const isWhole = units <= 4096 && list.length <= 256 && list.every((p) => Number.isInteger(p.job.sizeUnits));
+  if (isWhole) {
+    const room = Math.max(0, Math.floor(units));
+    const most = new Array<number>(room + 1).fill(0);
+    for (const { job, mb } of list) {
+      for (let u = room; u >= job.sizeUnits; u--) {
+        most[u] = Math.max(most[u] as number, (most[u - job.sizeUnits] as number) + mb);
+      }
+    }
+    return most[room] as number;
+  }
+  const densest = [...list].sort((a, b) => b.mb * a.job.sizeUnits - a.mb * b.job.sizeUnits);
+  let left = units;
+  let sum = 0;
+  for (const { job, mb } of densest) {
+    if (left <= 0 && job.sizeUnits > 0) break;
+    sum += mb;
+    left -= job.sizeUnits;
+  }
+  return sum;
+}
+
 /** The bound, ms, on when `jobs` can all have ended beside what is on the board already; tells the search when to stop. */
 export function remainingBoundMs(model: Model, jobs: readonly Job[], used: readonly Profile[]): number {
-  let bound = 0;
+  // Others that leave or arrive may change it, but only where there are other priorities.
+  let bound = jobs.length === model.jobs.length ? memoryBound(model, jobs).seconds * 1000 : 0;
   const mbByLink = new Map<number, { mb: number; rank: number }>();
   for (const { job, mb, links } of passing(model, jobs)) {
     bound = Math.max(bound, job.leastMs);

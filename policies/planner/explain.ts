@@ -135,7 +135,7 @@ export function sentence(p: Placement, why: Why): string {
   const isSteady = Math.min(...rates) === p.option.rateBps;
   const rate = isSteady
     ? `${mbit(most)}, all that ${why.rate_limited_by ?? 'its path'} allows`
-    : `${mbit(Math.min(...rates))} to ${mbit(most)}, what others leave of its path`;
+    : `${rates.every((r) => r === most) ? '' : `${mbit(Math.min(...rates))} to `}${mbit(most)}, what others leave of its path`;
   const technique =
     p.job.technique === 'pre-copy' ? '' : `; ${p.job.technique}: it dirties memory faster than pre-copy could carry it`;
   const late =

@@ -5,7 +5,7 @@
  */
 import type { Plan, PlannedMigration, PlanningInstance } from '../../contracts/plan.ts';
 import type { Placement } from './board.ts';
-import { lowerBound } from './bound.ts';
+import { lowerBound, memoryBound } from './bound.ts';
 import { Explainer, noRoom, noWay, sentence } from './explain.ts';
 import { buildModel } from './model.ts';
 import { search } from './search.ts';
@@ -34,10 +34,8 @@ export function planMigrations(instance: PlanningInstance, options: PlanOptions 
   const refused = model.jobs
     .filter((j) => j.options.length === 0 || stuck.includes(j))
     .map((j) => ({ vm: j.vm, reason: j.options.length === 0 ? noWay(model, j) : noRoom(model, j, placements, stuck) }));
-  const bound = lowerBound(
-    model,
-    placements.map((p) => p.job),
-  );
+  const moved = placements.map((p) => p.job);
+  const bound = lowerBound(model, moved);
   const totalMs = placements.reduce((sum, p) => sum + p.endMs - p.startMs, 0);
   const plan: Plan = {
     format: 'plan/1',
@@ -45,6 +43,7 @@ export function planMigrations(instance: PlanningInstance, options: PlanOptions 
     makespan_s: placements.reduce((most, p) => Math.max(most, p.endMs), 0) / 1000,
     lower_bound_s: Math.round(bound.seconds * 1e6) / 1e6,
     lower_bound_by: bound.by,
+    memory_bound_s: Math.round(memoryBound(model, moved).seconds * 1e6) / 1e6,
     mean_duration_s: placements.length === 0 ? 0 : Math.round(totalMs / placements.length) / 1000,
     missed_deadlines: placements.filter((p) => p.endMs > p.job.deadlineMs).length,
     migrations,

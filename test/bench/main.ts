@@ -8,6 +8,7 @@ import type { Bench } from './bench.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   openflow: () => import('./openflow.ts'),
+  planner: () => import('./planner.ts'),
 };
 
 function table(result: BenchResult): string {

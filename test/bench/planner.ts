@@ -1,0 +1,214 @@
+/**
+ * The planner against lower bounds, usual practice and time: on stored instances, on generated ones of the same kind, on
+ * fat-trees of up to 10,000 migrations, and on instances with workload, priorities and deadlines.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import type { BenchRow } from '../../contracts/bench.ts';
+import { type Plan, type PlanningInstance, parsePlanningInstance } from '../../contracts/plan.ts';
+import { checkPlan } from '../../policies/planCheck/index.ts';
+import { DEFAULT_WORK, planMigrations } from '../../policies/planner/index.ts';
+import type { Bench } from './bench.ts';
+import { BASELINES, mean, type Outcome, outcomeOf, runBaseline } from './planner/baselines.ts';
+import { fatTree, measuredKind, mixed } from './planner/generate.ts';
+
+type Progress = (line: string) => void;
+
+/** How many instances are generated of each kind. */
+const GENERATED = 100;
+const MIXED = 100;
+
+export const bench: Bench = {
+  help: `Usage: npm run bench -- planner [--instances DIR] [--generated] [--fat-trees] [--mixed] [--json]
+
+Plans and checks, with the independent checker:
+  --instances DIR  the planning-instance/1 files of a folder
+  --generated      ${GENERATED} instances like the measured ones (four hosts, ten to twelve guests), from seeds
+  --fat-trees      1,000 to 10,000 migrations over 1,024 hosts, and how time grows
+  --mixed          ${MIXED} leaf-spine instances with workload, priorities and deadlines, beside usual practice
+Without --generated, --fat-trees or --mixed all three are run.
+
+  --work N         work units the search may use (default ${DEFAULT_WORK})
+  --seed N         first seed of the generated instances (default 1)`,
+  options: {
+    instances: { type: 'string' },
+    generated: { type: 'boolean' },
+    'fat-trees': { type: 'boolean' },
+    mixed: { type: 'boolean' },
+    work: { type: 'string' },
+    seed: { type: 'string' },
+  },
+  async run(o, progress) {
+    const work = wholeNumber('work', o.work, DEFAULT_WORK);
+    const seed = wholeNumber('seed', o.seed, 1);
+    const isAll = o.generated !== true && o['fat-trees'] !== true && o.mixed !== true;
+    const results: BenchRow[] = [];
+    const notes = [
+      `Node.js ${process.version}, ${cpus()[0]?.model ?? 'unknown processor'}, one core; search of ${work} work units; first seed ${seed}`,
+      'every plan is checked by policies/planCheck, which shares no code with the planner; the lower bound is the load of the busiest link',
+    ];
+    if (typeof o.instances === 'string') results.push(...stored(o.instances, work, progress, notes));
+    if (isAll || o.generated === true) {
+      const list = Array.from({ length: GENERATED }, (_, i) => measuredKind(seed + i));
+      results.push(...summary('generated', list, work, progress));
+    }
+    if (isAll || o['fat-trees'] === true) results.push(...fatTrees(seed, work, progress));
+    if (isAll || o.mixed === true) {
+      results.push(...mixedPriorities(seed, work, progress));
+      notes.push(
+        'mixed: baselines share links max-min fairly with the workload and reserve nothing; seconds below floor are summed over all workloads of an instance',
+      );
+    }
+    return { format: 'bench-result/1', bench: 'planner', results, notes };
+  },
+};
+
+function wholeNumber(name: string, text: string | boolean | undefined, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  const n = Number(text);
+  if (!Number.isInteger(n) || n < 0) throw new Error(`--${name} must be a whole number, not ${text}`);
+  return n;
+}
+
+const row = (metric: string, value: number, unit: string, subject = 'fairway'): BenchRow => ({
+  subject,
+  metric,
+  value: Math.round(value * 1e4) / 1e4,
+  unit,
+});
+
+interface Planned {
+  readonly plan: Plan;
+  readonly ms: number;
+  readonly violations: number;
+}
+
+function planOne(instance: PlanningInstance, work: number): Planned {
+  const begin = performance.now();
+  const plan = planMigrations(instance, { work });
+  const ms = performance.now() - begin;
+  return { plan, ms, violations: checkPlan(instance, plan).length };
+}
+
+function summary(kind: string, list: readonly PlanningInstance[], work: number, progress: Progress): BenchRow[] {
+  const done = list.map((instance, i) => {
+    if (i % 20 === 0) progress(`${kind}: ${i} of ${list.length}`);
+    return planOne(instance, work);
+  });
+  const planned = done.filter((d) => d.plan.refused === undefined);
+  const lower = mean(planned.map((d) => d.plan.lower_bound_s));
+  const makespan = mean(planned.map((d) => d.plan.makespan_s));
+  const strict = mean(planned.map((d) => Math.max(d.plan.lower_bound_s, Number(d.plan.memory_bound_s))));
+  const greedy = mean(list.map((p) => runBaseline(p, 'greedy, exclusive path').makespanS));
+  return [
+    row(`${kind}: instances`, list.length, 'instances'),
+    row(`${kind}: feasible by the checker`, done.filter((d) => d.violations === 0).length, 'instances'),
+    row(`${kind}: fully planned`, planned.length, 'instances'),
+    row(`${kind}: mean link-load lower bound`, lower, 's'),
+    row(`${kind}: mean lower bound with memory`, strict, 's'),
+    row(`${kind}: mean makespan`, makespan, 's'),
+    ...(Number.isFinite(greedy) ? [row(`${kind}: mean makespan`, greedy, 's', 'greedy, exclusive path')] : []),
+    row(`${kind}: makespan / link-load lower bound`, makespan / lower, 'ratio'),
+    row(`${kind}: makespan / lower bound with memory`, makespan / strict, 'ratio'),
+    row(
+      `${kind}: mean single duration`,
+      mean(planned.flatMap((d) => d.plan.migrations.map((m) => m.end_s - m.start_s))),
+      's',
+    ),
+    row(`${kind}: mean time to plan`, mean(done.map((d) => d.ms)), 'ms'),
+    row(`${kind}: longest time to plan`, Math.max(...done.map((d) => d.ms)), 'ms'),
+  ];
+}
+
+function stored(folder: string, work: number, progress: Progress, notes: string[]): BenchRow[] {
+  const files = readdirSync(folder)
+    .filter((f) => f.endsWith('.json'))
+    .sort();
+  if (files.length === 0) throw new Error(`no .json files in ${folder}`);
+  const list = files.map((f) => {
+    try {
+      return parsePlanningInstance(JSON.parse(readFileSync(join(folder, f), 'utf8')));
+    } catch (error) {
+      throw new Error(`${join(folder, f)}: ${(error as Error).message}`);
+    }
+  });
+  const rows = summary('stored', list, work, progress);
+  const measured = list.flatMap((p) => runsOf(p['measured_runs']).map(makespanOf));
+  if (measured.length > 0) {
+    rows.push(row('stored: mean makespan', mean(measured), 's', 'reference plan as carried out'));
+    notes.push('stored: "reference plan as carried out" is the mean of measured_runs, on real machines');
+  }
+  return rows;
+}
+
+/** The lists of measured runs of an instance that has some. */
+function runsOf(value: unknown): { end_s: number }[][] {
+  return Array.isArray(value) ? (value as { end_s: number }[][]) : [];
+}
+const makespanOf = (run: readonly { end_s: number }[]) => Math.max(...run.map((m) => m.end_s));
+
+function fatTrees(seed: number, work: number, progress: Progress): BenchRow[] {
+  planOne(fatTree(4, 50, seed), work); // So that the first figure is not that of cold code.
+  const rows: BenchRow[] = [];
+  const points: { n: number; ms: number }[] = [];
+  for (const n of [1000, 2000, 5000, 10_000]) {
+    progress(`fat-tree: ${n} migrations`);
+    const { plan, ms, violations } = planOne(fatTree(16, n, seed), work);
+    const kind = `fat-tree, 1,024 hosts, ${n.toLocaleString('en')} migrations`;
+    points.push({ n, ms });
+    rows.push(
+      row(`${kind}: time to plan`, ms, 'ms'),
+      row(`${kind}: makespan`, plan.makespan_s, 's'),
+      row(`${kind}: makespan / lower bound`, plan.makespan_s / plan.lower_bound_s, 'ratio'),
+      row(`${kind}: violations`, violations, 'violations'),
+      row(`${kind}: refused`, plan.refused?.length ?? 0, 'migrations'),
+    );
+  }
+  const [first, last] = [points[0], points[points.length - 1]];
+  if (first !== undefined && last !== undefined) {
+    const exponent = Math.log(last.ms / first.ms) / Math.log(last.n / first.n);
+    rows.push(row('fat-tree: time grows as migrations to the power of', exponent, 'exponent'));
+  }
+  return rows;
+}
+
+function mixedPriorities(seed: number, work: number, progress: Progress): BenchRow[] {
+  const bySubject = new Map<string, Outcome[]>();
+  const keep = (subject: string, outcome: Outcome) =>
+    bySubject.set(subject, [...(bySubject.get(subject) ?? []), outcome]);
+  let feasible = 0;
+  let refused = 0;
+  let deadlines = 0;
+  for (let i = 0; i < MIXED; i++) {
+    if (i % 20 === 0) progress(`mixed: ${i} of ${MIXED}`);
+    const instance = mixed(seed + i);
+    deadlines += instance.migrations.filter((m) => m.deadline_s !== undefined).length;
+    const { plan, violations } = planOne(instance, work);
+    if (violations === 0) feasible++;
+    refused += plan.refused?.length ?? 0;
+    keep('fairway', outcomeOf(instance, plan));
+    for (const kind of BASELINES) keep(kind, runBaseline(instance, kind));
+  }
+  const rows = [
+    row('mixed: feasible by the checker', feasible, 'instances'),
+    row('mixed: refused', refused, 'migrations'),
+    row('mixed: deadlines', deadlines, 'migrations'),
+  ];
+  const metrics: [string, (o: Outcome) => number, string, 'mean' | 'sum'][] = [
+    ['mean makespan', (o) => o.makespanS, 's', 'mean'],
+    ['missed deadlines', (o) => o.missedDeadlines, 'migrations', 'sum'],
+    ['mean completion of high priority', (o) => o.highEndS, 's', 'mean'],
+    ['mean seconds below floor', (o) => o.belowFloorS, 's', 'mean'],
+    ['mean single duration', (o) => o.meanDurationS, 's', 'mean'],
+    ['pre-copies that would not converge', (o) => o.notConverging, 'migrations', 'sum'],
+  ];
+  for (const [name, of, unit, how] of metrics) {
+    for (const [subject, outcomes] of bySubject) {
+      const values = outcomes.map(of);
+      rows.push(row(`mixed: ${name}`, how === 'sum' ? values.reduce((a, b) => a + b, 0) : mean(values), unit, subject));
+    }
+  }
+  return rows;
+}
