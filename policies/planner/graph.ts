@@ -29,8 +29,10 @@ interface Edge {
   readonly link: number;
 }
 
-/** Simple paths looked at when searching for longer ones. */
+/** Steps of the search for paths of one length … */
 const MAX_LOOKED_AT = 2000;
+/** … which are at most so many hops longer than the shortest. */
+const MAX_EXTRA_HOPS = 4;
 
 export class Graph {
   readonly links: DirectedLink[] = [];
@@ -44,7 +46,7 @@ export class Graph {
   private readonly edges: Edge[][] = [];
   private readonly back: number[][] = [];
   private readonly linkByPair = new Map<string, number>();
-  private readonly distances = new Map<number, Int32Array>();
+  private readonly goals = new Map<number, Towards>();
   private readonly known = new Map<string, Route[]>();
 
   constructor(p: PlanningInstance) {
@@ -134,131 +136,151 @@ export class Graph {
   private findRoutes(fromHost: string, toHost: string, most: number): Route[] {
     const from = this.indexOf.get(fromHost) as number;
     const to = this.indexOf.get(toHost) as number;
-    // A host with one link is as far as its switch and one more: one search serves all hosts of that switch.
+    // A host with one link is one hop behind its switch: one search serves all hosts of that switch.
     const only = this.back[to] as number[];
-    const via = only.length === 1 && only[0] !== from ? (only[0] as number) : to;
-    const toVia = this.distancesTo(via);
-    const distance = (node: number) => (node === to ? 0 : (toVia[node] as number) + (via === to ? 0 : 1));
-    if ((toVia[from] as number) < 0) return [];
-
-    const found: number[][] = [];
-    let looked = 0;
-    const walk = (path: number[], budget: number) => {
-      const at = path[path.length - 1] as number;
-      if (at === to) {
-        if (budget === 0) found.push([...path]);
-        return;
-      }
-      if (at < this.hostCount && at !== from) return;
-      for (const e of this.edges[at] as Edge[]) {
-        if (found.length >= 4 * most || looked >= MAX_LOOKED_AT) return;
-        if (e.to !== to && ((toVia[e.to] as number) < 0 || e.to < this.hostCount)) continue;
-        const left = budget - (distance(e.to) + 1 - distance(at));
-        if (left < 0 || path.includes(e.to)) continue;
-        looked++;
-        path.push(e.to);
-        walk(path, left);
-        path.pop();
-      }
-    };
-
-    let paths: number[][];
-    if (this.countShortest(from, to, distance) > most) {
-      paths = this.sampleShortest(from, to, most, distance);
-    } else {
-      walk([from], 0);
-      paths = found.splice(0);
-      // Longer ones only where they add something: more capacity than any shorter one, or links that none of them uses.
-      for (let extra = 1; extra <= 4 && paths.length < most; extra++) {
-        looked = 0;
-        walk([from], extra);
-        for (const p of found.splice(0)) {
-          if (paths.length < most && this.addsTo(paths, p)) paths.push(p);
-        }
-      }
-    }
-    return paths.map((p) => {
-      const nodes = p.map((n) => this.names[n] as string);
-      return this.routeOf(nodes, this.linksOf(p));
+    const goal = only.length === 1 && only[0] !== from ? (only[0] as number) : to;
+    const towards = this.towards(goal);
+    if ((towards.distance[from] as number) < 0) return [];
+    const paths =
+      towards.count(from) > most
+        ? this.sampleShortest(from, to, most, towards)
+        : this.shortAndLonger(from, most, towards);
+    const last = goal === to ? undefined : (this.edges[goal] as Edge[]).find((e) => e.to === to);
+    return paths.map((path) => {
+      const edges = last === undefined ? path : [...path, last];
+      const nodes = [fromHost, ...edges.map((e) => this.names[e.to] as string)];
+      return this.routeOf(
+        nodes,
+        edges.map((e) => e.link),
+      );
     });
   }
 
-  private linksOf(path: readonly number[]): number[] {
-    const links: number[] = [];
-    for (let i = 0; i + 1 < path.length; i++) links.push(this.linkByPair.get(`${path[i]} ${path[i + 1]}`) as number);
-    return links;
-  }
-
-  private addsTo(paths: readonly (readonly number[])[], candidate: readonly number[]): boolean {
-    const width = (p: readonly number[]) =>
-      Math.min(...this.linksOf(p).map((l) => (this.links[l] as DirectedLink).capacityBps));
-    const used = new Set(paths.flatMap((p) => this.linksOf(p)));
-    return this.linksOf(candidate).some((l) => !used.has(l)) || paths.every((p) => width(p) < width(candidate));
-  }
-
-  /** Hops from every node to `to` without passing through hosts; -1 where there is no way. */
-  private distancesTo(to: number): Int32Array {
-    const known = this.distances.get(to);
-    if (known !== undefined) return known;
-    const d = new Int32Array(this.names.length).fill(-1);
-    d[to] = 0;
-    const queue = [to];
-    for (let head = 0; head < queue.length; head++) {
-      const at = queue[head] as number;
-      if (at < this.hostCount && at !== to) continue;
-      for (const n of this.back[at] as number[]) {
-        if ((d[n] as number) >= 0) continue;
-        d[n] = (d[at] as number) + 1;
-        queue.push(n);
-      }
-    }
-    this.distances.set(to, d);
-    return d;
-  }
-
-  private countShortest(from: number, to: number, distance: (n: number) => number): number {
-    const counts = new Map<number, number>([[to, 1]]);
-    const count = (n: number): number => {
-      const known = counts.get(n);
-      if (known !== undefined) return known;
-      let sum = 0;
-      for (const e of this.closer(n, to, distance)) sum += count(e.to);
-      counts.set(n, sum);
-      return sum;
+  /** All shortest paths, then longer ones where they add something: more capacity, or links that none so far uses. */
+  private shortAndLonger(from: number, most: number, towards: Towards): Edge[][] {
+    const { distance, goal } = towards;
+    const paths: Edge[][] = [];
+    const width = (p: readonly Edge[]) => Math.min(...p.map((e) => (this.links[e.link] as DirectedLink).capacityBps));
+    const addsSomething = (candidate: readonly Edge[]) => {
+      const used = new Set(paths.flatMap((p) => p.map((e) => e.link)));
+      return candidate.some((e) => !used.has(e.link)) || paths.every((p) => width(p) < width(candidate));
     };
-    return count(from);
-  }
-
-  /** The edges of `n` that lead one hop closer to `to`. */
-  private closer(n: number, to: number, distance: (n: number) => number): Edge[] {
-    const d = distance(n);
-    return (this.edges[n] as Edge[]).filter(
-      (e) => e.to === to || (e.to >= this.hostCount && distance(e.to) === d - 1 && distance(e.to) >= 0),
-    );
+    for (let extra = 0; extra <= MAX_EXTRA_HOPS; extra++) {
+      let looked = 0;
+      const path: Edge[] = [];
+      const visited = new Set([from]);
+      const walk = (at: number, budget: number) => {
+        if (at === goal) {
+          if (budget === 0 && (extra === 0 || addsSomething(path))) paths.push([...path]);
+          return;
+        }
+        for (const e of this.edges[at] as Edge[]) {
+          if (paths.length >= most || looked >= MAX_LOOKED_AT) return;
+          const isDeadEnd = (distance[e.to] as number) < 0 || (e.to < this.hostCount && e.to !== goal);
+          const left = budget - ((distance[e.to] as number) + 1 - (distance[at] as number));
+          if (isDeadEnd || left < 0 || visited.has(e.to)) continue;
+          looked++;
+          path.push(e);
+          visited.add(e.to);
+          walk(e.to, left);
+          visited.delete(e.to);
+          path.pop();
+        }
+      };
+      walk(from, extra);
+    }
+    return paths;
   }
 
   /** A spread selection of very many shortest paths: random walks that only go closer, seeded by the pair. */
-  private sampleShortest(from: number, to: number, most: number, distance: (n: number) => number): number[][] {
+  private sampleShortest(from: number, to: number, most: number, towards: Towards): Edge[][] {
     const random = randomFrom(from * 65_537 + to);
-    const paths = new Map<string, number[]>();
-    const choices = new Map<number, Edge[]>();
+    const paths = new Map<string, Edge[]>();
     const offset = Math.floor(random() * 1024);
     for (let i = 0; i < 2 * most && paths.size < most; i++) {
-      const path = [from];
-      for (let at = from, branch = 0; at !== to; ) {
-        let closer = choices.get(at);
-        if (closer === undefined) {
-          closer = this.closer(at, to, distance);
-          choices.set(at, closer);
-        }
-        const isFirstBranch = closer.length > 1 && branch++ === 0;
+      const path: Edge[] = [];
+      let key = '';
+      let hasBranched = false;
+      for (let at = from; at !== towards.goal; ) {
+        const closer = towards.closer(at);
         // The first branching is gone through in turn, so that few paths already spread over all of the ways out.
-        const pick = isFirstBranch ? (offset + i) % closer.length : Math.floor(random() * closer.length);
-        at = (closer[pick] as Edge).to;
-        path.push(at);
+        const inTurn = closer.length > 1 && !hasBranched;
+        if (inTurn) hasBranched = true;
+        const pick = inTurn ? (offset + i) % closer.length : Math.floor(random() * closer.length);
+        const edge = closer[pick] as Edge;
+        path.push(edge);
+        key += ` ${edge.link}`;
+        at = edge.to;
       }
-      paths.set(path.join(' '), path);
+      paths.set(key, path);
     }
     return [...paths.values()];
+  }
+
+  private towards(goal: number): Towards {
+    const known = this.goals.get(goal);
+    if (known !== undefined) return known;
+    const towards = new Towards(goal, this.edges, this.back, this.hostCount);
+    this.goals.set(goal, towards);
+    return towards;
+  }
+}
+
+/** How far every node is from one goal, and the ways that lead closer. Hosts are ends, never in between. */
+class Towards {
+  readonly goal: number;
+  /** Hops; -1 where there is no way. */
+  readonly distance: Int32Array;
+  private readonly edges: readonly (readonly Edge[])[];
+  private readonly hostCount: number;
+  private readonly closerBy: (readonly Edge[] | undefined)[];
+  /** By node, -1 while not known. */
+  private readonly counts: Float64Array;
+
+  constructor(
+    goal: number,
+    edges: readonly (readonly Edge[])[],
+    back: readonly (readonly number[])[],
+    hostCount: number,
+  ) {
+    this.goal = goal;
+    this.edges = edges;
+    this.hostCount = hostCount;
+    this.closerBy = new Array(edges.length);
+    this.counts = new Float64Array(edges.length).fill(-1);
+    this.distance = new Int32Array(edges.length).fill(-1);
+    this.distance[goal] = 0;
+    const queue = [goal];
+    for (let head = 0; head < queue.length; head++) {
+      const at = queue[head] as number;
+      if (at < hostCount && at !== goal) continue;
+      for (const n of back[at] as number[]) {
+        if ((this.distance[n] as number) >= 0) continue;
+        this.distance[n] = (this.distance[at] as number) + 1;
+        queue.push(n);
+      }
+    }
+  }
+
+  /** The edges of `node` that lead one hop closer. */
+  closer(node: number): readonly Edge[] {
+    const known = this.closerBy[node];
+    if (known !== undefined) return known;
+    const next = (this.distance[node] as number) - 1;
+    const isOnWay = (e: Edge) => this.distance[e.to] === next && (e.to === this.goal || e.to >= this.hostCount);
+    const list = (this.edges[node] as readonly Edge[]).filter(isOnWay);
+    this.closerBy[node] = list;
+    return list;
+  }
+
+  /** How many shortest paths lead from `node` to the goal. */
+  count(node: number): number {
+    if (node === this.goal) return 1;
+    const known = this.counts[node] as number;
+    if (known >= 0) return known;
+    let sum = 0;
+    for (const e of this.closer(node)) sum += this.count(e.to);
+    this.counts[node] = sum;
+    return sum;
   }
 }
