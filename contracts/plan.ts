@@ -10,6 +10,7 @@ import { describeIssues, FairwayError, prioritySchema, techniqueSchema } from '.
 
 const id = z.string('must be a text').min(1, 'must not be empty').max(200, 'must have at most 200 characters');
 const number = z.number('must be a number');
+const labels = z.record(z.string(), z.string());
 const positive = number.positive('must be above 0');
 const notNegative = number.min(0, 'must not be negative');
 
@@ -19,6 +20,8 @@ const host = z.looseObject({
   nic_mbps: positive.optional(),
   /** Room for guests' `size_units`; unlimited when left out. */
   memory_units: notNegative.optional(),
+  /** For rules of evacuation. */
+  labels: labels.optional(),
 });
 const link = z.looseObject({ a: id, b: id, mbps: positive });
 const vm = z.looseObject({
@@ -33,6 +36,10 @@ const vm = z.looseObject({
   cold_dirty_mb_per_s: notNegative.optional(),
   /** `medium` when left out. */
   priority: prioritySchema.optional(),
+  /** For rules of evacuation, and its own traffic for the choice of destinations. */
+  labels: labels.optional(),
+  out_mbps: notNegative.optional(),
+  in_mbps: notNegative.optional(),
 });
 const migration = z.looseObject({ vm: id, from: id, to: id, deadline_s: positive.optional() });
 const workload = z.looseObject({
@@ -61,6 +68,7 @@ export const planningInstanceSchema = z.looseObject({
 export type PlanningInstance = z.infer<typeof planningInstanceSchema>;
 export type PlanningHost = PlanningInstance['hosts'][number];
 export type PlanningVm = PlanningInstance['vms'][number];
+export type PlanningMigration = PlanningInstance['migrations'][number];
 
 const segment = z.looseObject({ from_s: notNegative, to_s: notNegative, mbps: notNegative });
 const plannedMigration = z.looseObject({

@@ -91,7 +91,11 @@ export function memoryBound(model: Model, jobs: readonly Job[]): Bound {
   const list = passing(model, jobs);
   const group = (key: (j: Job) => number) => {
     const map = new Map<number, Passing[]>();
-    for (const p of list) map.set(key(p.job), [...(map.get(key(p.job)) ?? []), p]);
+    for (const p of list) {
+      const own = map.get(key(p.job));
+      if (own === undefined) map.set(key(p.job), [p]);
+      else own.push(p);
+    }
     return map;
   };
   const leaving = group((j) => j.fromHost);

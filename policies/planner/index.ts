@@ -10,17 +10,19 @@ import { Explainer, noRoom, noWay, sentence } from './explain.ts';
 import { buildModel } from './model.ts';
 import { search } from './search.ts';
 
+export { chooseDestinations, type Evacuation, type EvacuationQuestion, type PlacementRule } from './evacuate.ts';
+
 export interface PlanOptions {
   /** Migrations at a time out of, and into, one host; not limited when left out. */
   limitPerHost?: number;
-  /** How much the search may do, in look-ups of a link's or host's timeline; DEFAULT_WORK when left out. */
+  /** How much the search may do for each priority, in look-ups of a link's or host's timeline; else DEFAULT_WORK. */
   work?: number;
   /** Seed of the search's random choices; 1 when left out. */
   seed?: number;
 }
 
-/** About a second on a processor of 2023. A plan is always completed, however little is given. */
-export const DEFAULT_WORK = 2_000_000;
+/** About half a second on a processor of 2023. A plan is always completed, however little is given. */
+export const DEFAULT_WORK = 1_000_000;
 
 /** A `plan/1` document: each migration of the instance is planned or refused with a reason. */
 export function planMigrations(instance: PlanningInstance, options: PlanOptions = {}): Plan {

@@ -5,7 +5,8 @@
  * budget of work units (look-ups in the board), so that the same instance gives the same plan on every machine.
  *
  * Priorities are strict by construction: all of high are planned as if nothing else existed, and stay; then medium in
- * what is left; then low. The one exception is memory: a guest that must leave to make room for a more urgent one is
+ * what is left; then low; each within a budget of its own, so that the plan of the more urgent does not depend on whether
+ * there are others. The one exception is memory: a guest that must leave to make room for a more urgent one is
  * planned with it, after all of that priority that need not wait for it.
  */
 import { randomFrom } from '../../contracts/random.ts';
@@ -51,15 +52,14 @@ export function search(model: Model, jobs: readonly Job[], options: { work: numb
     const own = [...waiting].filter((j) => j.rank === rank);
     if (own.length === 0) continue;
     for (const j of own) waiting.delete(j);
-    const share = Math.ceil((options.work * own.length) / Math.max(1, jobs.length));
     board.keep();
-    let best = new Phase(model, board, own, [], random).run(share);
+    let best = new Phase(model, board, own, [], random).run(options.work);
     for (const promoted: Job[] = []; best.stuck.length > 0; ) {
       const more = makesRoom(model, best.stuck, waiting);
       if (more.length === 0) break;
       for (const j of more) waiting.delete(j);
       promoted.push(...more);
-      best = new Phase(model, board, own, promoted, random).run(share);
+      best = new Phase(model, board, own, promoted, random).run(options.work);
     }
     board.reset();
     for (const p of best.placements) board.put(p);

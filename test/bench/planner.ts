@@ -13,22 +13,25 @@ import { DEFAULT_WORK, planMigrations } from '../../policies/planner/index.ts';
 import type { Bench } from './bench.ts';
 import { BASELINES, mean, type Outcome, outcomeOf, runBaseline } from './planner/baselines.ts';
 import { fatTree, measuredKind, mixed } from './planner/generate.ts';
+import { bestMakespanS, smallInstance } from './planner/oracle.ts';
 
 type Progress = (line: string) => void;
 
 /** How many instances are generated of each kind. */
 const GENERATED = 100;
 const MIXED = 100;
+const SMALL = 40;
 
 export const bench: Bench = {
-  help: `Usage: npm run bench -- planner [--instances DIR] [--generated] [--fat-trees] [--mixed] [--json]
+  help: `Usage: npm run bench -- planner [--instances DIR] [--generated] [--fat-trees] [--mixed] [--oracle] [--json]
 
 Plans and checks, with the independent checker:
   --instances DIR  the planning-instance/1 files of a folder
   --generated      ${GENERATED} instances like the measured ones (four hosts, ten to twelve guests), from seeds
   --fat-trees      1,000 to 10,000 migrations over 1,024 hosts, and how time grows
   --mixed          ${MIXED} leaf-spine instances with workload, priorities and deadlines, beside usual practice
-Without --generated, --fat-trees or --mixed all three are run.
+  --oracle         ${SMALL} small instances beside the optimum that a mixed-integer solver (HiGHS) finds
+Without any of the last four all of them are run.
 
   --work N         work units the search may use (default ${DEFAULT_WORK})
   --seed N         first seed of the generated instances (default 1)`,
@@ -37,13 +40,14 @@ Without --generated, --fat-trees or --mixed all three are run.
     generated: { type: 'boolean' },
     'fat-trees': { type: 'boolean' },
     mixed: { type: 'boolean' },
+    oracle: { type: 'boolean' },
     work: { type: 'string' },
     seed: { type: 'string' },
   },
   async run(o, progress) {
     const work = wholeNumber('work', o.work, DEFAULT_WORK);
     const seed = wholeNumber('seed', o.seed, 1);
-    const isAll = o.generated !== true && o['fat-trees'] !== true && o.mixed !== true;
+    const isAll = o.generated !== true && o['fat-trees'] !== true && o.mixed !== true && o.oracle !== true;
     const results: BenchRow[] = [];
     const notes = [
       `Node.js ${process.version}, ${cpus()[0]?.model ?? 'unknown processor'}, one core; search of ${work} work units; first seed ${seed}`,
@@ -61,6 +65,7 @@ Without --generated, --fat-trees or --mixed all three are run.
         'mixed: baselines share links max-min fairly with the workload and reserve nothing; seconds below floor are summed over all workloads of an instance',
       );
     }
+    if (isAll || o.oracle === true) results.push(...(await besideOptimum(seed, work, progress)));
     return { format: 'bench-result/1', bench: 'planner', results, notes };
   },
 };
@@ -135,7 +140,7 @@ function stored(folder: string, work: number, progress: Progress, notes: string[
     }
   });
   const rows = summary('stored', list, work, progress);
-  const measured = list.flatMap((p) => runsOf(p['measured_runs']).map(makespanOf));
+  const measured = list.flatMap((p) => runsOf(p.measured_runs).map(makespanOf));
   if (measured.length > 0) {
     rows.push(row('stored: mean makespan', mean(measured), 's', 'reference plan as carried out'));
     notes.push('stored: "reference plan as carried out" is the mean of measured_runs, on real machines');
@@ -172,6 +177,24 @@ function fatTrees(seed: number, work: number, progress: Progress): BenchRow[] {
     rows.push(row('fat-tree: time grows as migrations to the power of', exponent, 'exponent'));
   }
   return rows;
+}
+
+async function besideOptimum(seed: number, work: number, progress: Progress): Promise<BenchRow[]> {
+  const ratios: number[] = [];
+  for (let i = 0; i < SMALL; i++) {
+    if (i % 10 === 0) progress(`oracle: ${i} of ${SMALL}`);
+    const instance = smallInstance(seed + i);
+    const { plan } = planOne(instance, work);
+    const best = await bestMakespanS(instance, plan.refused === undefined ? plan.makespan_s + 9 : 300);
+    // Refused by both is right; refused by the planner alone counts as twice as long.
+    if (best === undefined) ratios.push(plan.refused === undefined ? Number.POSITIVE_INFINITY : 1);
+    else ratios.push(plan.refused === undefined ? plan.makespan_s / best : 2);
+  }
+  return [
+    row('oracle: instances', SMALL, 'instances'),
+    row('oracle: mean makespan / optimum', mean(ratios), 'ratio'),
+    row('oracle: worst makespan / optimum', Math.max(...ratios), 'ratio'),
+  ];
 }
 
 function mixedPriorities(seed: number, work: number, progress: Progress): BenchRow[] {
