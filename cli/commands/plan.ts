@@ -4,6 +4,7 @@ import { FairwayError } from '../../contracts/common.ts';
 import { type Plan, parsePlan, parsePlanningInstance } from '../../contracts/plan.ts';
 import { checkPlan } from '../../policies/planCheck/index.ts';
 import { planMigrations } from '../../policies/planner/index.ts';
+import { jsonErrorAt, lineAndColumn } from '../json.ts';
 import { EXIT, type Terminal, table } from '../terminal.ts';
 
 interface Options {
@@ -67,8 +68,9 @@ function readDocument<T>(file: string, parse: (value: unknown) => T): T {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    const message = (error as Error).message;
-    throw new FairwayError('cli.badJson', `${name}${placeOf(message, text)}: ${message}`, ['badInput'], error);
+    const at = jsonErrorAt(text);
+    const what = at >= text.trimEnd().length ? 'ends too early' : `${JSON.stringify(text[at])} does not belong here`;
+    throw new FairwayError('cli.badJson', `${name}:${lineAndColumn(text, at)}: no JSON: ${what}`, ['badInput'], error);
   }
   try {
     return parse(value);
@@ -76,13 +78,6 @@ function readDocument<T>(file: string, parse: (value: unknown) => T): T {
     if (!(error instanceof FairwayError)) throw error;
     throw new FairwayError(error.code, `${name}: ${error.message}`, error.labels, error);
   }
-}
-
-/** `:line:column` of a JSON error. */
-function placeOf(message: string, text: string): string {
-  const position = /at position (\d+)/.exec(message)?.[1];
-  const before = text.slice(0, position === undefined ? text.length : Number(position)).split('\n');
-  return `:${before.length}:${(before[before.length - 1] ?? '').length + 1}`;
 }
 
 const BAR_WIDTH = { least: 16, most: 60 };

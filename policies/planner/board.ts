@@ -36,6 +36,8 @@ export type Way = 'steady' | 'filling';
 const MAX_STRETCH = 2.5;
 /** … and never less than this share of its full rate. */
 const MIN_SHARE = 0.1;
+/** A start that could be later by less than this is not delayed. */
+const MOMENT_MS = 100;
 
 export class Board {
   readonly resources: Profile[];
@@ -167,7 +169,10 @@ export class Board {
       const endMs = this.endWithin(job, pieces, runStart, i);
       if (endMs < 0) continue;
       if (endMs >= beforeMs) return undefined;
-      const startMs = this.latestStart(job, pieces, runStart, i, endMs);
+      const latestMs = this.latestStart(job, pieces, runStart, i, endMs);
+      // What would only win a moment is not worth a delay.
+      const earliestMs = (pieces[runStart] as Segment).fromMs;
+      const startMs = latestMs - earliestMs < MOMENT_MS ? earliestMs : latestMs;
       if (endMs - startMs > MAX_STRETCH * o.durationMs) continue;
       return { job, option: o, startMs, endMs, segments: cut(pieces, startMs, endMs) };
     }
@@ -177,12 +182,12 @@ export class Board {
   /** What its path has left over time, in pieces of constant rate, up to `untilMs`. */
   private leftOver(job: Job, o: Option, fromMs: number, untilMs: number): Segment[] {
     const n = o.resources.length;
-    this.work += n;
     const profiles = o.resources.map((r) => this.resources[r] as Profile);
     const at = profiles.map((p) => p.indexAt(fromMs));
     const pieces: Segment[] = [];
     let t = fromMs;
     while (t < untilMs) {
+      this.work += n;
       let next = untilMs;
       let bps = o.rateBps;
       for (let i = 0; i < n; i++) {

@@ -99,15 +99,15 @@ export class Graph {
     return [...new Set(links)];
   }
 
-  /** Switches with the links that leave them for other switches and those that arrive from them, and their hosts. */
+  /** Switches with the hosts that only they lead to, and all their other links, out and in. */
   *racks(): Generator<{ name: string; hosts: string[]; out: number[]; in: number[] }> {
     for (let s = this.hostCount; s < this.names.length; s++) {
       const hosts: string[] = [];
       const out: number[] = [];
       const into: number[] = [];
       for (const e of this.edges[s] as Edge[]) {
-        if (e.to < this.hostCount) {
-          if ((this.edges[e.to] as Edge[]).length === 1) hosts.push(this.names[e.to] as string);
+        if (e.to < this.hostCount && (this.edges[e.to] as Edge[]).length === 1) {
+          hosts.push(this.names[e.to] as string);
           continue;
         }
         out.push(e.link);
@@ -138,7 +138,7 @@ export class Graph {
     const to = this.indexOf.get(toHost) as number;
     // A host with one link is one hop behind its switch: one search serves all hosts of that switch.
     const only = this.back[to] as number[];
-    const goal = only.length === 1 && only[0] !== from ? (only[0] as number) : to;
+    const goal = only.length === 1 && (only[0] as number) >= this.hostCount ? (only[0] as number) : to;
     const towards = this.towards(goal);
     if ((towards.distance[from] as number) < 0) return [];
     const paths =
