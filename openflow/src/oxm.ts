@@ -707,10 +707,37 @@ function fieldBytes(c: CompiledOxm, input: unknown, cls: string): { value: Buffe
   return { value: valueToBytes(c, input, cls), mask: undefined };
 }
 
+const macScratch = Buffer.alloc(6);
+
+/** The canonical form of a value without a mask, without the way over bytes; undefined when that way is needed. */
+function plainForm(c: CompiledOxm, v: unknown): unknown {
+  const n = v as number;
+  switch (c.kind) {
+    case 'u8':
+      return (n & 255) === n ? n : undefined;
+    case 'u16':
+      return (n & 65535) === n ? n : undefined;
+    case 'u32':
+      return n >>> 0 === n ? n : undefined;
+    case 'u64':
+      return typeof v === 'bigint' && BigInt.asUintN(64, v) === v ? v : undefined;
+    case 'mac':
+      return typeof v === 'string' && writeMac(macScratch, 0, v) ? readMac(macScratch, 0) : undefined;
+    case 'ipv4': {
+      const address = typeof v === 'string' ? parseIpv4(v) : -1;
+      return address < 0 ? undefined : formatIpv4(address);
+    }
+    default:
+      return undefined;
+  }
+}
+
 /** Brings one field to the form Ryu gives it: masked value, dotted masks, lower-case addresses. */
 export function normaliseOxm(name: string, input: unknown, cls: string, version: Version): unknown {
   const c = oxmByName(name, version);
   if (c === undefined) throw new OfEncodeError(cls, name, noSuchField(version));
+  const plain = plainForm(c, input);
+  if (plain !== undefined) return plain;
   const { value, mask } = fieldBytes(c, input, cls);
   if (mask === undefined) return bytesToValue(c, value);
   for (let i = 0; i < value.length; i++) value[i] = (value[i] as number) & (mask[i] as number);
@@ -757,20 +784,25 @@ export function oxmFromJson(obj: unknown, cls: string, version: Version): [name:
  * @example OFPMatch({ in_port: 1, eth_type: 0x0800, ipv4_src: '10.0.0.0/8' })
  */
 export function OFPMatch(input: MatchInput = {}, version: Version = 4): OFPMatch {
-  const rows: { order: number; name: string; value: unknown }[] = [];
-  for (const [name, value] of Object.entries(input)) {
-    if (value === undefined) continue;
-    rows.push({
-      order: oxmByName(name, version)?.order ?? 0,
-      name,
-      value: normaliseOxm(name, value, 'OFPMatch', version),
-    });
-  }
-  rows.sort((a, b) => a.order - b.order);
   const fields: Record<string, unknown> = {};
-  for (const r of rows) fields[r.name] = r.value;
-  return { cls: 'OFPMatch', fields: fields as MatchFields };
+  let last = -1;
+  let isSorted = true;
+  for (const name in input) {
+    const value = (input as Record<string, unknown>)[name];
+    if (value === undefined) continue;
+    fields[name] = normaliseOxm(name, value, 'OFPMatch', version);
+    const order = orderOf(name, version);
+    if (order < last) isSorted = false;
+    last = order;
+  }
+  if (isSorted) return { cls: 'OFPMatch', fields: fields as MatchFields };
+  const names = Object.keys(fields).sort((x, y) => orderOf(x, version) - orderOf(y, version));
+  const sorted: Record<string, unknown> = {};
+  for (const name of names) sorted[name] = fields[name];
+  return { cls: 'OFPMatch', fields: sorted as MatchFields };
 }
+
+const orderOf = (name: string, version: Version): number => oxmByName(name, version)?.order ?? 0;
 
 /**
  * A text that is equal for two matches exactly when they match the same packets field by field: the order of fields does
