@@ -628,6 +628,7 @@ export class OfConnection<const V extends Version = Version> {
     this.#outbox.push(bytes);
     if (this.#outbox.bytes > this.#o.maxQueuedBytes) {
       this.#down('overflow', `${this.#outbox.bytes} bytes wait for a peer that does not read`);
+      this.#rethrow();
       return false;
     }
     this.#transport?.wantsFlush?.();
