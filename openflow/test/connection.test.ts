@@ -341,6 +341,12 @@ describe('requests', () => {
     const other = greeted({ firstXid: 0xffff_ffff });
     for (let i = 0; i < 3; i++) other.connection.request(of13.OFPBarrierRequest()).catch(() => {});
     expect(written(other).readUInt32BE(4)).toBe(1);
+    // 3 is on the wire already
+    const taken = greeted();
+    taken.connection.send(of13.OFPBarrierRequest(), 3);
+    for (let i = 0; i < 2; i++) taken.connection.request(of13.OFPBarrierRequest()).catch(() => {});
+    const out = written(taken);
+    expect([4, 12, 20].map((at) => out.readUInt32BE(at))).toEqual([3, 2, 4]);
   });
 
   test('that nothing answers, or of another version, are refused here', async () => {
