@@ -217,6 +217,7 @@ export function decode(buf: Uint8Array): OfMessage {
   reader.seen = version;
   reader.type = type;
   reader.depth = 0;
+  reader.inside = 0;
   if (length < 8 || length > b.length) {
     fail(reader, p + 2, `length ${length} with ${b.length} bytes at hand`, BAD_LEN.type, BAD_LEN.code);
   }

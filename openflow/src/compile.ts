@@ -12,25 +12,28 @@ import { OfEncodeError } from './errors.ts';
 import {
   decodeBareMatch,
   decodeMatch,
+  decodeOxmHeader,
   decodeOxms,
   encodeBareMatch,
   encodeMatch,
+  encodeOxmHeader,
   encodeOxms,
   isHeaded,
   normaliseOxms,
   OFPMatch,
 } from './oxm.ts';
 import { decodeStats, encodeStats, OFPStats } from './oxs.ts';
-import type {
-  AnyFamily,
-  AnyStruct,
-  Custom,
-  ErrorPair,
-  Field,
-  JsonForm,
-  Kind,
-  MessageHeader,
-  Version,
+import {
+  type AnyFamily,
+  type AnyStruct,
+  type Custom,
+  type ErrorPair,
+  type Field,
+  type JsonForm,
+  type Kind,
+  MAX_DEPTH,
+  type MessageHeader,
+  type Version,
 } from './schema.ts';
 import { describe, fail, type Reader, readString, readText, type Writer, writeString, writeText } from './wire.ts';
 
@@ -108,7 +111,10 @@ function sizeOf(kind: Kind, version: Version): number | undefined {
       return 4;
     case 'len':
     case 'lenOf':
+    case 'countOf':
       return 2;
+    case 'oxmHeader':
+      return kind.size;
     case 'uints':
       return kind.count === undefined ? undefined : kind.count * kind.size;
     case 'size':
@@ -196,7 +202,7 @@ const q = JSON.stringify;
 
 // ---- encoders ------------------------------------------------------------------------------------------------------
 
-function encoderSource(s: AnyStruct, version: Version): string {
+function encoderSource(s: AnyStruct, version: Version, around: AnyFamily | undefined): string {
   const c: string[] = [];
   const cls = q(s.cls);
   let lenAt = -1;
@@ -245,6 +251,13 @@ function encoderSource(s: AnyStruct, version: Version): string {
           if (fixedSize(s, version) !== undefined) c.push(`dv.setUint16(${to}, ${fixedSize(s, version)});`);
         } else if (kind.t === 'lenOf') {
           lengths.set(kind.list, offset + at);
+        } else if (kind.t === 'countOf') {
+          const list = `o.${kind.list}`;
+          c.push(`v = rt.list(${list}, ${cls}, ${q(kind.list)}).length;`);
+          c.push(`if ((v & 65535) !== v) rt.badUint(${cls}, ${q(kind.list)}, v, 16); dv.setUint16(${to}, v);`);
+        } else if (kind.t === 'oxmHeader') {
+          c.push(`v = ${prop}; ${kind.none ? `if (v === '') dv.setUint32(${to}, 0); else ` : ''}{`);
+          c.push(`w.p = ${to}; rt.encodeOxmHeader(w, v, 4, ${cls}, ${q(name)}); }`);
         } else if (kind.t === 'struct') {
           c.push(`w.p = ${to}; rt.object(${prop}, ${cls}, ${q(name)}); enc_${kind.of.cls}(${prop}, w);`);
         } else if (kind.t === 'uints') {
@@ -280,6 +293,9 @@ function encoderSource(s: AnyStruct, version: Version): string {
         c.push(`rt.put4(w.dv, w.p, v, ${cls}, ${q(name)}); w.dv.setUint32(w.p + 4, 0); w.p += 8; }`);
       } else if (kind.t === 'text') {
         c.push(`rt.writeText(w, ${prop}, ${cls}, ${q(name)});`);
+      } else if (kind.t === 'oxmHeader') {
+        if (kind.when !== undefined) c.push(`if ((o.${kind.when.field} & ${kind.when.bit}) !== 0)`);
+        c.push(`rt.encodeOxmHeader(w, ${prop}, 10, ${cls}, ${q(name)});`);
       } else if (kind.t === 'bytes') {
         c.push(`v = ${prop}; if (!(v instanceof Uint8Array)) rt.badBytes(${cls}, ${q(name)}, v); w.bytes(v);`);
       } else if (kind.t === 'struct') {
@@ -297,7 +313,7 @@ function encoderSource(s: AnyStruct, version: Version): string {
         if (kind.t === 'list') {
           c.push(`const e = v[i]; rt.element(e, ${q(kind.of.cls)}, ${cls}, ${q(name)}); enc_${kind.of.cls}(e, w); }`);
         } else {
-          c.push(`encF_${kind.of.name}(v[i], w, ${cls}, ${q(name)}); }`);
+          c.push(`encF_${(kind.of ?? around)?.name}(v[i], w, ${cls}, ${q(name)}); }`);
         }
       } else if (kind.t === 'either') {
         c.push(`v = rt.list(${prop}, ${cls}, ${q(name)});`);
@@ -363,7 +379,7 @@ default: rt.badMember(o, ${q(f.name)}, cls, field); } }`;
 
 // ---- decoders ------------------------------------------------------------------------------------------------------
 
-function decoderSource(s: AnyStruct, version: Version): string {
+function decoderSource(s: AnyStruct, version: Version, around: AnyFamily | undefined): string {
   const c: string[] = [];
   const [t, code] = errorOf(s.options, version);
   const short = (at: string) => `rt.fail(r, ${at}, ${q(`${s.cls} cut short`)}, ${t}, ${code})`;
@@ -390,6 +406,14 @@ function decoderSource(s: AnyStruct, version: Version): string {
         } else if (kind.t === 'lenOf') {
           c.push(`const n_${kind.list} = dv.getUint16(${from});`);
           bounds.set(kind.list, `n_${kind.list}`);
+        } else if (kind.t === 'countOf') {
+          const element = s.fields[kind.list]?.kind;
+          if (element?.t !== 'uints') throw new Error(`${s.cls}: ${kind.list} cannot be counted`);
+          c.push(`const n_${kind.list} = dv.getUint16(${from}) * ${element.size};`);
+          bounds.set(kind.list, `n_${kind.list}`);
+        } else if (kind.t === 'oxmHeader') {
+          const header = `rt.decodeOxmHeader(r, ${from}, ${from} + 4, ${t}, ${code})`;
+          expr = kind.none ? `dv.getUint32(${from}) === 0 ? '' : ${header}` : header;
         }
         if (expr !== undefined) {
           c.push(`const f_${name} = ${expr};`);
@@ -421,17 +445,25 @@ function decoderSource(s: AnyStruct, version: Version): string {
       else if (kind.t === 'struct') expr = memberSource(kind.of, name, version, c);
       else if (kind.t === 'message') {
         expr = 'rt.nested.decode(r, p, end)';
-      } else if (kind.t === 'uints') expr = `rt.uints${kind.size}(r, p, end, ${t}, ${code})`;
-      else if (kind.t === 'bitmap') expr = 'rt.decodeBitmap(r, p, end)';
+      } else if (kind.t === 'uints') expr = `rt.uints${kind.size}(r, p, ${to}, ${t}, ${code})`;
+      else if (kind.t === 'oxmHeader') {
+        expr = `rt.decodeOxmHeader(r, p, end, ${t}, ${code})`;
+        if (kind.when !== undefined) expr = `(f_${kind.when.field} & ${kind.when.bit}) === 0 ? (r.q = p, '') : ${expr}`;
+      } else if (kind.t === 'bitmap') expr = 'rt.decodeBitmap(r, p, end)';
       else if (kind.t === 'either') {
         expr =
           kind.count === undefined
             ? `decL_${kind.reads.cls}(r, p, end)`
             : `[${[...Array(kind.count).keys()].map((i) => `dec_${kind.reads.cls}(r, ${i === 0 ? 'p' : 'r.q'}, end)`)}]`;
       } else if (kind.t === 'list') expr = `decL_${kind.of.cls}(r, p, ${to})`;
-      else if (kind.t === 'family') expr = `decF_${kind.of.name}(r, p, ${to})`;
+      else if (kind.t === 'family') expr = `decF_${(kind.of ?? around)?.name}(r, p, ${to})`;
+      const inner = kind.t === 'family' && kind.of === undefined;
+      if (inner) {
+        const often = q(`${s.cls} inside itself too often`);
+        c.push(`if (++r.inside > ${MAX_DEPTH}) rt.fail(r, p, ${often}, ${t}, ${code});`);
+      }
       const from = kind.t === 'message' && kind.before !== undefined ? 'const m0 = p; ' : '';
-      c.push(`${from}const f_${name} = ${expr}; p = r.q;`);
+      c.push(`${from}const f_${name} = ${expr}; p = r.q;${inner ? ' r.inside--;' : ''}`);
       // padding in front of what follows; a peer may leave it out when nothing does
       if (from !== '') c.push('p = Math.min(end, m0 + ((p - m0 + 7) & ~7));');
       props.push(`${name}: f_${name}`);
@@ -468,7 +500,8 @@ function listDecoderSource(s: AnyStruct, version: Version): string {
   const last = slotsOf(s, version).at(-1)?.kind.t;
   const endsItself = s.options.custom !== undefined || last === 'match' || last === 'tail';
   if (lenAt === undefined && endsItself) {
-    return `${head}while (p < end) { out.push(dec_${s.cls}(r, p, end)); p = r.q; } r.q = end; return out; }`;
+    return `${head}while (p < end) { const e = dec_${s.cls}(r, p, end); if (e !== undefined) out.push(e); p = r.q; }
+r.q = end; return out; }`;
   }
   if (size !== undefined && lenAt === undefined) {
     return `${head}while (p < end) { if (end - p < ${size}) ${bad('cut short')};
@@ -533,19 +566,29 @@ ${step} } r.q = end; return out; }`;
 /** Tells experimenters' structures apart; falls through to what keeps unknown ones. */
 function experimenterSource(own: readonly AnyStruct[], f: AnyFamily, read: (m: AnyStruct) => string): string {
   const size = f.options.experimenter?.subtypeSize ?? 4;
-  const bySubtype = new Map<number, string[]>();
+  // by experimenter and its own type: first those told apart by the word behind it
+  const bySubtype = new Map<number, Map<number, string>>();
   const byId = new Map<number, string>();
-  for (const m of own) {
-    const [id, subtype] = m.options.experimenter as readonly [number, number?];
-    if (subtype === undefined) byId.set(id, `${read(m)} break one;`);
-    else bySubtype.set(id, [...(bySubtype.get(id) ?? []), `case ${subtype}: ${read(m)} break one;`]);
+  const told = own.filter((m) => m.options.experimenter?.[2] !== undefined);
+  for (const m of [...told, ...own.filter((m) => !told.includes(m))]) {
+    const [id, subtype, word] = m.options.experimenter as readonly [number, number?, number?];
+    const found = `${read(m)} break one;`;
+    if (subtype === undefined) {
+      byId.set(id, found);
+      continue;
+    }
+    const subtypes = bySubtype.get(id) ?? new Map<number, string>();
+    const test = word === undefined ? found : `if (n >= 16 && dv.getUint32(p + 12) === ${word}) { ${found} }`;
+    subtypes.set(subtype, `${subtypes.get(subtype) ?? ''}${test}\n`);
+    bySubtype.set(id, subtypes);
   }
   const ids = [...new Set([...bySubtype.keys(), ...byId.keys()])];
   if (ids.length === 0) return '';
   const cases = ids.map((id) => {
     const sub = bySubtype.get(id);
+    const types = [...(sub ?? [])].map(([type, found]) => `case ${type}: ${found} break;`);
     const inner =
-      sub === undefined ? '' : `if (n >= ${8 + size}) switch (dv.getUint${size * 8}(p + 8)) {\n${sub.join('\n')} }`;
+      types.length === 0 ? '' : `if (n >= ${8 + size}) switch (dv.getUint${size * 8}(p + 8)) {\n${types.join('\n')} }`;
     return `case ${id}: ${inner} ${byId.get(id) ?? ''} break;`;
   });
   return `if (n >= 8) switch (dv.getUint32(p + 4)) {\n${cases.join('\n')} }\n`;
@@ -588,6 +631,8 @@ function makerSource(s: AnyStruct, version: Version): string {
     } else if (kind.t === 'uints') {
       const none = kind.count === undefined ? '[]' : `[${new Array(kind.count).fill(0).join(', ')}]`;
       props.push(or(none, `rt.list(${v}, ${cls}, ${q(name)}).slice()`));
+    } else if (kind.t === 'oxmHeader' && field.presence === 'optional') {
+      props.push(or("''", v));
     } else if (kind.t === 'bitmap') {
       props.push(`${name}: rt.list(${v}, ${cls}, ${q(name)}).slice()`);
     } else if (kind.t === 'struct') {
@@ -637,6 +682,8 @@ const runtime = {
   encodeOxms,
   decodeOxms,
   normaliseOxms,
+  encodeOxmHeader,
+  decodeOxmHeader,
   OFPMatch,
   encodeStats,
   decodeStats,
@@ -698,6 +745,10 @@ const runtime = {
     if (((v as number) & 255) !== v) badUint(cls, field, v, 8);
     dv.setUint8(p, v as number);
   },
+  put2(dv: DataView, p: number, v: unknown, cls: string, field: string): void {
+    if (((v as number) & 65535) !== v) badUint(cls, field, v, 16);
+    dv.setUint16(p, v as number);
+  },
   put4(dv: DataView, p: number, v: unknown, cls: string, field: string): void {
     if ((v as number) >>> 0 !== v) badUint(cls, field, v, 32);
     dv.setUint32(p, v as number);
@@ -709,6 +760,13 @@ const runtime = {
   uints1(r: Reader, p: number, end: number): number[] {
     r.q = end;
     return Array.from(r.b.subarray(p - r.base, end - r.base));
+  },
+  uints2(r: Reader, p: number, end: number, t: number, code: number): number[] {
+    if (((end - p) & 1) !== 0) fail(r, p, 'half-words cut short', t, code);
+    const out: number[] = [];
+    for (; p < end; p += 2) out.push(r.dv.getUint16(p));
+    r.q = end;
+    return out;
   },
   uints4(r: Reader, p: number, end: number, t: number, code: number): number[] {
     if (((end - p) & 3) !== 0) fail(r, p, 'words cut short', t, code);
@@ -754,10 +812,13 @@ function reach(
   structs: Map<string, AnyStruct>;
   families: Set<AnyFamily>;
   lists: Set<AnyStruct>;
+  /** The family a structure is a member of. */
+  inside: Map<AnyStruct, AnyFamily>;
 } {
   const structs = new Map<string, AnyStruct>();
   const families = new Set<AnyFamily>();
   const lists = new Set<AnyStruct>();
+  const inside = new Map<AnyStruct, AnyFamily>();
   const visit = (s: AnyStruct): void => {
     if (!holds(s, version)) throw new Error(`${s.cls} is used in version ${version}, where it is not declared`);
     const known = structs.get(s.cls);
@@ -777,20 +838,24 @@ function reach(
         lists.add(kind.reads);
         for (const m of kind.of) visit(m);
       }
-      if (kind.t === 'family' && !families.has(kind.of)) {
+      if (kind.t === 'family' && kind.of !== undefined && !families.has(kind.of)) {
         families.add(kind.of);
-        for (const m of kind.of.members) if (holds(m, version)) visit(m);
+        for (const m of kind.of.members) {
+          if (!holds(m, version)) continue;
+          inside.set(m, kind.of);
+          visit(m);
+        }
         visit(unknownOf(kind.of, version));
       }
     }
   };
   for (const s of roots) if (holds(s, version)) visit(s);
-  return { structs, families, lists };
+  return { structs, families, lists, inside };
 }
 
 /** Compiles the declarations that hold for `version`. */
 export function compile(roots: readonly AnyStruct[], version: Version, nested: Nested): Compiled {
-  const { structs, families, lists } = reach(roots, version);
+  const { structs, families, lists, inside } = reach(roots, version);
   const source: string[] = ['"use strict";'];
   const customs = new Map<string, Custom>();
   const toFields = new Map<string, unknown>();
@@ -801,7 +866,8 @@ export function compile(roots: readonly AnyStruct[], version: Version, nested: N
     jsonNames.set(name, [...(jsonNames.get(name) ?? []), s]);
     if (s.options.toFields !== undefined) toFields.set(s.cls, s.options.toFields);
     if (custom === undefined) {
-      source.push(encoderSource(s, version), decoderSource(s, version), makerSource(s, version));
+      const around = inside.get(s);
+      source.push(encoderSource(s, version, around), decoderSource(s, version, around), makerSource(s, version));
     } else {
       customs.set(s.cls, custom);
       const ref = `rt.customs.get(${q(s.cls)})`;

@@ -47,6 +47,9 @@ export {
   type MultipartReply,
 } from './multipart.ts';
 export { type ErrorNumbers, errorNames } from './names.ts';
+export { ofs_nbits } from './nicira.ts';
+export { nicira_ext } from './niciraConstants.ts';
+
 export {
   type MatchFields,
   type MatchInput,

@@ -3,14 +3,22 @@
  * printer of JSON that keep 64-bit integers whole (`JSON.parse` rounds them).
  */
 import { compiledOf, VERSIONS } from './codec.ts';
-import { type Compiled, type Encode, jsonFormOf, lengthOffset, lengthOffsetOf, type Make } from './compile.ts';
+import {
+  type Compiled,
+  type Decode,
+  type Encode,
+  jsonFormOf,
+  lengthOffset,
+  lengthOffsetOf,
+  type Make,
+} from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import type { OfMessage } from './messages.ts';
-import { encodeMatch, type OFPMatch, oxmFromJson, oxmToJson } from './oxm.ts';
+import { encodeMatch, type OFPMatch, oxmFromJson, oxmHeaderToJson, oxmToJson } from './oxm.ts';
 import { encodeStats, type OFPStats, statsFromJson } from './oxs.ts';
 import type { AnyStruct, Kind } from './schema.ts';
-import { describe, type Version, Writer } from './wire.ts';
+import { describe, newReader, type Version, Writer } from './wire.ts';
 
 /** A JSON value whose large integers are bigints. */
 export type Json = null | boolean | number | bigint | string | Json[] | { [key: string]: Json };
@@ -24,11 +32,23 @@ function lengthOf(c: Compiled, s: AnyStruct, o: object, at: number | undefined):
   return at === undefined ? scratch.p - scratch.start : scratch.dv.getUint16(scratch.start + at);
 }
 
+/** The object of class `cls` that has the bytes of `o`. */
+function readAs(c: Compiled, o: { cls: string }, cls: string): { cls: string } {
+  scratch.begin(c.version);
+  (c.encode.get(o.cls) as Encode)(o, scratch);
+  const r = newReader();
+  // a copy: what the result refers to must outlive the scratch buffer
+  r.b = Buffer.from(scratch.b.subarray(scratch.start, scratch.p));
+  r.dv = new DataView(r.b.buffer, r.b.byteOffset, r.b.length);
+  r.version = c.version;
+  return (c.decode.get(cls) as Decode)(r, 0, r.b.length) as { cls: string };
+}
+
 function matchToJson(m: OFPMatch, version: Version): Json {
   scratch.begin(version);
   encodeMatch(m, scratch, 'OFPMatch', 'fields');
   const length = scratch.dv.getUint16(scratch.start + 2);
-  const oxm_fields = Object.entries(m.fields).map(([field, v]) => oxmToJson(field, v) as Json);
+  const oxm_fields = Object.entries(m.fields).map(([field, v]) => oxmToJson(field, v, version) as Json);
   return { OFPMatch: { length, oxm_fields, type: ofp.OFPMT_OXM } };
 }
 
@@ -47,11 +67,13 @@ function valueToJson(c: Compiled, kind: Kind, v: unknown): Json {
     case 'stats':
       return statsToJson(v as OFPStats, c.version);
     case 'oxms':
-      return (v as { field: string; value: unknown }[]).map((e) => oxmToJson(e.field, e.value) as Json);
+      return (v as { field: string; value: unknown }[]).map((e) => oxmToJson(e.field, e.value, c.version) as Json);
     case 'message':
       return objectToJson(c, v as { cls: string });
     case 'bytes':
       return Buffer.from(v as Uint8Array).toString('base64');
+    case 'oxmHeader':
+      return oxmHeaderToJson(v as string, c.version);
     case 'struct':
       return objectToJson(c, v as { cls: string });
     case 'list': {
@@ -72,6 +94,8 @@ function objectToJson(c: Compiled, o: { cls: string }): Json {
   const s = c.structs.get(o?.cls);
   if (s === undefined)
     throw new OfEncodeError(String(o?.cls), 'cls', `no such class in version ${c.version}: ${describe(o)}`);
+  const { jsonAs } = s.options;
+  if (jsonAs?.versions.includes(c.version) === true) return objectToJson(c, readAs(c, o, jsonAs.cls));
   const attrs: [string, Json][] = [];
   if (s.options.custom !== undefined) {
     for (const [k, v] of Object.entries(s.options.custom.toJson(o, c.version))) attrs.push([k, v as Json]);
@@ -93,6 +117,9 @@ function objectToJson(c: Compiled, o: { cls: string }): Json {
         if (v !== dflt) attrs.push([name, v as boolean]);
       } else if (kind.t === 'size') {
         attrs.push([kind.json, lengthOf(c, s, o, undefined)]);
+      } else if (kind.t === 'countOf') {
+        const { length } = (o as unknown as Record<string, unknown[]>)[kind.list] as unknown[];
+        if (kind.json !== undefined) attrs.push([kind.json, length]);
       } else if (kind.t === 'bytes' && kind.empty === 'null' && (v as Uint8Array).length === 0) {
         attrs.push([name, null]);
       } else {
@@ -210,7 +237,7 @@ function objectFromJson(c: Compiled, obj: unknown): object {
   const ignored = new Set<string>(Object.keys(jsonFormOf(s, c.version)?.attributes ?? {}));
   for (const [name, { kind, presence, versions }] of Object.entries(s.fields)) {
     if (versions?.includes(c.version) === false) continue;
-    if (kind.t === 'const' || kind.t === 'len' || kind.t === 'lenOf' || kind.t === 'size') {
+    if (kind.t === 'const' || kind.t === 'len' || kind.t === 'lenOf' || kind.t === 'countOf' || kind.t === 'size') {
       if (kind.json !== undefined) ignored.add(kind.json);
     } else if (kind.t !== 'pad') {
       ignored.add(name);

@@ -6,7 +6,7 @@
 import { formatIpv4, parseIpv4, readIpv6, readMac, writeIpv6, writeMac } from './address.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
-import { ALL, FROM_12, FROM_12_UNTIL_13, FROM_12_UNTIL_14, FROM_13, FROM_14, IN_15, type Range } from './schema.ts';
+import { ALL, FROM_12_UNTIL_13, FROM_12_UNTIL_14, FROM_13, FROM_14, IN_15, type Range, UNTIL_14 } from './schema.ts';
 import { describe, fail, newReader, type Reader, type Version, Writer } from './wire.ts';
 
 /** Forms of a value, with their TypeScript type. */
@@ -22,6 +22,8 @@ interface KindTypes {
   ipv6: string;
   /** Seconds and nanoseconds: of statistics only (oxs.ts). */
   time: [number, number];
+  /** Bytes, as many as the TLV has, in base64. */
+  raw: string;
 }
 /** Form of a value. */
 export type OxmKind = keyof KindTypes;
@@ -38,6 +40,7 @@ const SIZES: Record<OxmKind, number> = {
   ipv4: 4,
   ipv6: 16,
   time: 8,
+  raw: 0,
 };
 
 /** One row of the table. */
@@ -53,6 +56,8 @@ export interface OxmRow<K extends OxmKind = OxmKind> {
   readonly expType: number | undefined;
   /** Versions in which the field has its name and this form. */
   readonly versions: Range;
+  /** Versions in which Ryu has no name for it: there JSON has `field_<n>` and base64. */
+  readonly unnamed: Range;
   /** Forms it has in other versions. */
   readonly others: readonly Omit<OxmRow, 'others'>[];
 }
@@ -73,20 +78,33 @@ export function row<K extends OxmKind>(cls: number, num: number, kind: K, bits?:
     experimenter: undefined,
     expType: undefined,
     versions: ALL,
+    unnamed: [],
     others: [],
   };
+}
+/** A field of Open vSwitch's that Ryu does not know. */
+function unnamed<K extends OxmKind>(r: OxmRow<K>, versions: Range = ALL): OxmRow<K> {
+  return { ...r, unnamed: versions };
 }
 function only<K extends OxmKind>(versions: Range, r: OxmRow<K>, ...others: OxmRow[]): OxmRow<K> {
   return { ...r, versions, others };
 }
 function basic<K extends OxmKind>(num: number, kind: K, bits?: number): OxmRow<K> {
-  return only(FROM_12, row(ofp.OFPXMC_OPENFLOW_BASIC, num, kind, bits));
+  // in 1.0 only as part of Nicira's match and actions
+  return row(ofp.OFPXMC_OPENFLOW_BASIC, num, kind, bits);
 }
 function experimenter<K extends OxmKind>(id: number, num: number, kind: K, bits?: number, expType?: number): OxmRow<K> {
   return { ...row(ofp.OFPXMC_EXPERIMENTER, num, kind, bits), experimenter: id, expType };
 }
 
-/** Every match field this library knows by name; the names are Ryu's. */
+type Digit = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
+/** Names of the 64 fields that stand for options of tunnel headers, once a controller has mapped them. */
+type TunMetadata = `tun_metadata${Digit | `${1 | 2 | 3 | 4 | 5}${Digit}` | 60 | 61 | 62 | 63}`;
+const TUN_METADATA = Object.fromEntries(
+  Array.from({ length: 64 }, (_, i) => [`tun_metadata${i}`, unnamed(row(1, 40 + i, 'raw'))]),
+) as Record<TunMetadata, OxmRow<'raw'>>;
+
+/** Every match field this library knows by name; the names are Ryu's, else Open vSwitch's (ovs-fields(7)). */
 export const OXM_FIELDS = {
   // OFPXMC_OPENFLOW_BASIC. OpenFlow 1.3.5 §7.2.3.7, table 12
   in_port: basic(0, 'u32'),
@@ -134,7 +152,8 @@ export const OXM_FIELDS = {
   // ONF extensions for 1.3 (EXT-109, EXT-233), standard since 1.5
   tcp_flags: only(FROM_12_UNTIL_14, experimenter(ONF, 42, 'u16', 12), only(IN_15, basic(42, 'u16', 12))),
   actset_output: only(FROM_12_UNTIL_14, experimenter(ONF, 43, 'u32'), only(IN_15, basic(43, 'u32'))),
-  packet_type: only(IN_15, basic(44, 'u32')),
+  // standard since 1.5, which Open vSwitch uses in all versions
+  packet_type: unnamed(basic(44, 'u32'), UNTIL_14),
   // OFPXMC_PACKET_REGS of OpenFlow 1.5, understood by Open vSwitch in 1.3
   xreg0: only(FROM_13, row(0x8001, 0, 'u64')),
   xreg1: only(FROM_13, row(0x8001, 1, 'u64')),
@@ -194,8 +213,26 @@ export const OXM_FIELDS = {
   tun_ipv6_src: row(1, 109, 'ipv6'),
   tun_ipv6_dst: row(1, 110, 'ipv6'),
   _recirc_id: row(1, 36, 'u32'),
+  dp_hash: unnamed(row(1, 35, 'u32')),
+  ...TUN_METADATA,
+  ct_nw_proto: unnamed(row(1, 119, 'u8')),
+  ct_nw_src: unnamed(row(1, 120, 'ipv4')),
+  ct_nw_dst: unnamed(row(1, 121, 'ipv4')),
+  ct_ipv6_src: unnamed(row(1, 122, 'ipv6')),
+  ct_ipv6_dst: unnamed(row(1, 123, 'ipv6')),
+  ct_tp_src: unnamed(row(1, 124, 'u16')),
+  ct_tp_dst: unnamed(row(1, 125, 'u16')),
+  // class of Ericsson's
+  nd_reserved: unnamed(row(0x1000, 1, 'u32')),
+  nd_options_type: unnamed(row(0x1000, 2, 'u8')),
   // Nicira experimenter class
   _dp_hash: experimenter(NICIRA, 0, 'u32'),
+  tun_erspan_idx: experimenter(NICIRA, 11, 'u32', 20),
+  tun_erspan_ver: experimenter(NICIRA, 12, 'u8', 4),
+  tun_erspan_dir: experimenter(NICIRA, 13, 'u8', 1),
+  tun_erspan_hwid: experimenter(NICIRA, 14, 'u8', 6),
+  tun_gtpu_flags: experimenter(NICIRA, 15, 'u8'),
+  tun_gtpu_msgtype: experimenter(NICIRA, 16, 'u8'),
   // Network service header
   nsh_flags: experimenter(NSH, 1, 'u8'),
   nsh_mdtype: experimenter(NSH, 2, 'u8'),
@@ -236,6 +273,11 @@ export type OxmName = keyof Rows;
 /** Name of a match field that has no row: `field_<class << 7 | number>`, with `_<experimenter>` for experimenter classes. */
 export type UnknownOxmName = `field_${string}`;
 type KindOf<N extends OxmName> = Rows[N] extends OxmRow<infer K> ? K : never;
+/**
+ * A match field without a value, as its header stands in actions. A header whose length or mask bit is not the field's has
+ * them behind its name: `reg0/2` has length 2, `reg0/m8` a mask and length 8.
+ */
+export type OxmHeader = OxmName | UnknownOxmName | `${OxmName}/${string}`;
 /** Type of the value of match field `N`. */
 export type OxmValue<N extends OxmName | UnknownOxmName> = N extends OxmName ? KindTypes[KindOf<N>] : string;
 /** What a caller may write for it: small 64-bit values may be plain numbers. */
@@ -284,6 +326,10 @@ export interface CompiledOxm {
   readonly expType: number | undefined;
   /** Bytes of the experimenter header. */
   readonly extra: number;
+  /** Length a header without a value tells. */
+  readonly width: number;
+  /** Versions in which Ryu has no name for it. */
+  readonly unnamed: Range;
   /** First word of the TLV without and with a mask. */
   readonly header: number;
   readonly maskedHeader: number;
@@ -304,6 +350,9 @@ const tables: readonly OxmTable[] = Array.from({ length: 7 }, () => ({
   byExperimenter: new Map(),
 }));
 
+/** Largest value of a field of variable length. */
+const MAX_RAW = 124;
+
 /** Works out what a row writes and reads. */
 export function compileRow(
   name: string,
@@ -320,6 +369,9 @@ export function compileRow(
     experimenter: r.experimenter,
     expType: r.expType,
     extra,
+    // what Open vSwitch writes for fields without a width of their own
+    width: extra + (r.kind !== 'raw' ? r.size : r.unnamed.length > 0 ? MAX_RAW : 0),
+    unnamed: r.unnamed,
     header: type * 512 + r.size + extra,
     maskedHeader: type * 512 + 256 + 2 * r.size + extra,
     order: r.experimenter ?? type,
@@ -359,6 +411,7 @@ export function rawRow(name: string): CompiledOxm | undefined {
     bits: 0,
     experimenter: exp,
     expType: undefined,
+    unnamed: [],
   });
 }
 
@@ -474,6 +527,68 @@ export function encodeOxm(w: Writer, name: string, value: unknown, cls: string):
   }
 }
 
+/** The row a name means, and what its header tells. */
+function headerOf(name: string, version: Version): { row: CompiledOxm; word: number } | undefined {
+  const known = tables[version]?.byName.get(name);
+  if (known !== undefined) return { row: known, word: known.type * 512 + known.width };
+  const [plain, own, ...more] = name.split('/');
+  const row = knownRow(plain as string, version);
+  if (row === undefined || more.length > 0) return undefined;
+  if (own === undefined) return { row, word: row.type * 512 + row.width };
+  const m = /^(m?)(\d{1,3})$/.exec(own);
+  if (m === null || Number(m[2]) > 255) return undefined;
+  return { row, word: row.type * 512 + (m[1] === 'm' ? 256 : 0) + Number(m[2]) };
+}
+
+/** Writes the header of an OXM without its value, of at most `max` bytes; where `max` is 4 the caller made room. */
+export function encodeOxmHeader(w: Writer, name: unknown, max: 4 | 10, cls: string, field: string): void {
+  const h = typeof name === 'string' ? headerOf(name, w.version) : undefined;
+  if (h === undefined) throw new OfEncodeError(cls, field, `${noSuchField(w.version)}: ${describe(name)}`);
+  const { row, word } = h;
+  if (4 + row.extra > max) throw new OfEncodeError(cls, field, `no room for the header of ${String(name)}`);
+  if (max > 4 && w.cap - w.p < max) w.grow(max);
+  w.dv.setUint32(w.p, word);
+  w.p += 4;
+  if (row.experimenter !== undefined) {
+    w.dv.setUint32(w.p, row.experimenter);
+    if (row.expType !== undefined) w.dv.setUint16(w.p + 4, row.expType);
+    w.p += row.extra;
+  }
+}
+
+/** The row of a name, also of `field_<n>` where a field of that number has a name. */
+function knownRow(name: string, version: Version): CompiledOxm | undefined {
+  const c = oxmByName(name, version);
+  if (c?.kind !== 'raw' || c.experimenter !== undefined || c.width > 0) return c;
+  return tables[version]?.byType.get(c.type) ?? c;
+}
+
+/** The name of a header in Ryu's JSON, which has neither length nor mask. */
+export function oxmHeaderToJson(name: string, version: Version): string {
+  const [plain = ''] = name.split('/');
+  const c = oxmByName(plain, version);
+  return c?.unnamed.includes(version) === true ? `field_${c.type}` : plain;
+}
+
+/** Name and value of a field in Ryu's JSON: fields Ryu has no name for are `field_<n>` and base64 there. */
+function ryuField(name: string, value: unknown, version: Version): [name: string, value: unknown] {
+  const c = oxmByName(name, version);
+  if (c?.unnamed.includes(version) !== true) return [name, value];
+  const base64 = (v: unknown) => valueToBytes(c, v, 'OFPMatch').toString('base64');
+  return [`field_${c.type}`, Array.isArray(value) ? value.map(base64) : base64(value)];
+}
+
+/** The other way: a `field_<n>` whose number is known gets its name, if its value is of the right length. */
+function namedField(name: string, value: unknown, version: Version): [name: string, value: unknown] {
+  const raw = oxmByName(name, version);
+  const c = knownRow(name, version);
+  if (raw === undefined || c === undefined || raw === c) return [name, value];
+  const parts = (Array.isArray(value) ? value : [value]).map((v) => rawBytes(v, 'OFPMatch', name));
+  if (c.kind !== 'raw' && parts.some((b) => b.length !== c.size)) return [name, value];
+  const values = parts.map((b) => bytesToValue(c, b));
+  return [c.name, Array.isArray(value) ? values : values[0]];
+}
+
 /** Writes a TLV without a row: its bytes in base64. */
 export function encodeRaw(w: Writer, c: CompiledOxm, value: unknown, cls: string): void {
   const masked = Array.isArray(value);
@@ -559,6 +674,41 @@ export function getValue(r: Reader, p: number, c: CompiledOxm): number | bigint 
 /** The name and value of the last OXM read: returned through one object to spare an allocation per field. */
 export const lastOxm: { name: string; value: unknown } = { name: '', value: undefined };
 
+/** The row of an experimenter's field whose number stands at `p`. */
+function experimenterRow(
+  rows: OxmTable['byExperimenter'],
+  r: Reader,
+  p: number,
+  end: number,
+  id: number,
+  num: number,
+): CompiledOxm | undefined {
+  if (id !== ONF || num !== 0) return rows.get(`${id}/${num}/`);
+  return end - p >= 6 ? rows.get(`${id}/0/${r.dv.getUint16(p + 4)}`) : undefined;
+}
+
+/** Reads the header of an OXM without its value; leaves `r.q` behind it. */
+export function decodeOxmHeader(r: Reader, p: number, end: number, type: number, code: number): OxmHeader {
+  if (end - p < 4) fail(r, p, 'OXM header cut short', type, code);
+  const header = r.dv.getUint32(p);
+  const oxm = header >>> 9;
+  const length = header & 255;
+  const masked = (header & 256) !== 0;
+  const { byType, byExperimenter } = tables[r.version] as OxmTable;
+  let c = byType.get(oxm);
+  let name = c?.name ?? `field_${oxm}`;
+  let extra = 0;
+  if (c === undefined && oxm >>> 7 === ofp.OFPXMC_EXPERIMENTER) {
+    if (end - p < 8) fail(r, p, 'OXM header of an experimenter cut short', type, code);
+    const id = r.dv.getUint32(p + 4);
+    c = experimenterRow(byExperimenter, r, p + 4, end, id, oxm & 127);
+    name = c?.name ?? `field_${oxm}_${id}`;
+    extra = c?.extra ?? 4;
+  }
+  r.q = p + 4 + extra;
+  return (!masked && length === (c?.width ?? extra) ? name : `${name}/${masked ? 'm' : ''}${length}`) as OxmHeader;
+}
+
 /** Reads one OXM TLV that must end by `end`; leaves `r.q` behind it and the result in `lastOxm`. */
 export function decodeOxm(r: Reader, p: number, end: number, type: number, code: number): void {
   if (end - p < 4) fail(r, p, 'OXM header cut short', type, code);
@@ -575,20 +725,14 @@ export function decodeOxm(r: Reader, p: number, end: number, type: number, code:
   let name: string;
   if (c === undefined && oxm >>> 7 === ofp.OFPXMC_EXPERIMENTER && length >= 4) {
     const id = r.dv.getUint32(at);
-    at += 4;
-    const num = oxm & 127;
+    c = experimenterRow(byExperimenter, r, at, stop, id, oxm & 127);
     name = `field_${oxm}_${id}`;
-    if (id === ONF && num === 0) {
-      if (length >= 6) c = byExperimenter.get(`${id}/0/${r.dv.getUint16(at)}`);
-      if (c !== undefined) at += 2;
-    } else {
-      c = byExperimenter.get(`${id}/${num}/`);
-    }
+    at += c?.extra ?? 4;
   } else {
-    name = `field_${oxm}`;
+    name = c?.name ?? `field_${oxm}`;
   }
   const room = stop - at;
-  if (c === undefined) {
+  if (c === undefined || c.kind === 'raw') {
     if (masked && (room & 1) !== 0) fail(r, p, `OXM ${name}: value and mask differ in length`, type, code);
     const half = masked ? at + room / 2 : stop;
     const value = r.b.toString('base64', at - r.base, half - r.base);
@@ -763,7 +907,12 @@ export function normaliseOxms(list: readonly unknown[], cls: string, version: Ve
 }
 
 /** A field as Ryu's JSON has it. */
-export function oxmToJson(field: string, value: unknown): object {
+export function oxmToJson(
+  name: string,
+  given: unknown,
+  version: Version,
+): { OXMTlv: { field: string; mask: unknown; value: unknown } } {
+  const [field, value] = ryuField(name, given, version);
   const [v, mask] = Array.isArray(value) ? value : [value, null];
   return { OXMTlv: { field, mask, value: v } };
 }
@@ -772,8 +921,9 @@ export function oxmToJson(field: string, value: unknown): object {
 export function oxmFromJson(obj: unknown, cls: string, version: Version): [name: string, value: unknown] {
   const tlv = (obj as { OXMTlv?: { field?: unknown; value?: unknown; mask?: unknown } } | null | undefined)?.OXMTlv;
   if (typeof tlv?.field !== 'string') throw new OfEncodeError(cls, 'field', 'no OXMTlv');
-  const { field, value, mask } = tlv;
-  return [field, canonicalOxm(field, mask === null || mask === undefined ? value : [value, mask], cls, version)];
+  const { value, mask } = tlv;
+  const [field, v] = namedField(tlv.field, mask === null || mask === undefined ? value : [value, mask], version);
+  return [field, canonicalOxm(field, v, cls, version)];
 }
 
 /**

@@ -5,7 +5,7 @@
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { ofproto_v1_4 as ofp14 } from './constants14.ts';
 import { OfEncodeError } from './errors.ts';
-import { type OxmName, oxmByName, oxmNameOfType, type UnknownOxmName } from './oxm.ts';
+import { type OxmName, oxmByName, oxmHeaderToJson, oxmNameOfType, type UnknownOxmName } from './oxm.ts';
 import { customStruct, FROM_13 } from './schema.ts';
 import { fail, type Reader, type Version, type Writer } from './wire.ts';
 
@@ -76,19 +76,22 @@ const oxmIdOptions = {
       r.q = p + 8;
       return { cls: 'OFPExperimenterOxmId', type, exp_id: r.dv.getUint32(p + 4), hasmask, length };
     },
-    toJson(o: object): object {
+    toJson(o: object, version: Version): object {
       const { cls: _, ...attrs } = o as OxmId | ExperimenterOxmId;
       // Ryu prints the bit it has read
-      return { ...attrs, hasmask: attrs.hasmask ? 1 : 0 };
+      return { ...attrs, type: oxmHeaderToJson(attrs.type, version), hasmask: attrs.hasmask ? 1 : 0 };
     },
-    fromJson(attrs: Readonly<Record<string, unknown>>): unknown {
-      return { ...attrs, hasmask: Boolean(attrs.hasmask), length: attrs.length ?? undefined };
+    fromJson(attrs: Readonly<Record<string, unknown>>, version: Version): unknown {
+      const known = /^field_(\d+)$/.exec(String(attrs.type));
+      const type = known === null ? attrs.type : oxmNameOfType(Number(known[1]), version);
+      return { ...attrs, type, hasmask: Boolean(attrs.hasmask), length: attrs.length ?? undefined };
     },
   },
 } as const;
 const defaultOxmLength = (type: string, hasmask: boolean, version: Version): number => {
   const c = oxmByName(type, version);
-  return c === undefined || c.kind === 'raw' ? 0 : (hasmask ? 2 * c.size : c.size) + c.extra;
+  if (c === undefined) return 0;
+  return hasmask ? 2 * c.width - c.extra : c.width;
 };
 
 export const OFPOxmId = customStruct<'OFPOxmId', OxmId, OxmIdInput>('OFPOxmId', {

@@ -4,7 +4,7 @@
  * TypeScript infers from it what callers may write. Keys of a declaration stand in wire order.
  */
 import type { OfMessage } from './messages.ts';
-import type { OFPMatch, OxmTlv, OxmTlvInput } from './oxm.ts';
+import type { OFPMatch, OxmHeader, OxmTlv, OxmTlvInput } from './oxm.ts';
 import type { OFPStats } from './oxs.ts';
 import type { Reader, Version, Writer } from './wire.ts';
 
@@ -43,6 +43,8 @@ export type Kind =
   | { readonly t: 'const'; readonly size: 1 | 2 | 4; readonly value: number; readonly json: string | undefined }
   | { readonly t: 'len'; readonly json: string | undefined }
   | { readonly t: 'lenOf'; readonly list: string; readonly json: string | undefined }
+  | { readonly t: 'countOf'; readonly list: string; readonly json: string | undefined }
+  | { readonly t: 'oxmHeader'; readonly size: 4 | undefined; readonly none: boolean; readonly when: Flag | undefined }
   | { readonly t: 'match'; readonly bare: string | undefined }
   | { readonly t: 'headed' }
   | { readonly t: 'tail' }
@@ -54,15 +56,21 @@ export type Kind =
   | { readonly t: 'bytes'; readonly empty: 'shown' | 'null' }
   | { readonly t: 'struct'; readonly of: AnyStruct }
   | { readonly t: 'list'; readonly of: AnyStruct; readonly key: string | undefined }
-  | { readonly t: 'family'; readonly of: AnyFamily }
+  | { readonly t: 'family'; readonly of: AnyFamily | undefined }
   | {
       readonly t: 'either';
       readonly of: readonly AnyStruct[];
       readonly reads: AnyStruct;
       readonly count: number | undefined;
     }
-  | { readonly t: 'uints'; readonly size: 1 | 4; readonly count: number | undefined }
+  | { readonly t: 'uints'; readonly size: 1 | 2 | 4; readonly count: number | undefined }
   | { readonly t: 'bitmap' };
+
+/** A bit of an earlier field, which says whether a field is there. */
+export interface Flag {
+  readonly field: string;
+  readonly bit: number;
+}
 
 /** Whether a factory demands the field, fills in a default, or never shows it. */
 export type Presence = 'required' | 'optional' | 'hidden';
@@ -161,6 +169,21 @@ export const len = (json?: string): Field<never, never, 'hidden'> => make({ t: '
 /** 16-bit length of the field `list`, which follows. */
 export const lenOf = (list: string, json?: string): Field<never, never, 'hidden'> =>
   make({ t: 'lenOf', list, json }, 'hidden');
+/** 16-bit number of elements of the list `list`, which follows. */
+export const countOf = (list: string, json?: string): Field<never, never, 'hidden'> =>
+  make({ t: 'countOf', list, json }, 'hidden');
+/** A match field by name, as the 32-bit header its TLV would have. */
+export const oxmHeader = (): Field<OxmHeader, OxmHeader, 'required'> =>
+  make({ t: 'oxmHeader', size: 4, none: false, when: undefined }, 'required');
+/** The same, where the header is longer for fields that belong to an experimenter. */
+export const longOxmHeader = (): Field<OxmHeader, OxmHeader, 'required'> =>
+  make({ t: 'oxmHeader', size: undefined, none: false, when: undefined }, 'required');
+/** A match field or none, which is the empty text and zero on the wire. */
+export const oxmHeaderOrNone = (): Field<OxmHeader | '', OxmHeader | '', 'optional'> =>
+  make({ t: 'oxmHeader', size: 4, none: true, when: undefined }, 'optional');
+/** A match field that is there when `bit` is set in the earlier field `field`; the empty text when not. */
+export const oxmHeaderIf = (field: string, bit: number): Field<OxmHeader | '', OxmHeader | '', 'optional'> =>
+  make({ t: 'oxmHeader', size: undefined, none: false, when: { field, bit } }, 'optional');
 /** An OFPMatch with its padding. */
 export const match = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match', bare: undefined }, 'optional');
 /**
@@ -214,6 +237,14 @@ export const listByKey = <S extends AnyStruct>(of: S, key: string): Field<ListRe
 export const many = <F extends AnyFamily>(of: F): Field<FamilyRef<F>, FamilyRef<F>, 'optional'> =>
   make({ t: 'family', of }, 'optional');
 /**
+ * TLVs of the family the structure itself is a member of, to a depth of `MAX_DEPTH`. The family can be named only after its
+ * members, so `F` refers to its type.
+ */
+export const manyOfOwn = <F>(): Field<FamilyRef<F>, FamilyRef<F>, 'optional'> =>
+  make({ t: 'family', of: undefined }, 'optional');
+/** How deep structures that hold others of their own family are read. */
+export const MAX_DEPTH = 32;
+/**
  * Structures of several classes that are not TLVs: the decoder of `reads` tells them apart. Exactly `count`, or to the end
  * of the structure.
  */
@@ -222,8 +253,8 @@ export const either = <const M extends readonly AnyStruct[]>(
   reads: AnyStruct,
   count?: number,
 ): Field<ListRef<M[number]>, ListRef<M[number]>, 'optional'> => make({ t: 'either', of, reads, count }, 'optional');
-/** Numbers: exactly `count`, or to the end of the structure. */
-export const uints = (size: 1 | 4, count?: number): Field<number[], readonly number[], 'optional'> =>
+/** Numbers: exactly `count`, or as many as an earlier `countOf` tells, or to the end of the structure. */
+export const uints = (size: 1 | 2 | 4, count?: number): Field<number[], readonly number[], 'optional'> =>
   make({ t: 'uints', size, count }, 'optional');
 /** Numbers of versions as a bitmap. */
 export const bitmap = (): Field<number[], readonly number[], 'required'> => make({ t: 'bitmap' }, 'required');
@@ -234,8 +265,11 @@ export interface Custom {
   readonly min: number;
   /** `w.version` is the version to write for. */
   encode(o: object, w: Writer): void;
-  /** Must consume up to `end` and leave `r.q` there. `r.version` is the version to read. */
-  decode(r: Reader, p: number, end: number): object;
+  /**
+   * Must consume up to `end`, in a list at most up to `end`, and leave `r.q` there. `r.version` is the version to read.
+   * May give an object of another class of the same family; in lists undefined for what is padding.
+   */
+  decode(r: Reader, p: number, end: number): object | undefined;
   toJson(o: object, version: Version): object;
   fromJson(attrs: Readonly<Record<string, unknown>>, version: Version): unknown;
   make(input: object, version: Version): object;
@@ -257,13 +291,18 @@ export interface StructOptions {
   readonly errFrom14?: ErrorPair;
   /** TLV types of this class where it has no `type` of fixed value; some only in some versions. */
   readonly types?: readonly (number | readonly [type: number, versions: Range])[];
-  /** For members of a family with experimenters: the experimenter and its own type, by which this class is told. */
-  readonly experimenter?: readonly [id: number, subtype?: number];
+  /**
+   * For members of a family with experimenters: the experimenter and its own type, by which this class is told, and, where
+   * several classes have that type, the 32-bit word at offset 12.
+   */
+  readonly experimenter?: readonly [id: number, subtype?: number, word?: number];
   readonly custom?: Custom;
   readonly message?: MessageHeader;
   /** What the fields are when the factory is given more than fields. */
   readonly toFields?: (given: Readonly<Record<string, unknown>>) => Readonly<Record<string, unknown>>;
   readonly json?: JsonForm;
+  /** Where Ryu does not know the class: the class of the same bytes that JSON shows in its place. */
+  readonly jsonAs?: { readonly versions: Range; readonly cls: string };
 }
 
 /** How Ryu's JSON shows a class in versions where it is not simply its name and its fields. */

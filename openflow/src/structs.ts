@@ -9,6 +9,7 @@ import { ofproto_v1_3 as ofp } from './constants.ts';
 import { ofproto_v1_4 as ofp14 } from './constants14.ts';
 import { ofproto_v1_5 as ofp15 } from './constants15.ts';
 import { OfEncodeError } from './errors.ts';
+import { NICIRA_ACTIONS } from './nicira.ts';
 import {
   canonicalOxm,
   decodeOxm,
@@ -39,6 +40,7 @@ import {
 } from './properties.ts';
 import {
   ALL,
+  type AnyFamily,
   bitmap,
   bytes,
   type Custom,
@@ -222,7 +224,7 @@ const setField = (masks: boolean): Custom => ({
   },
   toJson(o, version) {
     const { field, value } = o as SetMaskedField;
-    return { field: oxmToJson(field, value), len: lengthOf(field), type: ofp.OFPAT_SET_FIELD };
+    return { field: oxmToJson(field, value, version), len: lengthOf(field), type: ofp.OFPAT_SET_FIELD };
 
     function lengthOf(name: string): number {
       const c = oxmByName(name, version);
@@ -274,7 +276,7 @@ export const OFPActionMeter = struct(
   { _type: actionType(ofp15.OFPAT_METER), _len: len('len'), meter_id: u32() },
 );
 
-export const actions = family(
+const allActions = family(
   'action',
   [
     OFPActionOutput,
@@ -294,14 +296,21 @@ export const actions = family(
     OFPActionSetField15,
     OFPActionPushPbb,
     OFPActionPopPbb,
+    ...NICIRA_ACTIONS,
     OFPActionExperimenter12,
     OFPActionCopyField,
     OFPActionMeter,
     OFPActionExperimenterUnknown,
   ],
   [OFPActionUnknown],
-  { err: BAD_ACTION, min: 8, aligned: true },
+  { err: BAD_ACTION, min: 8, aligned: true, experimenter: { type: ofp.OFPAT_EXPERIMENTER, subtypeSize: 2 } },
 );
+
+/** The type of the family of actions: some actions hold others, so it needs a name. */
+export interface Actions extends AnyFamily {
+  readonly '~m': (typeof allActions)['~m'];
+}
+export const actions: Actions = allActions;
 
 // ---- instructions --------------------------------------------------------------------------------------------------
 
@@ -350,7 +359,7 @@ export const OFPInstructionUnknown = struct(
   { ...instruction, padTo8: 'inside' },
   { type: u16(), _len: len('len'), data: bytes() },
 );
-export const instructions = family(
+const allInstructions = family(
   'instruction',
   [
     OFPInstructionGotoTable,
@@ -363,6 +372,12 @@ export const instructions = family(
   [OFPInstructionUnknown],
   { err: BAD_INSTRUCTION, min: 8, aligned: true },
 );
+
+/** The type of the family of instructions: named, so that what is made of it stays short. */
+export interface Instructions extends AnyFamily {
+  readonly '~m': (typeof allInstructions)['~m'];
+}
+export const instructions: Instructions = allInstructions;
 
 // ---- groups --------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,9 @@
  */
 import { ofproto_v1_0 as ofp } from './constants10.ts';
 import { OfEncodeError } from './errors.ts';
+import { NICIRA_ACTIONS } from './nicira.ts';
 import {
+  type AnyFamily,
   bytes,
   family,
   fixed,
@@ -181,7 +183,7 @@ export const OFPActionVendorUnknown = struct(
   { ...head(ofp.OFPAT_VENDOR), vendor: u32(), data: bytes() },
 );
 
-export const actions10 = family(
+const allActions10 = family(
   'action',
   [
     OFPActionOutput10,
@@ -196,11 +198,17 @@ export const actions10 = family(
     OFPActionSetTpSrc,
     OFPActionSetTpDst,
     OFPActionEnqueue,
+    ...NICIRA_ACTIONS,
     OFPActionVendorUnknown,
   ],
   [OFPActionUnknown],
   { err: BAD_ACTION, min: 8, aligned: true, experimenter: { type: ofp.OFPAT_VENDOR, subtypeSize: 2 } },
 );
+/** The type of the family of actions: some actions hold others, so it needs a name. */
+export interface Actions10 extends AnyFamily {
+  readonly '~m': (typeof allActions10)['~m'];
+}
+export const actions10: Actions10 = allActions10;
 
 // ---- ports and queues ----------------------------------------------------------------------------------------------
 

@@ -87,11 +87,24 @@ export interface Reader {
   type: number;
   /** How many messages deep: messages can hold messages. */
   depth: number;
+  /** How many structures that hold others of their own family are being read, one inside the other. */
+  inside: number;
 }
 
 export function newReader(): Reader {
   const b = Buffer.alloc(0);
-  return { b, dv: new DataView(b.buffer), ab: undefined, base: 0, q: 0, version: 4, seen: 0, type: 0, depth: 0 };
+  return {
+    b,
+    dv: new DataView(b.buffer),
+    ab: undefined,
+    base: 0,
+    q: 0,
+    version: 4,
+    seen: 0,
+    type: 0,
+    depth: 0,
+    inside: 0,
+  };
 }
 
 /** Throws: `what` was wrong at absolute position `p`. */

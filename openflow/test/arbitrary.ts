@@ -16,6 +16,8 @@ export interface Options {
   readonly plain: boolean;
   /** Version of the objects, by its number on the wire. */
   readonly version: Version;
+  /** The family what is generated is a member of, and how many of its members are around it. */
+  readonly inside?: { readonly family: AnyFamily; readonly depth: number };
 }
 
 type Arb<T = unknown> = fc.Arbitrary<T>;
@@ -35,6 +37,9 @@ const ipv4s = fc.array(edge(255), { minLength: 4, maxLength: 4 }).map((a) => a.j
 const ipv6s = fc
   .array(fc.oneof({ weight: 2, arbitrary: fc.constant('0') }, hex(4)), { minLength: 8, maxLength: 8 })
   .map((a) => a.join(':'));
+
+const base64 = (max: number): Arb<string> =>
+  fc.uint8Array({ minLength: 1, maxLength: max }).map((a) => Buffer.from(a).toString('base64'));
 
 function valueArb(kind: OxmKind): Arb {
   switch (kind) {
@@ -58,6 +63,8 @@ function valueArb(kind: OxmKind): Arb {
       return ipv6s;
     case 'time':
       return fc.tuple(edge(0xffffffff), edge(0xffffffff));
+    case 'raw':
+      return base64(124);
   }
 }
 
@@ -65,16 +72,25 @@ const namesIn = (version: Version): OxmName[] =>
   (Object.keys(OXM_FIELDS) as OxmName[]).filter((n) =>
     [OXM_FIELDS[n], ...OXM_FIELDS[n].others].some((r) => r.versions.includes(version)),
   );
+/** Fields as they stand in headers; `long` ones belong to experimenters. */
+function headers(o: Options, long: boolean): Arb<string> {
+  const names = namesIn(o.version).filter((n) => {
+    const { experimenter, unnamed } = OXM_FIELDS[n];
+    // Ryu has no lengths of fields it has no names for
+    return (long || experimenter === undefined) && !(o.plain && unnamed.includes(o.version));
+  });
+  const unknown = unknownType.map((t) => `field_${t}`);
+  return fc.oneof({ weight: 9, arbitrary: fc.constantFrom<string>(...names) }, unknown);
+}
 // classes nobody gave a meaning: 0x0002 and 0x8004
 const unknownType = fc.tuple(fc.constantFrom(2, 0x8004), edge(127)).map(([c, n]) => c * 128 + n);
-const base64 = (max: number): Arb<string> =>
-  fc.uint8Array({ minLength: 1, maxLength: max }).map((a) => Buffer.from(a).toString('base64'));
 const strangeExperimenter = fc.constantFrom(0, 0x1234, 0xdeadbeef);
 
 function oxmEntry(o: Options): Arb<[string, unknown]> {
   const known = fc.constantFrom(...namesIn(o.version)).chain((n): Arb<[string, unknown]> => {
     const v = valueArb(OXM_FIELDS[n].kind);
-    return fc.oneof({ weight: 2, arbitrary: v }, fc.tuple(v, v)).map((x) => [n, x]);
+    const masked = OXM_FIELDS[n].kind === 'raw' ? base64(60).map((b) => [b, b]) : fc.tuple(v, v);
+    return fc.oneof({ weight: 2, arbitrary: v }, masked).map((x) => [n, x]);
   });
   const unknown = fc
     .tuple(unknownType, base64(20))
@@ -129,6 +145,7 @@ function rawLengths(s: AnyStruct, o: Options): number[] {
   if (s.cls === 'OFPInstructionId' || s.cls === 'OFPActionId') return [0, 4];
   if (s.cls === 'OFPQueuePropUnknown') return [4, 12];
   if (s.cls === 'OFPFlowUpdateUnknown' || s.cls === 'ONFFlowUpdateUnknown') return [0, 4, 12];
+  if (s.cls === 'NXActionUnknown') return [6, 14];
   if (s.options.padTo8 === 'inside') return 'type' in s.fields ? [4, 12, 20] : [0, 8, 16];
   return [0, 1, 7, 8, 30];
 }
@@ -163,6 +180,8 @@ function listLength(cls: string, o: Options): { minLength?: number; maxLength: n
   const one = (o.plain && ONE_AT_MOST.includes(cls)) || cls === 'OFPMeterFeaturesStats';
   return { maxLength: o.version === 6 && one ? 1 : 3 };
 }
+const numbers = (size: 1 | 2 | 4, minLength: number, maxLength: number): Arb<number[]> =>
+  fc.array(edge(2 ** (8 * size) - 1), { minLength, maxLength });
 
 function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | undefined {
   switch (kind.t) {
@@ -172,6 +191,8 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
         if (s.cls.endsWith('Unknown')) return fc.constantFrom(200, 1000);
       }
       if (name === 'experimenter' || name === 'vendor') return strangeExperimenter;
+      if (name === 'subtype') return fc.constantFrom(0, 200, 65535);
+      if (name === 'new_pkt_type') return fc.constantFrom(2, 0x00018847, 0xffffffff);
       return edge(2 ** (8 * kind.size) - 1);
     case 'u64':
       return big(64);
@@ -203,8 +224,10 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
         .map((a) => a.sort((x, y) => number(x) - number(y)));
     }
     case 'family': {
-      const members = membersOf(kind.of, o);
-      return members.length === 0 ? fc.constant([]) : fc.array(fc.oneof(...members), { maxLength: 4 });
+      if (kind.of === undefined && (o.inside === undefined || o.inside.depth >= 2)) return fc.constant([]);
+      const members = membersOf((kind.of ?? o.inside?.family) as AnyFamily, o);
+      const maxLength = kind.of === undefined ? 2 : 4;
+      return members.length === 0 ? fc.constant([]) : fc.array(fc.oneof(...members), { maxLength });
     }
     case 'either': {
       const length = kind.count === undefined ? { maxLength: 3 } : { minLength: kind.count, maxLength: kind.count };
@@ -222,11 +245,16 @@ function fieldArb(s: AnyStruct, name: string, kind: Kind, o: Options): Arb | und
       return text(40);
     case 'message':
       return innerArb(s.cls, o);
+    case 'oxmHeader': {
+      const any = headers(o, kind.size === undefined);
+      return kind.none ? fc.oneof(any, fc.constant('')) : any;
+    }
     case 'uints': {
       // os-ken goes on behind the end of a reply whose properties it did not pad
       if (o.plain && s.cls === 'OFPBundleFeaturesPropExperimenter') return fc.array(edge(0xffffffff)).map(oddly);
-      const length = kind.count === undefined ? { maxLength: 5 } : { minLength: kind.count, maxLength: kind.count };
-      return fc.array(edge(2 ** (8 * kind.size) - 1), length);
+      // padded with zeros, which are read as part of it
+      if (s.cls === 'NXActionNote') return fc.constantFrom(6, 14).chain((n) => numbers(1, n, n));
+      return numbers(kind.size, kind.count ?? 0, kind.count ?? 5);
     }
     case 'bitmap':
       // Ryu never reads bit 31 of a word, and loops for ever over the padding behind an even number of words
@@ -244,6 +272,10 @@ const NOT_RYUS: Readonly<Record<string, readonly Version[]>> = {
   // it takes the padding, and what follows, for more identifiers
   OFPActionCopyField: VERSIONS,
   OFPQueuePropExperimenter: [3],
+  // has the class of another one for these, and reads zeros
+  NXActionEncapEther: VERSIONS,
+  NXActionEncapNsh: VERSIONS,
+  NXActionEncap: VERSIONS,
 };
 
 function membersOf(f: AnyFamily, o: Options): Arb[] {
@@ -251,11 +283,50 @@ function membersOf(f: AnyFamily, o: Options): Arb[] {
   const members = o.plain
     ? declared.filter((m) => NOT_RYUS[m.cls]?.includes(o.version) !== true)
     : [...declared, unknownOf(f, o.version)];
-  return members.map((m) => structArb(m, o));
+  const depth = f === o.inside?.family ? o.inside.depth + 1 : 0;
+  return members.map((m) => structArb(m, { ...o, inside: { family: f, depth } }));
+}
+
+const maybe = (a: Arb): Arb => fc.option(a, { nil: undefined });
+const subfield = (o: Options): Arb => fc.tuple(headers(o, false), edge(65535));
+function flowSpec(cls: string, o: Options): Arb {
+  const n = fc.integer({ min: 1, max: 0x3ff });
+  const immediate = n.chain((n_bits) =>
+    fc.record({ n_bits: fc.constant(n_bits), src: big(16 * ((n_bits + 15) >> 4)) }),
+  );
+  const source = fc.oneof(immediate, fc.record({ n_bits: n, src: subfield(o) }));
+  return cls === 'NXFlowSpecOutput' ? source : fc.tuple(source, subfield(o)).map(([s, dst]) => ({ ...s, dst }));
 }
 
 function customArb(cls: string, o: Options): Arb | undefined {
   switch (cls) {
+    case 'NXFlowSpecMatch':
+    case 'NXFlowSpecLoad':
+    case 'NXFlowSpecOutput':
+      return flowSpec(cls, o);
+    case 'NXEncapProperty':
+      return fc.record({ class: edge(65535), type: edge(255), data: buffer([0, 1, 4, 20]) });
+    case 'NXActionRegLoad2':
+      return oxmEntry(o).map(([dst, v]) => (Array.isArray(v) ? { dst, value: v[0], mask: v[1] } : { dst, value: v }));
+    case 'NXActionController2':
+      return fc.record({
+        max_len: maybe(edge(65535)),
+        controller_id: maybe(edge(65535)),
+        reason: maybe(edge(255)),
+        userdata: maybe(numbers(1, o.plain ? 1 : 0, 20)),
+        pause: maybe(fc.constant(true)),
+        ...(o.plain ? {} : { meter_id: maybe(edge(0xffffffff)) }),
+      });
+    case 'NXActionNAT':
+      return fc.record({
+        flags: edge(65535),
+        range_ipv4_min: maybe(ipv4s),
+        range_ipv4_max: maybe(ipv4s),
+        range_ipv6_min: maybe(ipv6s),
+        range_ipv6_max: maybe(ipv6s),
+        range_proto_min: maybe(edge(65535)),
+        range_proto_max: maybe(edge(65535)),
+      });
     case 'OFPActionSetField':
       return oxmEntry(o).map(([field, value]) => ({
         field,
@@ -317,6 +388,8 @@ export function structArb(s: AnyStruct, o: Options): Arb {
     if (arb !== undefined) model[name] = arb;
   }
   return fc.record(model).map((input) => {
+    // there only when a bit says so
+    if (s.cls === 'NXActionLearn2' && ((input.flags as number) & 4) === 0) input.result_dst = '';
     const made = make(input) as {
       cls: string;
       flags?: number;
