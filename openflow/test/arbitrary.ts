@@ -374,8 +374,20 @@ function customArb(cls: string, o: Options): Arb | undefined {
   }
 }
 
+const known = new Map<string, Map<AnyStruct, Arb>>();
+
 /** Objects of one class, made by its factory. */
 export function structArb(s: AnyStruct, o: Options): Arb {
+  // Actions hold actions: what generates them would be made thousands of times over.
+  const key = `${o.version} ${o.plain} ${o.inside?.family.name} ${o.inside?.depth}`;
+  const made = known.get(key) ?? new Map<AnyStruct, Arb>();
+  known.set(key, made);
+  const arb = made.get(s) ?? newStructArb(s, o);
+  made.set(s, arb);
+  return arb;
+}
+
+function newStructArb(s: AnyStruct, o: Options): Arb {
   const make = compiledOf(o.version).make.get(s.cls) as Make;
   const custom = customArb(s.cls, o);
   if (custom !== undefined) return custom.map((i) => make(i as object));
@@ -433,6 +445,11 @@ export function messageArb(cls: string, o: Options): fc.Arbitrary<OfMessage> {
 export const messageNames = (version: Version): readonly string[] =>
   (MESSAGES as readonly AnyStruct[]).filter((m) => holds(m, version)).map((m) => m.cls);
 
+const anyOf = new Map<string, fc.Arbitrary<OfMessage>>();
 /** Messages of any class of a version. */
-export const anyMessage = (o: Options): fc.Arbitrary<OfMessage> =>
-  fc.oneof(...messageNames(o.version).map((n) => messageArb(n, o)));
+export function anyMessage(o: Options): fc.Arbitrary<OfMessage> {
+  const key = `${o.version} ${o.plain}`;
+  const arb = anyOf.get(key) ?? fc.oneof(...messageNames(o.version).map((n) => messageArb(n, o)));
+  anyOf.set(key, arb);
+  return arb;
+}
