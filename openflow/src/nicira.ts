@@ -79,13 +79,16 @@ export function ofs_nbits(start: number, end: number): number {
 /** Bytes in front of what is an action's own. */
 const HEADER = 10;
 
-const header = (subtype: number) => ({
-  _type: fixed(2, ofp.OFPAT_EXPERIMENTER, 'type'),
-  _len: len('len'),
+/** Ryu's JSON of 1.0 shows neither type nor length of an action. */
+const head = {
+  _type10: only(IN_10, fixed(2, ofp.OFPAT_EXPERIMENTER)),
+  _type: only(FROM_12, fixed(2, ofp.OFPAT_EXPERIMENTER, 'type')),
+  _len10: only(IN_10, len()),
+  _len: only(FROM_12, len('len')),
   _vendor: only(IN_10, fixed(4, nx.NX_EXPERIMENTER_ID, 'vendor')),
   _experimenter: only(FROM_12, fixed(4, nx.NX_EXPERIMENTER_ID, 'experimenter')),
-  _subtype: fixed(2, subtype, 'subtype'),
-});
+};
+const header = (subtype: number) => ({ ...head, _subtype: fixed(2, subtype, 'subtype') });
 
 /** How an action of a subtype is told from others; `word` where several classes share it. */
 function options(subtype: number, word?: number): StructOptions & { versions: typeof ALL } {
@@ -132,14 +135,7 @@ export const NXActionUnknown = struct(
     experimenter: [nx.NX_EXPERIMENTER_ID],
     padTo8: 'inside',
   },
-  {
-    _type: fixed(2, ofp.OFPAT_EXPERIMENTER, 'type'),
-    _len: len('len'),
-    _vendor: only(IN_10, fixed(4, nx.NX_EXPERIMENTER_ID, 'vendor')),
-    _experimenter: only(FROM_12, fixed(4, nx.NX_EXPERIMENTER_ID, 'experimenter')),
-    subtype: u16(),
-    data: bytes(),
-  },
+  { ...head, subtype: u16(), data: bytes() },
 );
 
 /** Keeps the action at `p` as it is. */
@@ -191,11 +187,12 @@ function customAction<const C extends string, O extends { cls: C }, I>(
         return o;
       },
       toJson(o, version) {
+        const attributes = { subtype, ...custom.toJson(o, version) };
+        if (version === 1) return { ...attributes, vendor: nx.NX_EXPERIMENTER_ID };
         scratch.begin(version);
         encode(o, scratch);
-        const attributes = custom.toJson(o, version);
-        const id = { [version === 1 ? 'vendor' : 'experimenter']: nx.NX_EXPERIMENTER_ID };
-        return { type: ofp.OFPAT_EXPERIMENTER, len: scratch.p - scratch.start, ...id, subtype, ...attributes };
+        const length = scratch.p - scratch.start;
+        return { ...attributes, experimenter: nx.NX_EXPERIMENTER_ID, type: ofp.OFPAT_EXPERIMENTER, len: length };
       },
       fromJson: custom.fromJson,
       make: custom.make,

@@ -6,7 +6,17 @@
 import { formatIpv4, parseIpv4, readIpv6, readMac, writeIpv6, writeMac } from './address.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
-import { ALL, FROM_12_UNTIL_13, FROM_12_UNTIL_14, FROM_13, FROM_14, IN_15, type Range, UNTIL_14 } from './schema.ts';
+import {
+  ALL,
+  FROM_12_UNTIL_13,
+  FROM_12_UNTIL_14,
+  FROM_13,
+  FROM_14,
+  IN_10,
+  IN_15,
+  type Range,
+  UNTIL_14,
+} from './schema.ts';
 import { describe, fail, newReader, type Reader, type Version, Writer } from './wire.ts';
 
 /** Forms of a value, with their TypeScript type. */
@@ -56,7 +66,7 @@ export interface OxmRow<K extends OxmKind = OxmKind> {
   readonly expType: number | undefined;
   /** Versions in which the field has its name and this form. */
   readonly versions: Range;
-  /** Versions in which Ryu has no name for it: there JSON has `field_<n>` and base64. */
+  /** Versions in which Ryu has no name for it. JSON has `field_<n>` and base64 there, where Ryu reads it at all. */
   readonly unnamed: Range;
   /** Forms it has in other versions. */
   readonly others: readonly Omit<OxmRow, 'others'>[];
@@ -91,7 +101,7 @@ function only<K extends OxmKind>(versions: Range, r: OxmRow<K>, ...others: OxmRo
 }
 function basic<K extends OxmKind>(num: number, kind: K, bits?: number): OxmRow<K> {
   // in 1.0 only as part of Nicira's match and actions
-  return row(ofp.OFPXMC_OPENFLOW_BASIC, num, kind, bits);
+  return unnamed(row(ofp.OFPXMC_OPENFLOW_BASIC, num, kind, bits), IN_10);
 }
 function experimenter<K extends OxmKind>(id: number, num: number, kind: K, bits?: number, expType?: number): OxmRow<K> {
   return { ...row(ofp.OFPXMC_EXPERIMENTER, num, kind, bits), experimenter: id, expType };
@@ -227,12 +237,12 @@ export const OXM_FIELDS = {
   nd_options_type: unnamed(row(0x1000, 2, 'u8')),
   // Nicira experimenter class
   _dp_hash: experimenter(NICIRA, 0, 'u32'),
-  tun_erspan_idx: experimenter(NICIRA, 11, 'u32', 20),
-  tun_erspan_ver: experimenter(NICIRA, 12, 'u8', 4),
-  tun_erspan_dir: experimenter(NICIRA, 13, 'u8', 1),
-  tun_erspan_hwid: experimenter(NICIRA, 14, 'u8', 6),
-  tun_gtpu_flags: experimenter(NICIRA, 15, 'u8'),
-  tun_gtpu_msgtype: experimenter(NICIRA, 16, 'u8'),
+  tun_erspan_idx: unnamed(experimenter(NICIRA, 11, 'u32', 20)),
+  tun_erspan_ver: unnamed(experimenter(NICIRA, 12, 'u8', 4)),
+  tun_erspan_dir: unnamed(experimenter(NICIRA, 13, 'u8', 1)),
+  tun_erspan_hwid: unnamed(experimenter(NICIRA, 14, 'u8', 6)),
+  tun_gtpu_flags: unnamed(experimenter(NICIRA, 15, 'u8')),
+  tun_gtpu_msgtype: unnamed(experimenter(NICIRA, 16, 'u8')),
   // Network service header
   nsh_flags: experimenter(NSH, 1, 'u8'),
   nsh_mdtype: experimenter(NSH, 2, 'u8'),
@@ -563,17 +573,21 @@ function knownRow(name: string, version: Version): CompiledOxm | undefined {
   return tables[version]?.byType.get(c.type) ?? c;
 }
 
+/** Whether Ryu has a number for the field where it has no name: not for experimenters'. */
+const isRaw = (c: CompiledOxm | undefined, version: Version): c is CompiledOxm =>
+  c !== undefined && c.experimenter === undefined && c.unnamed.includes(version);
+
 /** The name of a header in Ryu's JSON, which has neither length nor mask. */
 export function oxmHeaderToJson(name: string, version: Version): string {
   const [plain = ''] = name.split('/');
   const c = oxmByName(plain, version);
-  return c?.unnamed.includes(version) === true ? `field_${c.type}` : plain;
+  return isRaw(c, version) ? `field_${c.type}` : plain;
 }
 
 /** Name and value of a field in Ryu's JSON: fields Ryu has no name for are `field_<n>` and base64 there. */
 function ryuField(name: string, value: unknown, version: Version): [name: string, value: unknown] {
   const c = oxmByName(name, version);
-  if (c?.unnamed.includes(version) !== true) return [name, value];
+  if (!isRaw(c, version)) return [name, value];
   const base64 = (v: unknown) => valueToBytes(c, v, 'OFPMatch').toString('base64');
   return [`field_${c.type}`, Array.isArray(value) ? value.map(base64) : base64(value)];
 }
