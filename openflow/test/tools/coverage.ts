@@ -143,7 +143,7 @@ function familiesOf(version: Version): Map<string, Set<number>> {
       if (versions?.includes(version) === false) continue;
       if (kind.t === 'struct' || kind.t === 'list') visit(kind.of);
       else if (kind.t === 'either') for (const m of kind.of) visit(m);
-      else if (kind.t === 'family') visitFamily(kind.of);
+      else if (kind.t === 'family' && kind.of !== undefined) visitFamily(kind.of);
     }
   };
   for (const m of MESSAGES as readonly AnyStruct[]) if (holds(m, version)) visit(m);

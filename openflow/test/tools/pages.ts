@@ -61,7 +61,10 @@ function typeText(kind: Kind): string | undefined {
     case 'list':
       return `list of \`${kind.of.cls}\``;
     case 'family':
-      return `list of [${kind.of.name}](#${kind.of.name.toLowerCase()})`;
+      // undefined: the family the structure is a member of, and only actions hold others
+      return `list of [${kind.of?.name ?? 'action'}](#${kind.of?.name.toLowerCase() ?? 'action'})`;
+    case 'oxmHeader':
+      return 'name of a match field';
     case 'either':
       return `list of ${[...new Set(kind.of.map((m) => `\`${m.cls}\``))].join(' or ')}`;
     case 'uints':
@@ -112,7 +115,8 @@ function messagesPage(): string {
     for (const s of compiledOf(v).structs.values()) {
       all.set(s.cls, (all.get(s.cls) ?? new Set()).add(s));
       for (const { kind } of Object.values(s.fields)) {
-        if (kind.t === 'family') families.set(kind.of.name, (families.get(kind.of.name) ?? new Set()).add(kind.of));
+        if (kind.t === 'family' && kind.of !== undefined)
+          families.set(kind.of.name, (families.get(kind.of.name) ?? new Set()).add(kind.of));
       }
     }
   }
