@@ -18,6 +18,7 @@ import {
   VERSIONS,
   type Version,
 } from 'node-openflow';
+import { errorNames } from '../src/names.ts';
 import { anyMessage, messageArb, messageNames } from './arbitrary.ts';
 
 const runs = (n: number) => ({ numRuns: n * Number(process.env.FC_RUNS ?? 1) });
@@ -73,6 +74,8 @@ function onlyDecodeErrors(bytes: Buffer): boolean {
   } catch (e) {
     if (!(e instanceof OfDecodeError)) throw e;
     if (e.offset < 0 || e.offset > bytes.length) throw new Error(`offset ${e.offset} of ${bytes.length}`);
+    // the error to answer with must be one that the version has
+    if (errorNames({ version: e.version, ...e.ofError }).code === undefined) throw e;
     return false;
   }
   const again = encode(msg);
