@@ -141,7 +141,11 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
       'at most so many migrations at a time out of, and into, a host',
       countingNumber,
     )
-    .option('--work <number>', 'how much the search may do (default: about a second)', wholeNumber)
+    .option(
+      '--work <number>',
+      'how much the search may do for each priority (default: about half a second)',
+      wholeNumber,
+    )
     .option('--seed <number>', 'seed of the random choices of the search', wholeNumber)
     .option('--check <plan>', 'do not plan: say what this plan/1 document breaks')
     .action(does(async () => (await import('./commands/plan.ts')).plan));

@@ -11,24 +11,22 @@ import { buildModel } from './model.ts';
 import { search } from './search.ts';
 
 export { chooseDestinations, type Evacuation, type EvacuationQuestion, type PlacementRule } from './evacuate.ts';
+export { defaultWork } from './search.ts';
 
 export interface PlanOptions {
   /** Migrations at a time out of, and into, one host; not limited when left out. */
   limitPerHost?: number;
-  /** How much the search may do for each priority, in look-ups of a link's or host's timeline; else DEFAULT_WORK. */
+  /** How much the search may do for each priority, in look-ups of a link's or host's timeline; else `defaultWork`. */
   work?: number;
   /** Seed of the search's random choices; 1 when left out. */
   seed?: number;
 }
 
-/** About half a second on a processor of 2023. A plan is always completed, however little is given. */
-export const DEFAULT_WORK = 1_000_000;
-
 /** A `plan/1` document: each migration of the instance is planned or refused with a reason. */
 export function planMigrations(instance: PlanningInstance, options: PlanOptions = {}): Plan {
   const model = buildModel(instance, options.limitPerHost ?? Number.POSITIVE_INFINITY);
   const able = model.jobs.filter((j) => j.options.length > 0);
-  const { placements, stuck } = search(model, able, { work: options.work ?? DEFAULT_WORK, seed: options.seed ?? 1 });
+  const { placements, stuck } = search(model, able, { work: options.work, seed: options.seed ?? 1 });
 
   const explainer = new Explainer(model, placements);
   const migrations = placements.map((p, i) => planned(p, explainer.whyOf(i)));

@@ -41,7 +41,17 @@ interface Candidate {
   readonly score: Score;
 }
 
-export function search(model: Model, jobs: readonly Job[], options: { work: number; seed: number }): SearchResult {
+/**
+ * Work units for so many migrations of one priority, where the caller does not say: half a second on a processor of 2023, a
+ * few seconds for ten thousand. A plan is always completed, however little is given, and the search stops at its bounds.
+ */
+export const defaultWork = (migrations: number): number => 1_000_000 + 5000 * Math.max(0, migrations - 200);
+
+export function search(
+  model: Model,
+  jobs: readonly Job[],
+  options: { work: number | undefined; seed: number },
+): SearchResult {
   const board = new Board(model);
   const random = randomFrom(options.seed);
   const placements: Placement[] = [];
@@ -53,13 +63,14 @@ export function search(model: Model, jobs: readonly Job[], options: { work: numb
     if (own.length === 0) continue;
     for (const j of own) waiting.delete(j);
     board.keep();
-    let best = new Phase(model, board, own, [], random).run(options.work);
+    const work = options.work ?? defaultWork(own.length);
+    let best = new Phase(model, board, own, [], random).run(work);
     for (const promoted: Job[] = []; best.stuck.length > 0; ) {
       const more = makesRoom(model, best.stuck, waiting);
       if (more.length === 0) break;
       for (const j of more) waiting.delete(j);
       promoted.push(...more);
-      best = new Phase(model, board, own, promoted, random).run(options.work);
+      best = new Phase(model, board, own, promoted, random).run(work);
     }
     board.reset();
     for (const p of best.placements) board.put(p);
@@ -88,6 +99,9 @@ function makesRoom(model: Model, stuck: readonly Job[], waiting: ReadonlySet<Job
     return true;
   });
 }
+
+/** How many hosts far a chain of guests that wait for memory is followed. */
+const CHAIN = 4;
 
 /** The search over one priority's migrations, beside what is on the board already. */
 class Phase {
@@ -124,9 +138,9 @@ class Phase {
       return c;
     };
     const everyone = new Set(this.all.map((j) => j.index));
-    for (const order of starts) {
+    for (const [i, order] of starts.entries()) {
       if (isOver() || this.isPerfect(best.score)) return best;
-      keepBetter(this.decode(order, new Set()));
+      if (i > 0) keepBetter(this.decode(order, new Set()));
       if (!isOver()) keepBetter(this.decode(order, everyone));
     }
     const begin = this.board.work;
@@ -176,7 +190,42 @@ class Phase {
     };
     const hasDeadline = this.all.some((j) => j.deadlineMs < Number.POSITIVE_INFINITY);
     const compare = hasDeadline ? [byDeadline, bySlack, byLoad, bySum] : [byLoad, bySum, byLength];
+    const releases = this.releases(loads);
+    if (releases !== undefined) {
+      const byRelease = (a: Job, b: Job) => of(releases, b) - of(releases, a) || byLoad(a, b);
+      compare.splice(hasDeadline ? 2 : 0, 0, byRelease);
+    }
     return compare.map((c) => [...[...this.own].sort(c), ...[...this.promoted].sort(c)]);
+  }
+
+  /**
+   * How urgent each migration is where memory makes others wait for it: its own busiest link, or, if more, itself and after it
+   * the most urgent of those that wait for its host's memory. Undefined where no host is short of memory.
+   */
+  private releases(loads: ReadonlyMap<Job, number>): Map<Job, number> | undefined {
+    const arriving = new Map<number, Job[]>();
+    const free = this.model.memoryUnits.map((units, h) => units - (this.model.occupiedUnits[h] as number));
+    for (const j of this.all) {
+      const list = arriving.get(j.toHost);
+      if (list === undefined) arriving.set(j.toHost, [j]);
+      else list.push(j);
+      free[j.toHost] = (free[j.toHost] as number) - j.sizeUnits;
+    }
+    if (free.every((units) => units >= 0)) return undefined;
+    const urgency = new Map(loads);
+    // Chains of waiting are followed a few hosts far: circles have no end.
+    for (let step = 0; step < CHAIN; step++) {
+      const before = new Map(urgency);
+      for (const j of this.all) {
+        const waiting = (free[j.fromHost] as number) < 0 ? (arriving.get(j.fromHost) ?? []) : [];
+        let most = 0;
+        for (const w of waiting) most = Math.max(most, before.get(w) as number);
+        // In the unit of loads: MB per bit/s.
+        const own = waiting.length === 0 ? 0 : j.leastMb / (j.options[0]?.rateBps ?? 1);
+        urgency.set(j, Math.max(loads.get(j) as number, waiting.length === 0 ? 0 : own + most));
+      }
+    }
+    return urgency;
   }
 
   /** Puts the jobs on the board in this order. One whose destination has no room waits until somebody has left there. */
@@ -283,7 +332,29 @@ class Phase {
     if (c.stuck.length > 0) return [...c.stuck];
     if (c.score.missed > 0) return c.placements.filter((p) => p.endMs > p.job.deadlineMs).map((p) => p.job);
     const late = c.score.makespanMs - this.boundMs * 0.01;
-    return c.placements.filter((p) => p.endMs >= late).map((p) => p.job);
+    return this.withThoseBefore(
+      c,
+      c.placements.filter((p) => p.endMs >= late),
+    );
+  }
+
+  /** These and what they waited for, back to the beginning: who ended at one of their hosts when they began. */
+  private withThoseBefore(c: Candidate, last: readonly Placement[]): Job[] {
+    const endingAt = new Map<number, Placement[]>();
+    for (const p of c.placements) {
+      const list = endingAt.get(p.endMs);
+      if (list === undefined) endingAt.set(p.endMs, [p]);
+      else list.push(p);
+    }
+    const chain = new Set(last);
+    for (const p of chain) {
+      for (const before of endingAt.get(p.startMs) ?? []) {
+        const { fromHost, toHost } = before.job;
+        const isNear = fromHost === p.job.fromHost || toHost === p.job.toHost || fromHost === p.job.toHost;
+        if (isNear) chain.add(before);
+      }
+    }
+    return [...chain].map((p) => p.job);
   }
 }
 

@@ -9,10 +9,10 @@ import { performance } from 'node:perf_hooks';
 import type { BenchRow } from '../../contracts/bench.ts';
 import { type Plan, type PlanningInstance, parsePlanningInstance } from '../../contracts/plan.ts';
 import { checkPlan } from '../../policies/planCheck/index.ts';
-import { DEFAULT_WORK, planMigrations } from '../../policies/planner/index.ts';
+import { planMigrations } from '../../policies/planner/index.ts';
 import type { Bench } from './bench.ts';
 import { BASELINES, mean, type Outcome, outcomeOf, runBaseline } from './planner/baselines.ts';
-import { fatTree, measuredKind, mixed } from './planner/generate.ts';
+import { fatTree, measuredKind, mixed, withTightMemory } from './planner/generate.ts';
 import { bestMakespanS, smallInstance } from './planner/oracle.ts';
 
 type Progress = (line: string) => void;
@@ -33,7 +33,7 @@ Plans and checks, with the independent checker:
   --oracle         ${SMALL} small instances beside the optimum that a mixed-integer solver (HiGHS) finds in time slots
 Without any of the last four all of them are run.
 
-  --work N         work units the search may use (default ${DEFAULT_WORK})
+  --work N         work units the search may use for each priority (default: a million and 5,000 for each migration above 200)
   --seed N         first seed of the generated instances (default 1)`,
   options: {
     instances: { type: 'string' },
@@ -45,12 +45,12 @@ Without any of the last four all of them are run.
     seed: { type: 'string' },
   },
   async run(o, progress) {
-    const work = wholeNumber('work', o.work, DEFAULT_WORK);
+    const work = o.work === undefined ? undefined : wholeNumber('work', o.work, 0);
     const seed = wholeNumber('seed', o.seed, 1);
     const isAll = o.generated !== true && o['fat-trees'] !== true && o.mixed !== true && o.oracle !== true;
     const results: BenchRow[] = [];
     const notes = [
-      `Node.js ${process.version}, ${cpus()[0]?.model ?? 'unknown processor'}, one core; search of ${work} work units; first seed ${seed}`,
+      `Node.js ${process.version}, ${cpus()[0]?.model ?? 'unknown processor'}, one core; search of ${work ?? 'the default number of'} work units; first seed ${seed}`,
       'every plan is checked by policies/planCheck, which shares no code with the planner; the lower bound is the load of the busiest link',
     ];
     if (typeof o.instances === 'string') results.push(...stored(o.instances, work, progress, notes));
@@ -95,16 +95,21 @@ interface Planned {
   readonly violations: number;
 }
 
-function planOne(instance: PlanningInstance, work: number): Planned {
+function planOne(instance: PlanningInstance, work: number | undefined): Planned {
   const begin = performance.now();
   const cpuBefore = process.cpuUsage();
-  const plan = planMigrations(instance, { work });
+  const plan = planMigrations(instance, work === undefined ? {} : { work });
   const cpu = process.cpuUsage(cpuBefore);
   const ms = performance.now() - begin;
   return { plan, ms, cpuMs: (cpu.user + cpu.system) / 1000, violations: checkPlan(instance, plan).length };
 }
 
-function summary(kind: string, list: readonly PlanningInstance[], work: number, progress: Progress): BenchRow[] {
+function summary(
+  kind: string,
+  list: readonly PlanningInstance[],
+  work: number | undefined,
+  progress: Progress,
+): BenchRow[] {
   const done = list.map((instance, i) => {
     if (i % 20 === 0) progress(`${kind}: ${i} of ${list.length}`);
     return planOne(instance, work);
@@ -134,7 +139,7 @@ function summary(kind: string, list: readonly PlanningInstance[], work: number, 
   ];
 }
 
-function stored(folder: string, work: number, progress: Progress, notes: string[]): BenchRow[] {
+function stored(folder: string, work: number | undefined, progress: Progress, notes: string[]): BenchRow[] {
   const files = readdirSync(folder)
     .filter((f) => f.endsWith('.json'))
     .sort();
@@ -161,7 +166,7 @@ function runsOf(value: unknown): { end_s: number }[][] {
 }
 const makespanOf = (run: readonly { end_s: number }[]) => Math.max(...run.map((m) => m.end_s));
 
-function fatTrees(seed: number, work: number, progress: Progress): BenchRow[] {
+function fatTrees(seed: number, work: number | undefined, progress: Progress): BenchRow[] {
   planOne(fatTree(4, 50, seed), work); // So that the first figure is not that of cold code.
   const rows: BenchRow[] = [];
   const points: { n: number; ms: number }[] = [];
@@ -179,6 +184,14 @@ function fatTrees(seed: number, work: number, progress: Progress): BenchRow[] {
       row(`${kind}: refused`, plan.refused?.length ?? 0, 'migrations'),
     );
   }
+  const tight = planOne(withTightMemory(fatTree(8, 1500, seed), 8), work);
+  const kind = 'fat-tree, 128 hosts, 1,500 migrations, 8 spare memory units a host';
+  rows.push(
+    row(`${kind}: time to plan`, tight.ms, 'ms'),
+    row(`${kind}: makespan / lower bound`, tight.plan.makespan_s / tight.plan.lower_bound_s, 'ratio'),
+    row(`${kind}: violations`, tight.violations, 'violations'),
+    row(`${kind}: refused`, tight.plan.refused?.length ?? 0, 'migrations'),
+  );
   const [first, last] = [points[0], points[points.length - 1]];
   if (first !== undefined && last !== undefined) {
     const exponent = Math.log(last.ms / first.ms) / Math.log(last.n / first.n);
@@ -187,7 +200,7 @@ function fatTrees(seed: number, work: number, progress: Progress): BenchRow[] {
   return rows;
 }
 
-async function besideOptimum(seed: number, work: number, progress: Progress): Promise<BenchRow[]> {
+async function besideOptimum(seed: number, work: number | undefined, progress: Progress): Promise<BenchRow[]> {
   const ratios: number[] = [];
   for (let i = 0; i < SMALL; i++) {
     if (i % 10 === 0) progress(`oracle: ${i} of ${SMALL}`);
@@ -205,7 +218,7 @@ async function besideOptimum(seed: number, work: number, progress: Progress): Pr
   ];
 }
 
-function mixedPriorities(seed: number, work: number, progress: Progress): BenchRow[] {
+function mixedPriorities(seed: number, work: number | undefined, progress: Progress): BenchRow[] {
   const bySubject = new Map<string, Outcome[]>();
   const keep = (subject: string, outcome: Outcome) =>
     bySubject.set(subject, [...(bySubject.get(subject) ?? []), outcome]);

@@ -159,3 +159,22 @@ export function mixed(seed: number): PlanningInstance {
     workload,
   };
 }
+
+/** The same with memory for only `spare` units more than a host holds before or after the plan, whichever is more. */
+export function withTightMemory(p: PlanningInstance, spare: number): PlanningInstance {
+  const sizes = new Map(p.vms.map((v) => [v.id, v.size_units ?? 0]));
+  const before = new Map<string, number>();
+  for (const v of p.vms) before.set(v.host, (before.get(v.host) ?? 0) + (v.size_units ?? 0));
+  const after = new Map(before);
+  for (const m of p.migrations) {
+    const size = sizes.get(m.vm) ?? 0;
+    after.set(m.from, (after.get(m.from) ?? 0) - size);
+    after.set(m.to, (after.get(m.to) ?? 0) + size);
+  }
+  const most = (id: string) => Math.max(before.get(id) ?? 0, after.get(id) ?? 0);
+  return {
+    ...p,
+    name: `${p.name}-tight`,
+    hosts: p.hosts.map((h) => ({ ...h, memory_units: most(h.id) + spare })),
+  };
+}
