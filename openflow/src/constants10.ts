@@ -1,9 +1,9 @@
 /**
- * Constants of OpenFlow 1.0 under the names Ryu's `ofproto_v1_0` gives them (OpenFlow 1.0.0 §5), for callers and for the
+ * Constants of OpenFlow 1.0 under the names Ryu's `ofproto_v1_0` gives them (OpenFlow 1.0.1 §5), for callers and for the
  * declarations in messages10.ts. constants.ts has those of OpenFlow 1.3.
  */
 
-/** OpenFlow 1.0 constants, named as in Ryu's `ofproto_v1_0`. OpenFlow 1.0.0 §5. */
+/** OpenFlow 1.0 constants, named as in Ryu's `ofproto_v1_0`. OpenFlow 1.0.1 §5. */
 export const ofproto_v1_0 = {
   OFP_VERSION: 1,
   MAX_XID: 0xffffffff,

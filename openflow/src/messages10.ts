@@ -1,7 +1,7 @@
 /**
  * Declarations of the messages of OpenFlow 1.0 that later versions changed beyond their name, under Ryu's names; messages.ts
  * has those that more versions share, and collects all. Where Ryu has no default, the field is required or has the value
- * that means nothing. Sections are those of OpenFlow 1.0.0.
+ * that means nothing. Sections are those of OpenFlow 1.0.1.
  */
 import { ofproto_v1_0 as ofp } from './constants10.ts';
 import {

@@ -1,7 +1,7 @@
 /**
  * Declarations of what messages of OpenFlow 1.0 are made of, where later versions share nothing but the name: the match of
  * fixed size, actions, ports, statistics. messages10.ts has the messages, structs.ts what other versions have, schema.ts
- * the language. Names are Ryu's. Sections are those of OpenFlow 1.0.0.
+ * the language. Names are Ryu's. Sections are those of OpenFlow 1.0.1.
  */
 import { ofproto_v1_0 as ofp } from './constants10.ts';
 import { OfEncodeError } from './errors.ts';
@@ -37,7 +37,7 @@ const BAD_ACTION = [ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN] as const;
 
 /**
  * What the factory of OpenFlow 1.0's match takes: fields that are given must match, others are wildcards. `nw_src_mask`
- * and `nw_dst_mask` are lengths of prefixes. `wildcards` overrides what follows from the rest. OpenFlow 1.0.0 §5.2.3.
+ * and `nw_dst_mask` are lengths of prefixes. `wildcards` overrides what follows from the rest. OpenFlow 1.0.1 §5.2.3.
  */
 export interface Match10Input {
   readonly wildcards?: number | undefined;
@@ -296,5 +296,5 @@ export const OFPQueueStats10 = struct('OFPQueueStats', stats, {
   tx_packets: u64(0n),
   tx_errors: u64(0n),
 });
-/** As in Ryu `specific_data` is the whole body: it begins with the vendor's number. OpenFlow 1.0.0 §5.3.5. */
+/** As in Ryu `specific_data` is the whole body: it begins with the vendor's number. OpenFlow 1.0.1 §5.3.5. */
 export const OFPVendorStats = struct('OFPVendorStats', stats, { specific_data: bytes() });

@@ -26,7 +26,7 @@ function range(versions: readonly Version[]): string {
 }
 
 function section(s: AnyStruct): string {
-  if (!/^[\d.]+$/.test(s.options.spec)) return s.options.spec;
+  if (!/^(?:A\.)?[\d.]+$/.test(s.options.spec)) return s.options.spec;
   const edition = s.options.versions.includes(4) ? 4 : (s.options.versions.at(-1) as Version);
   return `OpenFlow ${EDITIONS[edition]} §${s.options.spec}`;
 }
