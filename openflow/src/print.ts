@@ -254,10 +254,47 @@ function plainFieldText(name: string, v: unknown, version: number): string {
   return String(v);
 }
 
+/** Bits of a connection's state, by value, as ovs-fields(7) names them. */
+const CT_STATE: readonly (readonly [number, string])[] = [
+  [1, 'new'],
+  [2, 'est'],
+  [4, 'rel'],
+  [8, 'rpl'],
+  [0x10, 'inv'],
+  [0x20, 'trk'],
+  [0x40, 'snat'],
+  [0x80, 'dnat'],
+];
+
+/** `+trk-new`; undefined when there are bits without a name, or none. */
+function ctState(value: number, mask: number): string | undefined {
+  if (mask === 0 || mask > 0xff || (value & ~mask) !== 0) return undefined;
+  return CT_STATE.filter(([bit]) => (mask & bit) !== 0)
+    .map(([bit, name]) => `${(value & bit) !== 0 ? '+' : '-'}${name}`)
+    .join('');
+}
+
+/** Values of the two bits that tell fragments, with their mask. */
+const IP_FRAG: Readonly<Record<string, string>> = {
+  '0/3': 'no',
+  '1/1': 'yes',
+  '1/3': 'first',
+  '3/3': 'later',
+  '0/2': 'not_later',
+};
+
 /** `ipv4_src=10.0.0.0/8`. */
 function fieldText(name: string, v: unknown, version: number): string {
-  if (!Array.isArray(v)) return `${name}=${plainFieldText(name, v, version)}`;
-  const [value, mask] = v as [unknown, unknown];
+  const [value, mask] = (Array.isArray(v) ? v : [v, undefined]) as [unknown, unknown];
+  if (name === 'ip_frag') {
+    const known = IP_FRAG[`${String(value)}/${String(mask ?? 3)}`];
+    if (known !== undefined) return `ip_frag=${known}`;
+  }
+  if (mask === undefined) return `${name}=${plainFieldText(name, v, version)}`;
+  if (name === 'ct_state') {
+    const known = ctState(Number(value), Number(mask));
+    if (known !== undefined) return `ct_state=${known}`;
+  }
   if (typeof mask === 'number' || typeof mask === 'bigint') {
     return `${name}=${hex(value as number | bigint)}/${hex(mask)}`;
   }
@@ -391,13 +428,131 @@ const ACTIONS: Readonly<Record<string, ActionPrinter>> = {
   NXActionSetMplsLabel: (o) => `set_mpls_label(${String(o.label)})`,
   NXActionSetMplsTc: (o) => `set_mpls_tc(${String(o.tc)})`,
   NXActionConjunction: (o) => `conjunction(${String(o.id)},${Number(o.clause) + 1}/${String(o.n_clauses)})`,
-  NXActionNote: (o) => `note:${(o.note as number[]).map((n) => n.toString(16).padStart(2, '0')).join('.')}`,
+  NXActionNote: (o) => `note:${dotted(o.note)}`,
   NXActionExit: () => 'exit',
   NXActionCTClear: () => 'ct_clear',
   NXActionOutputTrunc: (o, version) => `output(port=${port(version, o.port)},max_len=${String(o.max_len)})`,
   NXActionFinTimeout: (o) =>
     `fin_timeout(idle_timeout=${String(o.fin_idle_timeout)},hard_timeout=${String(o.fin_hard_timeout)})`,
+  NXActionStackPush: (o) => `push:${subfield(o.field, Number(o.start), Number(o.end) - Number(o.start) + 1)}`,
+  NXActionStackPop: (o) => `pop:${subfield(o.field, Number(o.start), Number(o.end) - Number(o.start) + 1)}`,
+  NXActionSample: sampleText,
+  NXActionSample2: sampleText,
+  NXActionController: controllerText,
+  NXActionController2: controllerText,
+  NXActionCT: ctText,
+  NXActionNAT: natText,
+  NXActionLearn: learnText,
+  NXActionMultipath: (o) => {
+    const algorithm = ['modulo_n', 'hash_threshold', 'hrw', 'iter_hash'][Number(o.algorithm)] ?? o.algorithm;
+    const links = Number(o.max_link) + 1;
+    return `multipath(${hashFields(o.fields)},${String(o.basis)},${String(algorithm)},${links},${String(o.arg)},${packed(o.dst, o.ofs_nbits)})`;
+  },
+  NXActionBundle: bundleText,
+  NXActionBundleLoad: bundleText,
 };
+
+/** Fields that are hashed, by the number in Nicira's actions. */
+function hashFields(n: unknown): string {
+  const names = ['eth_src', 'symmetric_l4', 'symmetric_l3l4', 'symmetric_l3l4+udp', 'nw_src', 'nw_dst', 'symmetric_l3'];
+  return names[Number(n)] ?? String(n);
+}
+
+function bundleText(o: Obj): string {
+  const algorithm = ['active_backup', 'hrw'][Number(o.algorithm)] ?? String(o.algorithm);
+  const load = o.cls === 'NXActionBundleLoad';
+  const members = ((o.slaves ?? []) as number[]).join(',');
+  const to = load ? `,${packed(o.dst, o.ofs_nbits)}` : '';
+  return `${load ? 'bundle_load' : 'bundle'}(${hashFields(o.fields)},${String(o.basis)},${algorithm},ofport${to},members:${members})`;
+}
+
+function sampleText(o: Obj): string {
+  const names = ['probability', 'collector_set_id', 'obs_domain_id', 'obs_point_id', 'sampling_port'];
+  return `sample(${names.flatMap((n) => (o[n] === undefined ? [] : [`${n}=${String(o[n])}`])).join(',')})`;
+}
+
+function dotted(v: unknown): string {
+  return [...(v as Iterable<number>)].map((n) => n.toString(16).padStart(2, '0')).join('.');
+}
+
+function controllerText(o: Obj, version: number): string {
+  const parts: string[] = [];
+  if (typeof o.reason === 'number') parts.push(`reason=${symbol(version, 'OFPR_', o.reason).toLowerCase()}`);
+  if (o.max_len !== undefined && o.max_len !== null) parts.push(`max_len=${String(o.max_len)}`);
+  if (o.controller_id !== undefined && o.controller_id !== null) parts.push(`id=${String(o.controller_id)}`);
+  if (o.userdata !== undefined && o.userdata !== null) parts.push(`userdata=${dotted(o.userdata)}`);
+  if (o.pause !== undefined && o.pause !== null) parts.push('pause');
+  return `controller(${parts.join(',')})`;
+}
+
+/** `ct(commit,table=4,zone=reg0[4..31],nat(…),exec(…))`. */
+function ctText(o: Obj, version: number): string {
+  const parts: string[] = [];
+  const bits = Number(o.flags);
+  if ((bits & 1) !== 0) parts.push('commit');
+  if ((bits & 2) !== 0) parts.push('force');
+  if (bits > 3) parts.push(`flags=${hex(bits & ~3)}`);
+  if (o.recirc_table !== 255) parts.push(`table=${String(o.recirc_table)}`);
+  if (typeof o.zone_src === 'string' && o.zone_src !== '') parts.push(`zone=${packed(o.zone_src, o.zone_ofs_nbits)}`);
+  else if (o.zone_ofs_nbits !== 0) parts.push(`zone=${String(o.zone_ofs_nbits)}`);
+  if (o.alg !== 0) parts.push(`alg=${o.alg === 21 ? 'ftp' : o.alg === 69 ? 'tftp' : String(o.alg)}`);
+  const list = (o.actions ?? []) as Obj[];
+  const nat = list.filter((a) => a.cls === 'NXActionNAT');
+  const exec = list.filter((a) => a.cls !== 'NXActionNAT');
+  for (const a of nat) parts.push(natText(a));
+  if (exec.length > 0) parts.push(`exec(${actionsText(exec, version)})`);
+  return parts.length === 0 ? 'ct' : `ct(${parts.join(',')})`;
+}
+
+/** `nat(src=10.0.0.1-10.0.0.9:1-1023,random)`. */
+function natText(o: Obj): string {
+  const bits = Number(o.flags);
+  const given = (v: unknown) => v !== undefined && v !== null && v !== '';
+  const range = (min: unknown, max: unknown) => (given(max) ? `${String(min)}-${String(max)}` : String(min));
+  const v6 = given(o.range_ipv6_min);
+  const addresses = v6
+    ? range(o.range_ipv6_min, o.range_ipv6_max)
+    : given(o.range_ipv4_min)
+      ? range(o.range_ipv4_min, o.range_ipv4_max)
+      : '';
+  const ports = given(o.range_proto_min) ? `:${range(o.range_proto_min, o.range_proto_max)}` : '';
+  const bracketed = v6 && ports !== '' ? addresses.replace(/[^-]+/g, '[$&]') : addresses;
+  const to = `${bracketed}${ports}`;
+  const parts: string[] = [];
+  const side = (bits & 1) !== 0 ? 'src' : (bits & 2) !== 0 ? 'dst' : undefined;
+  if (side !== undefined) parts.push(to === '' ? side : `${side}=${to}`);
+  if ((bits & 4) !== 0) parts.push('persistent');
+  if ((bits & 8) !== 0) parts.push('hash');
+  if ((bits & 16) !== 0) parts.push('random');
+  return parts.length === 0 ? 'nat' : `nat(${parts.join(',')})`;
+}
+
+function learnText(o: Obj): string {
+  const parts = [`table=${String(o.table_id)}`];
+  for (const name of ['idle_timeout', 'hard_timeout', 'fin_idle_timeout', 'fin_hard_timeout']) {
+    if (o[name] !== 0) parts.push(`${name}=${String(o[name])}`);
+  }
+  parts.push(`priority=${String(o.priority)}`);
+  const bits = Number(o.flags);
+  if ((bits & 1) !== 0) parts.push('send_flow_rem');
+  if ((bits & 2) !== 0) parts.push('delete_learned');
+  if (bits > 3) parts.push(`flags=${hex(bits & ~3)}`);
+  if (o.cookie !== 0n && o.cookie !== 0) parts.push(`cookie=${hex(o.cookie as bigint)}`);
+  const part = (v: unknown, n: number) =>
+    Array.isArray(v)
+      ? subfield(v[0], Number(v[1]), n)
+      : typeof v === 'number' || typeof v === 'bigint'
+        ? hex(v)
+        : String(v);
+  for (const spec of (o.specs ?? []) as Obj[]) {
+    const n = Number(spec.n_bits);
+    if (spec.cls === 'NXFlowSpecMatch') parts.push(`${part(spec.dst, n)}=${part(spec.src, n)}`);
+    else if (spec.cls === 'NXFlowSpecLoad') parts.push(`load:${part(spec.src, n)}->${part(spec.dst, n)}`);
+    else if (spec.cls === 'NXFlowSpecOutput') parts.push(`output:${part(spec.src, n)}`);
+    else parts.push(attributes(spec, 4));
+  }
+  return `learn(${parts.join(',')})`;
+}
 
 function isAction(o: Obj): boolean {
   return typeof o.cls === 'string' && (ACTIONS[o.cls] !== undefined || /^(OFPAction|NXAction)(?!Id$)/.test(o.cls));
