@@ -392,6 +392,11 @@ const ACTIONS: Readonly<Record<string, ActionPrinter>> = {
   OFPActionPopMpls: (o) => `pop_mpls:${hex4(Number(o.ethertype))}`,
   OFPActionSetField: setFieldText,
   OFPActionMeter: (o) => `meter:${String(o.meter_id)}`,
+  OFPActionCopyField: (o) => {
+    const [src, dst] = (o.oxm_ids as Obj[]).map((id) => id.type);
+    const bits = Number(o.n_bits);
+    return `move:${subfield(src, Number(o.src_offset), bits)}->${subfield(dst, Number(o.dst_offset), bits)}`;
+  },
   // 1.0
   OFPActionVlanVid: (o) => `mod_vlan_vid:${String(o.vlan_vid)}`,
   OFPActionVlanPcp: (o) => `mod_vlan_pcp:${String(o.vlan_pcp)}`,
