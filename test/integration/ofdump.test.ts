@@ -237,11 +237,11 @@ describeIf('a capture of Open vSwitch', () => {
         ['packet-out', target, 'in_port=1 packet=ffffffffffff02000000000188cc020704020000000001 actions=controller'],
         ['mod-port', target, 'd3', 'no-forward'],
         ['mod-port', target, 'd3', 'forward'],
-        ['mod-table', target, '0', 'evict'],
+        // asks for the features of 254 tables, some kilobytes each, as dump-tables does from 1.3 on
+        ...(v === 'OpenFlow14' ? [['mod-table', target, '0', 'evict']] : []),
         ['set-frags', target, 'normal'],
         ['get-frags', target],
         ...QUERIES.map((c) => [c, target]),
-        // from 1.3 on this asks for the features of 254 tables, some kilobytes each
         ...(v < 'OpenFlow13' ? [['dump-tables', target]] : []),
         ['--bundle', 'add-flows', target, flows],
         ['probe', target],
@@ -256,14 +256,16 @@ describeIf('a capture of Open vSwitch', () => {
       }
       await kill(monitor);
     }
-    // everything was sent; the file grows as long as tcpdump has something left to write
-    let size = -1;
-    await until(() => {
-      const now = statSync(pcap).size;
-      const same = now === size;
-      size = now;
-      return same && now > 0;
-    }, 'tcpdump has written');
+    // the last packet says that those before it were written
+    const marker = Buffer.from('the end of the capture');
+    const packetHex = Buffer.concat([
+      Buffer.alloc(12, 2),
+      Buffer.from('88b5', 'hex'),
+      marker,
+      Buffer.alloc(30),
+    ]).toString('hex');
+    ofctl('OpenFlow13', 'packet-out', target, `in_port=controller packet=${packetHex} actions=drop`);
+    await until(() => readFileSync(pcap).includes(marker), 'tcpdump has written');
     await kill(children.shift(), 'SIGINT');
     const dump = new Dump();
     const items = [...dump.push(readFileSync(pcap)), ...dump.end()];
@@ -309,7 +311,8 @@ describeIf('a capture of Open vSwitch', () => {
       const body = hex.slice(0, 8) + hex.slice(16);
       if (seen.has(body)) continue;
       seen.add(body);
-      if (OS_KEN_LOOPS.test(hex)) continue;
+      // os-ken takes seconds for the long ones, which are all alike
+      if (hex.length > 60_000 || OS_KEN_LOOPS.test(hex)) continue;
       const answer = await oracle.ask({ op: 'decode', hex });
       if (answer.error !== undefined) continue;
       const theirs = canonical(answer.json as Json);
@@ -322,9 +325,9 @@ describeIf('a capture of Open vSwitch', () => {
     for (const [version, least] of [
       ['01', 15],
       ['03', 40],
-      ['04', 60],
-      ['05', 60],
-      ['06', 60],
+      ['04', 45],
+      ['05', 50],
+      ['06', 45],
     ] as const) {
       expect([version, (compared.get(version) ?? 0) >= least]).toEqual([version, true]);
     }
@@ -380,7 +383,8 @@ const EXCUSED: readonly { why: string; is(hex: string, theirs: string, ours: str
   { why: 'its 1.2 leaves out the elements of hello', is: (hex) => hex.startsWith('0300') },
   {
     why: 'its 1.2 leaves out the data of experimenter actions',
-    is: (hex) => /^03(0e|13)/.test(hex) && hex.includes('ffff0010000023'),
+    is: (hex, theirs, ours) =>
+      hex.startsWith('03') && theirs === ours.replace(/("OFPActionExperimenter": \{)"data": "[^"]*", /g, '$1'),
   },
   {
     why: 'it writes bundle-add messages of 1.3, but does not read them',

@@ -31,7 +31,14 @@ export class Oracle {
     const child = spawn(PYTHON, ['-u', this.#script]);
     let stderr = '';
     createInterface({ input: child.stdout }).on('line', (line) => {
-      this.#waiting.shift()?.(parseJson(line) as Answer);
+      let answer: Answer;
+      try {
+        answer = parseJson(line) as Answer;
+      } catch {
+        // the beginning of a line from a process that was killed: its exit is the answer
+        return;
+      }
+      this.#waiting.shift()?.(answer);
     });
     child.stderr.on('data', (d: Buffer) => {
       stderr += d.toString();
