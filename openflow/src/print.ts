@@ -448,6 +448,23 @@ const ACTIONS: Readonly<Record<string, ActionPrinter>> = {
   NXActionCT: ctText,
   NXActionNAT: natText,
   NXActionLearn: learnText,
+  NXActionRegLoad2: (o, version) =>
+    setFieldText({ cls: o.cls, field: o.dst, value: o.mask === null ? o.value : [o.value, o.mask] }, version),
+  NXActionOutputReg2: (o) => `output:${packed(o.src, o.ofs_nbits)}`,
+  NXActionResubmitTableCT: (o) =>
+    `resubmit(${o.in_port === 0xfff8 ? '' : port(1, o.in_port)},${o.table_id === 255 ? '' : String(o.table_id)},ct)`,
+  NXActionSetTunnel64: (o) => `set_tunnel64:${hex(o.tun_id as bigint)}`,
+  NXActionWriteMetadata: (o) => `write_metadata:${hex(o.metadata as bigint)}${metadataMask(o.mask as bigint)}`,
+  NXActionSample3: sampleText,
+  NXActionDecNshTtl: () => 'dec_nsh_ttl',
+  NXActionDecap: (o) => (o.new_pkt_type === 0xfffe ? 'decap()' : `decap(${packetType(Number(o.new_pkt_type))})`),
+  NXActionDeleteField: (o) => `delete_field:${String(o.field)}`,
+  NXActionDebugSlow: () => 'debug_slow',
+  NXActionDebugRecirc: () => 'debug_recirc',
+  NXActionClone: (o, version) => `clone(${actionsText(o.actions as Obj[], version)})`,
+  NXActionLearn2: learnText,
+  NXActionGroup: (o) => `group:${String(o.group_id)}`,
+  NXActionCheckPktLarger: (o) => `check_pkt_larger(${String(o.pkt_len)})->${subfield(o.dst, Number(o.offset), 1)}`,
   NXActionMultipath: (o) => {
     const algorithm = ['modulo_n', 'hash_threshold', 'hrw', 'iter_hash'][Number(o.algorithm)] ?? o.algorithm;
     const links = Number(o.max_link) + 1;
@@ -456,6 +473,16 @@ const ACTIONS: Readonly<Record<string, ActionPrinter>> = {
   NXActionBundle: bundleText,
   NXActionBundleLoad: bundleText,
 };
+
+/** `/mask`, or nothing for a mask of all bits. */
+function metadataMask(mask: bigint): string {
+  return mask === 0xffffffffffffffffn ? '' : `/${hex(mask)}`;
+}
+
+/** Namespace and type of a packet, as OpenFlow 1.5 §7.2.3.12 packs them. */
+function packetType(v: number): string {
+  return `packet_type(ns=${v >>> 16},type=${hex(v & 0xffff)})`;
+}
 
 /** Fields that are hashed, by the number in Nicira's actions. */
 function hashFields(n: unknown): string {
@@ -473,7 +500,10 @@ function bundleText(o: Obj): string {
 
 function sampleText(o: Obj): string {
   const names = ['probability', 'collector_set_id', 'obs_domain_id', 'obs_point_id', 'sampling_port'];
-  return `sample(${names.flatMap((n) => (o[n] === undefined ? [] : [`${n}=${String(o[n])}`])).join(',')})`;
+  const parts = names.flatMap((n) => (o[n] === undefined ? [] : [`${n}=${String(o[n])}`]));
+  if (o.direction === 1) parts.push('ingress');
+  else if (o.direction === 2) parts.push('egress');
+  return `sample(${parts.join(',')})`;
 }
 
 function dotted(v: unknown): string {
@@ -486,7 +516,8 @@ function controllerText(o: Obj, version: number): string {
   if (o.max_len !== undefined && o.max_len !== null) parts.push(`max_len=${String(o.max_len)}`);
   if (o.controller_id !== undefined && o.controller_id !== null) parts.push(`id=${String(o.controller_id)}`);
   if (o.userdata !== undefined && o.userdata !== null) parts.push(`userdata=${dotted(o.userdata)}`);
-  if (o.pause !== undefined && o.pause !== null) parts.push('pause');
+  if (o.pause === true) parts.push('pause');
+  if (o.meter_id !== undefined && o.meter_id !== null) parts.push(`meter_id=${String(o.meter_id)}`);
   return `controller(${parts.join(',')})`;
 }
 
@@ -541,7 +572,11 @@ function learnText(o: Obj): string {
   const bits = Number(o.flags);
   if ((bits & 1) !== 0) parts.push('send_flow_rem');
   if ((bits & 2) !== 0) parts.push('delete_learned');
-  if (bits > 3) parts.push(`flags=${hex(bits & ~3)}`);
+  const result = o.result_dst !== undefined && o.result_dst !== null && (bits & 4) !== 0;
+  const rest = bits & (result ? ~7 : ~3);
+  if (rest !== 0) parts.push(`flags=${hex(rest)}`);
+  if (o.limit !== undefined && o.limit !== 0) parts.push(`limit=${String(o.limit)}`);
+  if (result) parts.push(`result_dst=${subfield(o.result_dst, Number(o.result_dst_ofs), 1)}`);
   if (o.cookie !== 0n && o.cookie !== 0) parts.push(`cookie=${hex(o.cookie as bigint)}`);
   const part = (v: unknown, n: number) =>
     Array.isArray(v)
@@ -577,8 +612,7 @@ function instructionText(o: Obj, version: number): string {
     case 'OFPInstructionGotoTable':
       return `goto_table:${String(o.table_id)}`;
     case 'OFPInstructionWriteMetadata': {
-      const mask = o.metadata_mask === 0xffffffffffffffffn ? '' : `/${hex(o.metadata_mask as bigint)}`;
-      return `write_metadata:${hex(o.metadata as bigint)}${mask}`;
+      return `write_metadata:${hex(o.metadata as bigint)}${metadataMask(o.metadata_mask as bigint)}`;
     }
     case 'OFPInstructionMeter':
       return `meter:${String(o.meter_id)}`;
