@@ -27,7 +27,7 @@ import {
   u32,
   u64,
 } from './schema.ts';
-import { OFPActionUnknown, OFPQueuePropMinRate, OFPQueuePropUnknown } from './structs.ts';
+import { OFPActionUnknown, OFPQueuePropMinRate, OFPQueuePropUnknown, portCounters } from './structs.ts';
 import { describe } from './wire.ts';
 
 const BAD_REQUEST = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
@@ -275,18 +275,7 @@ export const OFPTableStats10 = struct('OFPTableStats', stats, {
 export const OFPPortStats10 = struct('OFPPortStats', stats, {
   port_no: u16(),
   _pad: pad(6),
-  rx_packets: u64(0n),
-  tx_packets: u64(0n),
-  rx_bytes: u64(0n),
-  tx_bytes: u64(0n),
-  rx_dropped: u64(0n),
-  tx_dropped: u64(0n),
-  rx_errors: u64(0n),
-  tx_errors: u64(0n),
-  rx_frame_err: u64(0n),
-  rx_over_err: u64(0n),
-  rx_crc_err: u64(0n),
-  collisions: u64(0n),
+  ...portCounters,
 });
 export const OFPQueueStats10 = struct('OFPQueueStats', stats, {
   port_no: u16(),

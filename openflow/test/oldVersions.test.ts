@@ -6,8 +6,6 @@ import {
   decode,
   encode,
   fromJson,
-  OfDecodeError,
-  OfEncodeError,
   type OfMessage,
   of10,
   of12,
@@ -19,6 +17,7 @@ import {
   toJson,
   type Version,
 } from 'node-openflow';
+import { refused, undecodable } from './refusals.ts';
 
 const bytes = (hex: string) => Buffer.from(hex.replace(/[^0-9a-f]/g, ''), 'hex');
 const ANY_10 = '003fffff 0000 000000000000 000000000000 0000 00 00 0000 00 00 0000 00000000 00000000 0000 0000';
@@ -331,27 +330,10 @@ const bad: [string, string, readonly [number, number], number][] = [
 test.each(bad)('refused: %s', (_, hex, [type, code], offset) => {
   const wrong = bytes(hex);
   wrong.writeUInt16BE(wrong.length, 2);
-  let error: unknown;
-  try {
-    decode(wrong);
-  } catch (e) {
-    error = e;
-  }
-  expect(error).toBeInstanceOf(OfDecodeError);
-  expect(error).toMatchObject({ ofError: { type, code }, offset, version: wrong[0] });
+  undecodable(wrong, type, code, offset);
 });
 
 test('what does not fit is refused by class and field', () => {
-  const refused = (f: () => unknown, cls: string, field: string) => {
-    let error: unknown;
-    try {
-      f();
-    } catch (e) {
-      error = e;
-    }
-    expect(error).toBeInstanceOf(OfEncodeError);
-    expect(error).toMatchObject({ cls, field });
-  };
   refused(() => of10.OFPMatch({ nw_src: '10.0.0.0/8' }), 'OFPMatch', 'nw_src');
   refused(() => of10.OFPMatch({ nw_src: '10.0.0.0', nw_src_mask: 33 }), 'OFPMatch', 'nw_src_mask');
   refused(() => of10.OFPMatch({ nw_dst_mask: 0.5 }), 'OFPMatch', 'nw_dst_mask');
