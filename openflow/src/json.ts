@@ -190,8 +190,11 @@ function valueFromJson(c: Compiled, kind: Kind, v: unknown, cls: string, field: 
         const [name, value] = oxmFromJson(e, cls, c.version);
         return { field: name, value };
       });
-    case 'message':
-      return objectFromJson(c, v);
+    case 'message': {
+      const message = objectFromJson(c, v);
+      if (!('xid' in message && 'version' in message)) throw new OfEncodeError(cls, field, 'not a message');
+      return message;
+    }
     case 'bytes':
       if (typeof v !== 'string') throw new OfEncodeError(cls, field, `not base64: ${describe(v)}`);
       return Buffer.from(v, 'base64');

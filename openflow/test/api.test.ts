@@ -12,7 +12,10 @@ import {
   OfDecodeError,
   type OfMessage,
   of13,
+  of14,
+  of15,
   ofproto_v1_3 as ofp,
+  ofproto_v1_4 as ofp14,
   parseJson,
 } from 'node-openflow';
 
@@ -46,6 +49,62 @@ test('types: mistakes do not compile', () => {
       return [cookie, port];
     }
     if (msg.cls === 'OFPPortStatsReply') return msg.body[0]?.rx_bytes satisfies bigint | undefined;
+    return undefined;
+  };
+  expect(unused).toBeInstanceOf(Function);
+});
+
+test('types: what a version does not have does not compile in it', () => {
+  const unused = () => {
+    of14.OFPFlowMod({ importance: 7 });
+    // @ts-expect-error came with 1.4
+    of13.OFPFlowMod({ importance: 7 });
+    of15.OFPRoleRequest({ short_id: 7 });
+    // @ts-expect-error came with 1.5
+    of14.OFPRoleRequest({ short_id: 7 });
+    // @ts-expect-error ports have properties since 1.4
+    of14.OFPPort({ port_no: 1, curr: 0 });
+    // @ts-expect-error ports have no properties before 1.4
+    of13.OFPPort({ port_no: 1, properties: [] });
+    of15.OFPActionSetField({ field: 'ipv4_src', value: ['10.0.0.0', '255.0.0.0'] });
+    // @ts-expect-error masks mean something since 1.5
+    of14.OFPActionSetField({ field: 'ipv4_src', value: ['10.0.0.0', '255.0.0.0'] });
+    // @ts-expect-error an action in 1.5
+    of15.OFPInstructionMeter({ meter_id: 1 });
+    // @ts-expect-error an instruction before 1.5
+    of14.OFPActionMeter({ meter_id: 1 });
+    // @ts-expect-error a property of queues is none of ports
+    of14.OFPPort({ port_no: 1, properties: [of14.OFPQueueDescPropMinRate({ rate: 1 })] });
+    // @ts-expect-error what comes out of 1.5 has more in it than 1.4 has
+    of14.OFPGroupMod({ buckets: [of15.OFPBucket()] });
+    // @ts-expect-error the switch must know where the packet comes from
+    of15.OFPPacketOut({ actions: [] });
+    of14.OFPBundleAddMsg({ bundle_id: 1, message: of14.OFPFlowMod() });
+    // @ts-expect-error an action is no message
+    of14.OFPBundleAddMsg({ bundle_id: 1, message: of14.OFPActionPopVlan() });
+    // @ts-expect-error a message of another version
+    of14.OFPBundleAddMsg({ bundle_id: 1, message: of15.OFPFlowMod() });
+    // @ts-expect-error no such statistic
+    of15.OFPStats({ packets: 1n });
+    // @ts-expect-error seconds and nanoseconds
+    of15.OFPStats({ duration: 1 });
+    // @ts-expect-error came with 1.5
+    of14.OFPStats();
+    // @ts-expect-error the number of the queue statistics has another name since 1.4
+    ofp14.OFPMP_QUEUE;
+    const msg: OfMessage = decode(Buffer.alloc(0));
+    if (msg.cls === 'OFPFlowRemoved') {
+      // @ts-expect-error not in 1.5
+      msg.packet_count;
+      if (msg.version === 6) return msg.stats.fields.packet_count satisfies bigint | undefined;
+      return msg.packet_count satisfies bigint;
+    }
+    if (msg.cls === 'OFPBundleAddMsg' && msg.message.cls === 'OFPFlowMod')
+      return msg.message.importance satisfies number;
+    if (msg.cls === 'OFPFlowMonitorReply') {
+      const [update] = msg.body;
+      if (update?.cls === 'OFPFlowUpdateFull') return update.cookie satisfies bigint;
+    }
     return undefined;
   };
   expect(unused).toBeInstanceOf(Function);
