@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import fc from 'fast-check';
+import { compiledOf } from '../../src/codec.ts';
 import { holds, messageType, typesOf } from '../../src/compile.ts';
 import {
   decode,
@@ -108,6 +109,7 @@ async function check(version: Version, cls: string, samples: number, seed: numbe
     if (!can) continue;
     cell[field] = 'agrees';
     for (const msg of fc.sample(messageArb(cls, { plain: true, version }), { seed, numRuns: samples })) {
+      classesIn(msg, ask.compared);
       const difference = await alike(oracle, msg);
       if (difference === undefined) continue;
       cell[field] = 'differs';
@@ -117,10 +119,26 @@ async function check(version: Version, cls: string, samples: number, seed: numbe
   }
   return cell;
 }
+/** Structures that no message os-ken was asked about had in it. */
+interface NotCompared {
+  readonly version: Version;
+  readonly of: number;
+  readonly classes: readonly string[];
+}
 interface Asked {
   readonly oracle: Oracle | undefined;
   readonly known: Comparable | undefined;
+  /** Classes of what was in messages os-ken was asked about. */
+  readonly compared: Set<string>;
   readonly why: string;
+}
+
+/** Adds the class of `o` and of everything in it. */
+function classesIn(o: unknown, into: Set<string>): void {
+  if (typeof o !== 'object' || o === null || o instanceof Uint8Array) return;
+  const { cls } = o as { cls?: unknown };
+  if (typeof cls === 'string') into.add(cls);
+  for (const v of Object.values(o)) classesIn(v, into);
 }
 
 /** Every family that messages of a version reach. */
@@ -219,14 +237,18 @@ async function main(): Promise<number> {
   const oracle = why === undefined ? new Oracle(script) : undefined;
   const cells: Cell[] = [];
   const missing: string[] = [];
+  const notCompared: NotCompared[] = [];
   let looked = 0;
   for (const version of VERSIONS) {
     const known = oracle === undefined ? undefined : await comparable(oracle, version);
-    const ask = { oracle, known, why: why ?? '' };
+    const ask = { oracle, known, compared: new Set<string>(), why: why ?? '' };
     for (const cls of messageNames(version)) {
       if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${NAMES[version]} ${cls}`);
       cells.push(await check(version, cls, samples, seed, ask));
     }
+    const messages = new Set(messageNames(version));
+    const structures = [...compiledOf(version).structs.keys()].filter((cls) => !messages.has(cls)).sort();
+    notCompared.push({ version, of: structures.length, classes: structures.filter((cls) => !ask.compared.has(cls)) });
     for (const name of known?.missing ?? []) missing.push(`${NAMES[version]} ${name}: os-ken has it`);
     for (const name of known?.unexplained ?? [])
       missing.push(`${NAMES[version]} ${name}: neither compared nor excused`);
@@ -238,13 +260,16 @@ async function main(): Promise<number> {
   await oracle?.close();
   const troubles = cells.filter((c) => c.trouble !== undefined);
   if (values.json)
-    process.stdout.write(`${JSON.stringify({ samples, seed, cells, constants: looked, missing }, null, 1)}\n`);
-  else print(cells, missing, looked, samples, why);
+    process.stdout.write(
+      `${JSON.stringify({ samples, seed, cells, notCompared, constants: looked, missing }, null, 1)}\n`,
+    );
+  else print(cells, notCompared, missing, looked, samples, why);
   return troubles.length === 0 && missing.length === 0 ? 0 : 1;
 }
 
 function print(
   cells: readonly Cell[],
+  notCompared: readonly NotCompared[],
   missing: readonly string[],
   looked: number,
   samples: number,
@@ -269,6 +294,12 @@ function print(
     const checked = own.filter((c) => c.oracleReads === 'agrees' || c.oracleWrites === 'agrees').length;
     out.push(
       `${NAMES[v]}: ${own.length} message classes; all with ${samples} messages each; os-ken agrees about ${checked}`,
+    );
+  }
+  for (const { version, of, classes } of why === undefined ? notCompared : []) {
+    const rest = classes.length === 0 ? '' : `; not in any: ${classes.join(', ')}`;
+    out.push(
+      `${NAMES[version]}: ${of - classes.length} of ${of} structures were in messages os-ken was asked about${rest}`,
     );
   }
   if (why !== undefined) out.push(`os-ken was not asked, because ${why}`);
