@@ -64,4 +64,5 @@ export { OFPStats, type OxsName, type StatsFields, type StatsInput } from './oxs
 export { errorText, format } from './print.ts';
 export { MessageSplitter, type MessageSplitterOptions } from './splitter.ts';
 export { attach, type DuplexLike, type Timers } from './stream.ts';
+export type { Match10Input } from './structs10.ts';
 export type { Version } from './wire.ts';

@@ -6,6 +6,7 @@ import {
   decode,
   encode,
   fromJson,
+  type OfAction,
   type OfMessage,
   of10,
   of12,
@@ -440,6 +441,9 @@ test('types: mistakes do not compile', () => {
     of10.OFPActionEnqueue({ port: 1 });
     // @ts-expect-error no groups in 1.0
     of10.OFPFlowMod({ actions: [of13.OFPActionGroup({ group_id: 1 })] });
+    const actions: OfAction<1>[] = [of10.OFPActionStripVlan(), of10.OFPActionSetNwTos({ tos: 40 })];
+    // @ts-expect-error an action of later versions
+    actions.push(of13.OFPActionPopVlan());
     // @ts-expect-error no such message in 1.0
     of10.OFPGroupMod;
     // @ts-expect-error no errors of experimenters in 1.0
