@@ -1,18 +1,52 @@
 /**
  * A switch that `ovs-ofctl` talks to: it answers with what the test gives it, made by node-openflow, and keeps every message
- * that came. For tests of what Open vSwitch writes, and of whether it reads our answers.
+ * that came. For tests of what Open vSwitch writes, and of whether it reads our answers. And the tests of what it prints of
+ * messages of ours.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { decode, encode, MessageSplitter, type OfMessage, type Version } from 'node-openflow';
+import {
+  decode,
+  encode,
+  fromJson,
+  MessageSplitter,
+  type OfMessage,
+  parseJson,
+  stringifyJson,
+  toJson,
+  type Version,
+} from 'node-openflow';
 
 /** Why `ovs-ofctl` cannot be asked here, or undefined when it can. */
 export function whyNoOfctl(): string | undefined {
   const tried = spawnSync('ovs-ofctl', ['--version'], { encoding: 'utf8' });
   return tried.error === undefined ? undefined : `ovs-ofctl does not run: ${tried.error.message}`;
+}
+
+/** One test a message: `ovs-ofctl ofp-parse` reads it and shows what was meant, and its JSON leads to the same bytes. */
+export function testPrinted(cases: readonly (readonly [OfMessage, RegExp])[]): void {
+  const dir = mkdtempSync(join(tmpdir(), `node-openflow-${process.pid}-`));
+  afterAll(() => rmSync(dir, { recursive: true }));
+
+  test.each(cases.map(([msg, want], i) => [msg.version, msg.cls, i, msg, want] as const))(
+    'version %i, %s (%i)',
+    (version, _, i, msg, want) => {
+      const file = join(dir, String(i));
+      writeFileSync(file, encode(msg, 0x1234));
+      const out = spawnSync('ovs-ofctl', ['ofp-parse', file], { encoding: 'utf8' });
+      expect(out.stderr).toBe('');
+      // what it prints when it cannot read on
+      expect(out.stdout).not.toMatch(/\*\*\*|decode error|unknown/i);
+      // 1.0 goes without saying
+      expect(out.stdout).toContain(version === 1 ? '(xid=0x1234)' : `(OF1.${version - 1}) (xid=0x1234)`);
+      expect(out.stdout).toMatch(want);
+      const text = stringifyJson(toJson(msg));
+      expect(encode(fromJson(parseJson(text), version as Version)).toString('hex')).toBe(encode(msg).toString('hex'));
+    },
+  );
 }
 
 /** What one run of `ovs-ofctl` printed and sent. */

@@ -1,27 +1,6 @@
-/**
- * node-openflow in OpenFlow 1.4 and 1.5 against Open vSwitch: `ovs-ofctl ofp-parse` reads every class we write that it
- * knows, and shows what was meant. openflow-ovs-ofctl.test.ts does so for 1.3; openflow-ovs-switch.test.ts has the other
- * direction.
- */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import {
-  encode,
-  fromJson,
-  type OfMessage,
-  of14,
-  of15,
-  ofproto_v1_4 as ofp14,
-  ofproto_v1_5 as ofp15,
-  parseJson,
-  stringifyJson,
-  toJson,
-  type Version,
-} from 'node-openflow';
+import { encode, type OfMessage, of14, of15, ofproto_v1_4 as ofp14, ofproto_v1_5 as ofp15 } from 'node-openflow';
 import { messageNames } from '../../openflow/test/arbitrary.ts';
-import { whyNoOfctl } from './ofctlSwitch.ts';
+import { testPrinted, whyNoOfctl } from './ofctlSwitch.ts';
 
 const why = whyNoOfctl();
 if (why !== undefined) console.warn(`skipped, because ${why}`);
@@ -571,24 +550,8 @@ const NOT_PRINTED: Readonly<Record<string, string>> = {
 };
 
 describeIf('ovs-ofctl ofp-parse', () => {
-  const dir = mkdtempSync(join(tmpdir(), 'node-openflow-new-'));
-  afterAll(() => rmSync(dir, { recursive: true }));
   const cases: [OfMessage<5 | 6>, RegExp][] = [...cases14, ...cases15];
-
-  test.each(cases.map(([msg, want], i) => [msg.version, msg.cls, i, msg, want] as const))(
-    'version %i, %s (%i)',
-    (version, _, i, msg, want) => {
-      const file = join(dir, String(i));
-      writeFileSync(file, encode(msg, 0x1234));
-      const out = spawnSync('ovs-ofctl', ['ofp-parse', file], { encoding: 'utf8' });
-      expect(out.stderr).toBe('');
-      expect(out.stdout).not.toMatch(/\*\*\*|decode error|unknown/i);
-      expect(out.stdout).toContain(`(OF1.${version - 1}) (xid=0x1234)`);
-      expect(out.stdout).toMatch(want);
-      const text = stringifyJson(toJson(msg));
-      expect(encode(fromJson(parseJson(text), version as Version)).toString('hex')).toBe(encode(msg).toString('hex'));
-    },
-  );
+  testPrinted(cases);
 
   test.each([5, 6] as const)('every class of version %i that Open vSwitch knows is written', (version) => {
     const written = new Set(cases.filter(([m]) => m.version === version).map(([m]) => m.cls as string));

@@ -1,12 +1,3 @@
-/**
- * node-openflow in OpenFlow 1.0 and 1.2 against Open vSwitch: what `ovs-ofctl` sends round-trips byte for byte, through
- * objects and through JSON, and it reads what we answer; `ovs-ofctl ofp-parse` reads every class we write and shows what
- * was meant. openflow-ovs-ofctl.test.ts does the latter for 1.3.
- */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import {
   decode,
   encode,
@@ -22,7 +13,7 @@ import {
   type Version,
 } from 'node-openflow';
 import { messageNames } from '../../openflow/test/arbitrary.ts';
-import { OfctlSwitch, whyNoOfctl } from './ofctlSwitch.ts';
+import { OfctlSwitch, testPrinted, whyNoOfctl } from './ofctlSwitch.ts';
 
 const why = whyNoOfctl();
 if (why !== undefined) console.warn(`skipped, because ${why}`);
@@ -350,26 +341,8 @@ const NOT_PRINTED = new Set([
 ]);
 
 describeIf('ovs-ofctl ofp-parse', () => {
-  const dir = mkdtempSync(join(tmpdir(), 'node-openflow-'));
-  afterAll(() => rmSync(dir, { recursive: true }));
   const cases: [OfMessage<1 | 3>, RegExp][] = [...cases10, ...cases12];
-
-  test.each(cases.map(([msg, want], i) => [msg.version, msg.cls, i, msg, want] as const))(
-    'version %i, %s (%i)',
-    (version, _, i, msg, want) => {
-      const file = join(dir, String(i));
-      writeFileSync(file, encode(msg, 0x1234));
-      const out = spawnSync('ovs-ofctl', ['ofp-parse', file], { encoding: 'utf8' });
-      expect(out.stderr).toBe('');
-      expect(out.stdout).not.toMatch(/\*\*\*|decode error|unknown/i);
-      expect(out.stdout).toContain('xid=0x1234');
-      // 1.0 goes without saying
-      expect(/\(OF1\.2\)/.test(out.stdout)).toBe(version === 3);
-      expect(out.stdout).toMatch(want);
-      const text = stringifyJson(toJson(msg));
-      expect(encode(fromJson(parseJson(text), version as Version)).toString('hex')).toBe(encode(msg).toString('hex'));
-    },
-  );
+  testPrinted(cases);
 
   test.each([1, 3] as const)('every class of version %i that Open vSwitch knows is written', (version) => {
     const written = new Set(cases.filter(([m]) => m.version === version).map(([m]) => m.cls as string));
