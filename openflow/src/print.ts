@@ -58,14 +58,25 @@ function flags(version: number, prefix: string, v: number): string {
   return out.length === 0 ? '0' : out.join('|');
 }
 
+/** `DROP|DSCP_REMARK` for bits 1 and 2. */
+function ordinals(version: number, prefix: string, v: number): string {
+  const names = namesOf(version, prefix);
+  const out: string[] = [];
+  for (let i = 0; i < 32; i++) if (((v >>> i) & 1) !== 0) out.push(names.get(i) ?? String(i));
+  return out.length === 0 ? '0' : out.join('|');
+}
+
 function port(version: number, v: unknown): string {
   if (typeof v !== 'number') return String(v);
   const reserved = version === 1 ? v >= 0xff00 : v >= 0xffffff00;
   return reserved ? symbol(version, 'OFPP_', v) : String(v);
 }
 
-/** What the numbers of a field are: constants of which prefix, one of them or flags; ports; hexadecimal. */
-type Meaning = { one: string } | { bits: string } | 'port' | 'hex';
+/**
+ * What the numbers of a field are: constants of which prefix, one of them or flags, or bits whose places are constants;
+ * ports; hexadecimal.
+ */
+type Meaning = { one: string } | { bits: string } | { ordinals: string } | 'port' | 'hex';
 
 /** By `class.field` or by field. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
@@ -108,6 +119,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   'OFPTableFeaturesStats.config': { bits: 'OFPTC_' },
   'OFPTableDesc.config': { bits: 'OFPTC_' },
   'OFPSwitchFeatures.capabilities': { bits: 'OFPC_' },
+  'OFPSwitchFeatures.actions': { ordinals: 'OFPAT_' },
+  'OFPGroupFeaturesStats.types': { ordinals: 'OFPGT_' },
+  'OFPGroupFeaturesStats.actions': { ordinals: 'OFPAT_' },
+  'OFPMeterFeaturesStats.band_types': { ordinals: 'OFPMBT_' },
   'OFPGroupFeaturesStats.capabilities': { bits: 'OFPGFC_' },
   'OFPMeterFeaturesStats.capabilities': { bits: 'OFPMF_' },
   'OFPGetConfigReply.flags': { one: 'OFPC_FRAG_' },
@@ -165,6 +180,7 @@ function numberText(cls: string, field: string, v: number | bigint, version: num
   if (meaning === undefined || typeof v === 'bigint') return v.toString();
   if (meaning === 'port') return port(version, v);
   if ('bits' in meaning) return flags(version, meaning.bits, v);
+  if ('ordinals' in meaning) return ordinals(version, meaning.ordinals, v);
   if (meaning.one === 'OFP_NO_BUFFER') return v === 0xffffffff ? 'none' : hex(v);
   return symbol(version, meaning.one, v);
 }
@@ -830,8 +846,8 @@ function genericText(o: Obj, version: number): string {
       !(v instanceof Uint8Array)
     ) {
       lines.push(` ${element(v as Obj)}`);
-    } else if (Array.isArray(v) && v.length === 0 && name === 'body') {
-      lines.push(' (empty)');
+    } else if (Array.isArray(v) && v.length === 0) {
+      if (name === 'body') lines.push(' (empty)');
     } else if (name === 'match' && (v as Obj).cls === 'OFPMatch') {
       const text = matchText(v as Obj, version);
       if (text !== '') head.push(text);

@@ -6,7 +6,9 @@ import {
   format,
   type OfAction,
   type OfMessage,
+  of10,
   of13,
+  of14,
   ofproto_v1_3 as ofp,
   VERSIONS,
 } from 'node-openflow';
@@ -124,6 +126,26 @@ test.each<[string, OfMessage, string]>([
     }),
     'OFPT_PORT_STATUS (OF1.3) (xid=0x0): reason=MODIFY\n port_no=3 hw_addr=02:00:00:00:00:03 name="a\\n\\"b" config=PORT_DOWN|0x80 ' +
       'state=LIVE curr=10GB_FD|COPPER|AUTONEG advertised=0 supported=0 peer=0 curr_speed=0 max_speed=0',
+  ],
+  [
+    'meter features',
+    of13.OFPMeterFeaturesStatsReply({
+      body: [of13.OFPMeterFeaturesStats({ max_meter: 9, band_types: 6, capabilities: 0x11 })],
+    }),
+    'OFPST_METER_FEATURES reply (OF1.3) (xid=0x0):\n max_meter=9 band_types=DROP|DSCP_REMARK capabilities=KBPS|0x10 max_bands=0 max_color=0',
+  ],
+  [
+    'flow mod of 1.0',
+    of10.OFPFlowMod({
+      match: of10.OFPMatch({ in_port: 1, dl_type: 0x0800, nw_src: '10.0.0.0', nw_src_mask: 8, nw_dst: '10.1.2.3' }),
+      actions: [of10.OFPActionSetNwSrc({ nw_addr: '10.0.0.9' }), of10.OFPActionEnqueue({ port: 2, queue_id: 7 })],
+    }),
+    'OFPT_FLOW_MOD (OF1.0) (xid=0x0): ADD in_port=1,dl_type=0x0800,nw_src=10.0.0.0/8,nw_dst=10.1.2.3 actions=mod_nw_src:10.0.0.9,enqueue:2:7',
+  ],
+  [
+    'bundle of 1.4',
+    of14.OFPBundleAddMsg({ bundle_id: 3, flags: 3, message: of14.OFPFlowMod({ xid: 5 }) }),
+    'OFPT_BUNDLE_ADD_MESSAGE (OF1.4) (xid=0x0): bundle_id=3 flags=ATOMIC|ORDERED\n OFPT_FLOW_MOD (OF1.4) (xid=0x5): ADD actions=drop',
   ],
   [
     'unknown message',
