@@ -35,8 +35,8 @@ jest.setTimeout(120_000);
 const PROTOCOL = { 4: 'OpenFlow13', 5: 'OpenFlow14', 6: 'OpenFlow15' } as const;
 type Later = keyof typeof PROTOCOL;
 
-/** Experimenters whose structures are not all declared: Nicira, and Netronome with its selection methods of groups. */
-const RAW_OF = new Set([0x2320, 0x154d]);
+/** Experimenters whose structures are not declared: Netronome, with its selection methods of groups. */
+const RAW_OF = new Set([0x154d]);
 
 /** Classes that keep bytes raw, of anybody else than those experimenters. */
 function rawIn(v: unknown, out: string[] = []): string[] {
@@ -227,6 +227,13 @@ const COMMANDS: readonly { readonly from?: Later; readonly args: string }[] = [
   },
   { args: 'add-flow BR table=1,actset_output=1,actions=clear_actions,write_actions(set_queue:3,output:1,group:1)' },
   { args: 'add-flow BR table=2,mpls,mpls_label=5,actions=dec_mpls_ttl,push_mpls:0x8847,output:2' },
+  {
+    args: 'add-flow BR table=2,udp,actions=load:5->NXM_NX_REG3[2..9],note:01.02.03,resubmit(,3),sample(probability=7)',
+  },
+  { args: 'add-flow BR table=2,ct_state=-trk,ip,actions=ct(table=3,zone=5,commit,nat(src=10.0.0.1-10.0.0.9:7-9))' },
+  {
+    args: 'add-flow BR table=2,vlan_tci=0x1005/0x1fff,actions=learn(table=4,idle_timeout=9,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),output:NXM_NX_REG0[]',
+  },
   { args: 'mod-flows BR table=1,ipv6,actions=output:1' },
   { args: '--strict mod-flows BR table=1,priority=32768,ipv6,actions=output:2' },
   { args: 'dump-flows BR' },
