@@ -2,7 +2,16 @@
  * encode and decode: dispatch from a class name or a header to the functions compile.ts generated from messages.ts, for
  * each version its own. json.ts and factories.ts share the compiled tables.
  */
-import { type Compiled, compile, type Decode, type Encode, holds, messageType, type Nested } from './compile.ts';
+import {
+  type Compiled,
+  classNames,
+  compile,
+  type Decode,
+  type Encode,
+  holds,
+  messageType,
+  type Nested,
+} from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfDecodeError, OfEncodeError } from './errors.ts';
 import { MESSAGES, type OfMessage } from './messages.ts';
@@ -134,20 +143,25 @@ function dispatchOf(version: Version): Dispatch {
   };
 }
 
-// indexed by version
-const dispatches: readonly (Dispatch | undefined)[] = Array.from({ length: 7 }, (_, v) =>
-  VERSIONS.includes(v as Version) ? dispatchOf(v as Version) : undefined,
-);
-/** Messages of versions this library does not speak: what looks alike in all is read with this one. */
-const FALLBACK = dispatches[ofp.OFP_VERSION] as Dispatch;
+// Indexed by version. A version is compiled when it is first used: one that is never seen costs nothing.
+const dispatches: (Dispatch | undefined)[] = new Array(7).fill(undefined);
+
+/** Of versions this library does not speak, what looks alike in all is read as in 1.3. */
+function dispatchFor(version: number): Dispatch {
+  const known = VERSIONS.includes(version as Version) ? (version as Version) : ofp.OFP_VERSION;
+  dispatches[known] ??= dispatchOf(known);
+  return dispatches[known] as Dispatch;
+}
 
 /** The compiled declarations of a version. */
 export function compiledOf(version: Version): Compiled {
-  const d = dispatches[version];
-  if (d === undefined)
+  if (!VERSIONS.includes(version))
     throw new RangeError(`no OpenFlow version ${String(version)} here; there are ${VERSIONS.join(', ')}`);
-  return d.compiled;
+  return dispatchFor(version).compiled;
 }
+
+/** Names of the classes of a version. */
+export const classNamesOf = (version: Version): readonly string[] => classNames(MESSAGES, version);
 
 const writer = new Writer();
 
@@ -163,7 +177,7 @@ const writer = new Writer();
 export function encode(msg: OfMessage, xid?: number): Buffer {
   const cls = (msg as { cls?: string } | null | undefined)?.cls as string;
   const version = (msg as { version?: Version } | null | undefined)?.version as Version;
-  const dispatch = dispatches[version] ?? FALLBACK;
+  const dispatch = dispatches[version] ?? dispatchFor(version);
   const enc = dispatch.encoders.get(cls);
   if (enc === undefined)
     throw new OfEncodeError(String(cls), 'cls', `no message of version ${version}: ${describe(msg)}`);
@@ -222,7 +236,7 @@ export function decode(buf: Uint8Array): OfMessage {
     fail(reader, p + 2, `length ${length} with ${b.length} bytes at hand`, BAD_LEN.type, BAD_LEN.code);
   }
   const end = p + length;
-  const dispatch = dispatches[version] ?? FALLBACK;
+  const dispatch = dispatches[version] ?? dispatchFor(version);
   reader.version = dispatch.compiled.version;
   if (reader.version !== version && type > ofp.OFPT_ECHO_REPLY) {
     fail(reader, p, `version ${version}`, ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_VERSION);

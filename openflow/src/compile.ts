@@ -853,6 +853,11 @@ function reach(
   return { structs, families, lists, inside };
 }
 
+/** Names of all classes that messages of a version reach. */
+export const classNames = (roots: readonly AnyStruct[], version: Version): readonly string[] => [
+  ...reach(roots, version).structs.keys(),
+];
+
 /** Compiles the declarations that hold for `version`. */
 export function compile(roots: readonly AnyStruct[], version: Version, nested: Nested): Compiled {
   const { structs, families, lists, inside } = reach(roots, version);

@@ -4,7 +4,7 @@
  * promises. stream.ts attaches it to a socket; hello.ts decides on versions, requests.ts keeps what is waited for,
  * outbox.ts what waits to be written.
  */
-import { decode, encode } from './codec.ts';
+import { decode, encode, VERSIONS } from './codec.ts';
 import { OfConnectionError, OfRequestError, refusalText } from './connectionErrors.ts';
 import {
   BUNDLE,
@@ -17,7 +17,6 @@ import {
   hasBundles,
   hello,
   replyType,
-  SPOKEN,
   versionName,
 } from './dialect.ts';
 import { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
@@ -273,10 +272,10 @@ export class OfConnection<const V extends Version = Version> {
       errorsPerSecond: options.errorsPerSecond ?? 10,
       firstXid: options.firstXid ?? 1,
     };
-    const versions = options.versions ?? (SPOKEN as readonly V[]);
+    const versions = options.versions ?? (VERSIONS as readonly V[]);
     for (const v of versions) {
-      if (!SPOKEN.includes(v))
-        throw new RangeError(`${versionName(v)} is not spoken here: ${SPOKEN.map(versionName).join(', ')} are`);
+      if (!VERSIONS.includes(v))
+        throw new RangeError(`${versionName(v)} is not spoken here: ${VERSIONS.map(versionName).join(', ')} are`);
     }
     if (versions.length === 0) throw new RangeError('versions: there must be one to offer');
     this.#versions = versions;
@@ -774,8 +773,8 @@ export class OfConnection<const V extends Version = Version> {
 
   /** Tells the peer why there is no agreement, in the best version it may understand. OpenFlow 1.3.5 §6.3.1. */
   #helloFailed(peerVersion: number, text: string): void {
-    const [lowest] = SPOKEN;
-    const version = SPOKEN.findLast((v) => v <= peerVersion) ?? (lowest as Version);
+    const [lowest] = VERSIONS;
+    const version = VERSIONS.findLast((v) => v <= peerVersion) ?? (lowest as Version);
     const incompatible = errorMessage(version, 0, 0, Buffer.from(text));
     this.#post(encode(incompatible, this.#requests.allocate()));
   }

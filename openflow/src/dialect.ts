@@ -3,16 +3,11 @@
  * answered by which, and how to make the few messages a connection sends by itself. Everything else about a version is
  * the codec's business.
  */
-import { compiledOf, VERSIONS } from './codec.ts';
+import { compiledOf } from './codec.ts';
 import type { OfMessage } from './messages.ts';
 import type { Version } from './schema.ts';
 
 export type ErrorMessage = Extract<OfMessage, { cls: 'OFPErrorMsg' }>;
-
-/** Versions whose whole handshake is declared, lowest first. */
-export const SPOKEN: readonly Version[] = VERSIONS.filter(
-  (v) => compiledOf(v).make.has('OFPFeaturesRequest') && compiledOf(v).make.has('OFPBarrierRequest'),
-);
 
 /** A message whose version is known at run time only. */
 function make(version: Version, cls: string, fields: object = {}): OfMessage {

@@ -5,7 +5,7 @@
  * A factory takes one object of the class's fields and returns a plain object with `cls`; it converts what has several
  * spellings (numbers for 64-bit fields, MAC addresses), the encoder checks what must fit.
  */
-import { compiledOf } from './codec.ts';
+import { classNamesOf, compiledOf } from './codec.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import type * as M from './messages.ts';
 import type * as M10 from './messages10.ts';
@@ -78,7 +78,7 @@ export type Factories<V extends Version> = {
   (V extends 1 ? unknown : Extras12<V>) &
   (V extends 6 ? Extras15 : unknown);
 
-function factoriesOf<V extends Version>(version: V): Factories<V> {
+function allOf(version: Version): Record<string, unknown> {
   const { make } = compiledOf(version);
   const all: Record<string, unknown> = {
     flowDelete: ({ strict = false, ...rest }: { readonly strict?: boolean } = {}) =>
@@ -98,7 +98,32 @@ function factoriesOf<V extends Version>(version: V): Factories<V> {
   }
   if (version === 6) all.OFPStats = OFPStats;
   for (const [cls, factory] of make) all[cls] = factory;
-  return Object.freeze(all) as unknown as Factories<V>;
+  return all;
+}
+
+/** The version is compiled when the first of its factories is asked for; from then on they are plain members. */
+function factoriesOf<V extends Version>(version: V): Factories<V> {
+  const factories: Record<string, unknown> = {};
+  const fill = () => {
+    for (const [name, value] of Object.entries(allOf(version))) {
+      Object.defineProperty(factories, name, { value, enumerable: true, configurable: false, writable: false });
+    }
+    Object.freeze(factories);
+  };
+  const names = [...classNamesOf(version), 'flowDelete'];
+  if (version !== 1) names.push('OFPMatch', 'OFPErrorExperimenterMsg');
+  if (version === 6) names.push('OFPStats');
+  for (const name of names) {
+    Object.defineProperty(factories, name, {
+      enumerable: true,
+      configurable: true,
+      get() {
+        fill();
+        return factories[name];
+      },
+    });
+  }
+  return factories as unknown as Factories<V>;
 }
 
 /** Factories of OpenFlow 1.0. */
