@@ -3,12 +3,10 @@
  * `core/source.ts` and `core/destination.ts`; this file carries their actions out, feeds events and polls back, and
  * writes each state down, so that a restarted agent goes on with its guests and their migrations.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { createServer, isIP } from 'node:net';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Abilities, AgentCommandOf, CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
+import type { Abilities, AgentCommandOf, GuestInfo, GuestSpec } from '../../contracts/agent.ts';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
@@ -18,25 +16,10 @@ import {
   type DestinationEvent,
   type DestinationState,
   prepareDestination,
-  stepDestination,
 } from '../core/destination.ts';
-import type {
-  DriverReport,
-  EventMessage,
-  MigrationDriver,
-  OngoingMigration,
-  PreparedDestination,
-} from '../core/driver.ts';
-import { parseProcNetTcp } from '../core/proc.ts';
+import type { DriverReport, MigrationDriver, PreparedDestination } from '../core/driver.ts';
 import { type MigrateInfo, parseMigrateInfo } from '../core/progress.ts';
-import {
-  isEnded,
-  type SourceAction,
-  type SourceEvent,
-  type SourceState,
-  startSource,
-  stepSource,
-} from '../core/source.ts';
+import { isEnded, type SourceAction, type SourceEvent, startSource } from '../core/source.ts';
 import { checkOrder, hasOneConnection, qemuAbilities } from '../core/techniques.ts';
 import {
   endProcess,
@@ -48,10 +31,11 @@ import {
   readRecord,
   readRecords,
   startProcess,
-  writeAtomically,
   writeRecord,
 } from './guestProcess.ts';
 import { attachTap, detachTap, tapName } from './hostNet.ts';
+import { createJobBook, isStarting, type Job, type JobBook } from './jobBook.ts';
+import { anyStream, findConnection, freePorts, uriHost } from './migrationPorts.ts';
 import { askAbilities, probeQemu } from './qemuProbe.ts';
 import { connectQmp, type QmpClient } from './qmp.ts';
 
@@ -71,44 +55,41 @@ interface Guest {
   abilities?: Promise<Abilities>;
 }
 
-interface Job {
-  readonly id: string;
-  readonly guest: string;
-  state: SourceState | DestinationState;
-  readonly events: EventMessage[];
-  /** Actions are carried out one after another, in the order decided. */
-  queue: Promise<void>;
-  stopPolling: () => void;
-  polling: boolean;
-  /** What is on disk. */
-  written: string;
-}
-
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 /** How long QEMU may take to answer while it holds its lock for a switch-over. */
 const SLOW_MS = 60_000;
-
-/** Reads a state back from disk: trusted to be ours, checked to be whole. */
-const savedJob = z.object({
-  id: z.string(),
-  guest: z.string(),
-  state: z.looseObject({ role: z.enum(['source', 'destination']), phase: z.string() }),
-  events: z.array(z.looseObject({ type: z.literal('event') })),
-});
 
 /** A driver of QEMU guests. `open()` finds those that run and starts the configured ones that neither run nor moved away. */
 export function createQemuDriver({ config, clock, log }: QemuDriverOptions): MigrationDriver {
   const { runDir, ovs } = config;
   const guests = new Map<string, Guest>();
-  const jobs = new Map<string, Job>();
   /** Guests in the making: their name is taken though they are not yet in `guests`. */
   const making = new Map<string, Promise<Guest>>();
   const preparing = new Map<string, Promise<PreparedDestination>>();
   let report: (message: DriverReport) => void = () => {};
-  let periodMs = 500;
   let closed = false;
   /** Until it has been asked, and when it does not answer: it can do nothing. */
   let abilities: Abilities = { ...qemuAbilities([0, 0, 0], new Set(), []), techniques: [] };
+
+  const book: JobBook = createJobBook({
+    host: config.host,
+    runDir,
+    clock,
+    log,
+    report: (message) => {
+      if (!closed) report(message);
+    },
+    doSource: (job, action) => doSource(job, action),
+    doDestination: (job, action) => doDestination(job, action),
+    async query(job) {
+      const g = guests.get(job.guest);
+      return g === undefined ? undefined : queryMigrate(g);
+    },
+    onDeparted(name) {
+      const g = guests.get(name);
+      if (g !== undefined) setGuestState(g, 'stopped');
+    },
+  });
 
   const portName = (g: GuestRecord): string => g.tap ?? '';
   const info = (g: Guest): GuestInfo => ({ spec: g.record.spec, state: g.state, portName: portName(g.record) });
@@ -128,25 +109,23 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
   function onQmpEvent(name: string, event: string, data: Record<string, unknown>): void {
     const g = guests.get(name);
     if (g === undefined || closed) return;
-    const job = jobOfGuest(name);
+    const job = book.ofGuest(name);
     switch (event) {
       case 'STOP':
         setGuestState(g, 'paused');
         break;
       case 'RESUME':
         setGuestState(g, 'running');
-        if (job?.state.role === 'destination') feedDestination(job, { type: 'running' }).catch(logged(job));
+        if (job?.state.role === 'destination') book.followDestination(job, { type: 'running' });
         break;
       case 'MIGRATION': {
         const status = String(data.status);
-        if (job?.state.role === 'source') feedSource(job, { type: 'status', info: { status } }).catch(logged(job));
-        if (job?.state.role === 'destination') feedDestination(job, { type: 'status', status }).catch(logged(job));
+        if (job?.state.role === 'source') book.follow(job, { type: 'status', info: { status } });
+        if (job?.state.role === 'destination') book.followDestination(job, { type: 'status', status });
         break;
       }
       case 'MIGRATION_PASS':
-        if (job?.state.role === 'source') {
-          feedSource(job, { type: 'pass', pass: Number(data.pass) }).catch(logged(job));
-        }
+        if (job?.state.role === 'source') book.follow(job, { type: 'pass', pass: Number(data.pass) });
         break;
       default:
         break;
@@ -168,11 +147,11 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     if (g.ending || closed) return;
     log('warn', 'guest-gone', { guest: name, reason });
     guests.delete(name);
-    for (const job of jobs.values()) {
+    for (const job of book.all()) {
       if (job.guest !== name) continue;
       const lost = { type: 'lost', reason: `the guest's QEMU is gone: ${reason}` } as const;
-      if (job.state.role === 'source') feedSource(job, lost).catch(logged(job));
-      else feedDestination(job, lost).catch(logged(job));
+      if (job.state.role === 'source') book.follow(job, lost);
+      else book.followDestination(job, lost);
     }
     await cleanUp(g.record).catch((error: unknown) => log('error', 'guest-clean-up', { guest: name, error }));
     tellGuests();
@@ -269,150 +248,38 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       if (ovs !== undefined && record.tap !== null) await attachTap(ovs, record.tap, name, record.spec.mac);
       log('info', 'guest-adopted', { guest: name, state: g.state });
     }
-    const folder = join(runDir, 'migrations');
-    for (const file of readdirSync(folder).filter((f) => f.endsWith('.json'))) {
-      try {
-        await adoptJob(readFileSync(join(folder, file), 'utf8'));
-      } catch (error) {
-        log('error', 'migration-unreadable', { file, error });
-      }
+    for (const job of book.read()) {
+      await adoptJob(job).catch((error: unknown) => log('error', 'migration-lost', { migration: job.id, error }));
     }
   }
 
-  async function adoptJob(text: string): Promise<void> {
-    const saved = savedJob.parse(JSON.parse(text));
-    const job: Job = {
-      id: saved.id,
-      guest: saved.guest,
-      state: saved.state as unknown as SourceState | DestinationState,
-      events: saved.events as unknown as EventMessage[],
-      queue: Promise.resolve(),
-      stopPolling: () => {},
-      polling: false,
-      written: text,
-    };
-    jobs.set(job.id, job);
+  async function adoptJob(job: Job): Promise<void> {
     const g = guests.get(job.guest);
     if (job.state.role === 'destination' && isPreparing(job.state)) {
       // Half prepared, and nobody was told of it: the controller will ask again, and gets a fresh machine.
       await removeGuest(job.guest, false);
-      forget(job);
+      book.forget(job);
       return;
     }
     const gone = { type: 'lost', reason: "the guest's QEMU ended while no agent was looking" } as const;
     if (job.state.role === 'source') {
       if (isEnded(job.state.phase)) return;
-      if (g === undefined) return feedSource(job, gone);
+      if (g === undefined) return book.feedSource(job, gone);
       const guestLeft = (await runStateOf(g)) === 'postmigrate';
-      await feedSource(job, { type: 'restored', info: await queryMigrate(g), guestLeft });
-      if (!isEnded(job.state.phase)) poll(job);
+      await book.feedSource(job, { type: 'restored', info: await queryMigrate(g), guestLeft });
+      if (!isEnded(job.state.phase)) book.poll(job);
       return;
     }
-    if (g === undefined) return feedDestination(job, gone);
-    if (g.state === 'running') await feedDestination(job, { type: 'running' });
+    if (g === undefined) return book.feedDestination(job, gone);
+    if (g.state === 'running') await book.feedDestination(job, { type: 'running' });
     const { status } = await queryMigrate(g);
-    if (status !== undefined) await feedDestination(job, { type: 'status', status });
+    if (status !== undefined) await book.feedDestination(job, { type: 'status', status });
   }
 
   // ---- migrations ----
 
-  const logged = (job: Job) => (error: unknown) => log('warn', 'migration-step', { migration: job.id, error });
-  const jobOfGuest = (name: string): Job | undefined => {
-    // The latest: an ended job may wait for its `finish` while the guest is already on its next journey.
-    return [...jobs.values()].filter((j) => j.guest === name).at(-1);
-  };
-  const jobFile = (id: string) => join(runDir, 'migrations', `${id}.json`);
-
-  function save(job: Job): void {
-    // Figures change all the time and are asked for again after a restart: only the rest is worth a write.
-    const state = job.state.role === 'source' ? { ...job.state, progress: null, pace: null } : job.state;
-    const text = JSON.stringify({ id: job.id, guest: job.guest, state, events: job.events });
-    if (text === job.written) return;
-    job.written = text;
-    writeAtomically(jobFile(job.id), text);
-  }
-
-  function forget(job: Job): void {
-    job.stopPolling();
-    jobs.delete(job.id);
-    rmSync(jobFile(job.id), { force: true });
-  }
-
-  function newJob(id: string, guest: string, state: Job['state']): Job {
-    const job: Job = {
-      id,
-      guest,
-      state,
-      events: [],
-      queue: Promise.resolve(),
-      stopPolling: () => {},
-      polling: false,
-      written: '',
-    };
-    jobs.set(id, job);
-    save(job);
-    return job;
-  }
-
-  function tell(job: Job, message: EventMessage): void {
-    job.events.push(message);
-    log('info', 'migration-event', {
-      migration: job.id,
-      guest: job.guest,
-      event: message.event,
-      reason: message.reason,
-    });
-    if (!closed) report(message);
-  }
-
   async function queryMigrate(g: Guest): Promise<MigrateInfo> {
     return parseMigrateInfo(await g.qmp.execute('query-migrate', {}, SLOW_MS));
-  }
-
-  /**
-   * One step of the source's machine. Reports go out at once; actions are queued. The promise follows this event's own
-   * actions, so that a command can be answered with what became of it.
-   */
-  function feedSource(job: Job, event: SourceEvent): Promise<void> {
-    if (job.state.role !== 'source') return Promise.resolve();
-    const before = job.state;
-    const result = stepSource(before, event, clock.now());
-    if (result.refused !== undefined) {
-      return Promise.reject(new FairwayError(result.refused.code, result.refused.message, ['conflict']));
-    }
-    job.state = result.state;
-    return carryOut(job, result.actions, (action) => doSource(job, action));
-  }
-
-  function feedDestination(job: Job, event: DestinationEvent): Promise<void> {
-    if (job.state.role !== 'destination') return Promise.resolve();
-    const result = stepDestination(job.state, event);
-    job.state = result.state;
-    return carryOut(job, result.actions, (action) => doDestination(job, action));
-  }
-
-  function carryOut<A extends SourceAction | DestinationAction>(
-    job: Job,
-    actions: readonly A[],
-    act: (action: A) => Promise<void>,
-  ): Promise<void> {
-    for (const a of actions) {
-      if (a.do === 'event') tell(job, a.message);
-      else if (a.do === 'progress' && !closed) report({ type: 'progress', migration: job.id, progress: a.progress });
-    }
-    if (jobs.get(job.id) === job) save(job);
-    if (job.state.role === 'source' && isEnded(job.state.phase)) {
-      job.stopPolling();
-      const g = guests.get(job.guest);
-      if (g !== undefined && job.state.phase === 'completed') setGuestState(g, 'stopped');
-    }
-    const todo = actions.filter((a) => a.do !== 'event' && a.do !== 'progress');
-    if (todo.length === 0) return Promise.resolve();
-    const mine = job.queue.then(async () => {
-      for (const action of todo) await act(action);
-    });
-    job.queue = mine.catch(() => undefined);
-    return mine;
   }
 
   function guestOf(job: Job): Guest {
@@ -422,22 +289,17 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     return g;
   }
 
-  /** Feeding from inside an action must not wait for the queue that the action itself is in. */
-  const follow = (job: Job, event: SourceEvent): void => {
-    feedSource(job, event).catch(logged(job));
-  };
-
   async function doSource(job: Job, action: SourceAction): Promise<void> {
     const answer = async (to: Extract<SourceEvent, { type: 'reply' }>['to'], work: () => Promise<unknown>) => {
       const starting = !['startPostcopy', 'continue', 'cancel'].includes(to) && isStarting(job.state.phase);
       try {
         await work();
       } catch (error) {
-        follow(job, { type: 'reply', to, error: messageOf(error) });
+        book.follow(job, { type: 'reply', to, error: messageOf(error) });
         if (!starting) throw error;
         return;
       }
-      follow(job, { type: 'reply', to });
+      book.follow(job, { type: 'reply', to });
     };
     const { qmp } = guestOf(job);
     switch (action.do) {
@@ -451,10 +313,9 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         return resumeHere(job);
       case 'migrate': {
         const { address, port } = action;
-        const host = isIP(address) === 6 ? `[${address}]` : address;
-        await answer('migrate', () => qmp.execute('migrate', { uri: `tcp:${host}:${port}` }, SLOW_MS));
-        poll(job);
-        findStream(job, address, port).catch(logged(job));
+        await answer('migrate', () => qmp.execute('migrate', { uri: `tcp:${uriHost(address)}:${port}` }, SLOW_MS));
+        book.poll(job);
+        void findStream(job, address, port);
         return;
       }
       case 'startPostcopy':
@@ -464,7 +325,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       case 'cancel':
         return answer('cancel', () => qmp.execute('migrate_cancel', {}, SLOW_MS));
       case 'query':
-        follow(job, { type: 'status', info: await queryMigrate(guestOf(job)) });
+        book.follow(job, { type: 'status', info: await queryMigrate(guestOf(job)) });
         return;
       default:
         return;
@@ -473,10 +334,6 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
 
   function isPreparing(state: DestinationState): boolean {
     return state.phase === 'capabilities' || state.phase === 'parameters' || state.phase === 'incoming';
-  }
-
-  function isStarting(phase: Job['state']['phase']): boolean {
-    return phase === 'capabilities' || phase === 'parameters' || phase === 'stopping' || phase === 'starting';
   }
 
   /** After a stop-and-copy that did not come about. QEMU itself says whether the guest is still here. */
@@ -501,7 +358,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
   async function doDestination(job: Job, action: DestinationAction): Promise<void> {
     const answer = async (to: Extract<DestinationEvent, { type: 'reply' }>['to'], work: () => Promise<unknown>) => {
       const error = await work().then(() => undefined, messageOf);
-      feedDestination(job, { type: 'reply', to, ...(error === undefined ? {} : { error }) }).catch(logged(job));
+      book.followDestination(job, { type: 'reply', to, ...(error === undefined ? {} : { error }) });
     };
     const { qmp } = guestOf(job);
     switch (action.do) {
@@ -510,8 +367,8 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       case 'setParameters':
         return answer('parameters', () => qmp.execute('migrate-set-parameters', action.parameters));
       case 'incoming': {
-        const host = isIP(action.address) === 6 ? `[${action.address}]` : action.address;
-        return answer('incoming', () => qmp.execute('migrate-incoming', { uri: `tcp:${host}:${action.port}` }));
+        const uri = `tcp:${uriHost(action.address)}:${action.port}`;
+        return answer('incoming', () => qmp.execute('migrate-incoming', { uri }));
       }
       case 'resumeGuest':
         await qmp.execute('cont', {}, SLOW_MS);
@@ -526,92 +383,22 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     return qmp.execute('migrate-set-capabilities', { capabilities });
   }
 
-  function poll(job: Job): void {
-    job.stopPolling();
-    if (closed || (job.state.role === 'source' && isEnded(job.state.phase))) return;
-    job.stopPolling = clock.every(periodMs, () => {
-      const g = guests.get(job.guest);
-      if (g === undefined || job.polling) return;
-      job.polling = true;
-      queryMigrate(g)
-        .then((i) => feedSource(job, { type: 'status', info: i }))
-        .catch(logged(job))
-        .finally(() => {
-          job.polling = false;
-        });
-    });
-  }
-
-  /** Looks the copy's connection up in the kernel's table until it is there, for two seconds at most. */
+  /** Reports the copy's connection or, when it cannot be found, what is known of it. */
   async function findStream(job: Job, address: string, port: number): Promise<void> {
-    const onePort = job.state.role === 'source' && hasOneConnection(job.state.command);
-    for (let tries = 0; tries < 80 && !closed; tries++) {
-      if (job.state.role === 'source' && isEnded(job.state.phase)) return;
-      const pid = processOf(runDir, job.guest);
-      if (pid === undefined) return;
-      const tables = await Promise.all(
-        ['tcp', 'tcp6'].map((t) => readFile(`/proc/${pid}/net/${t}`, 'utf8').catch(() => '')),
-      );
-      const found = tables
-        .flatMap(parseProcNetTcp)
-        .find((c) => c.remotePort === port && (isIP(address) !== 4 || c.remoteIp === address));
-      if (found !== undefined) {
-        // Post-copy opens a second connection for urgent pages, multifd several: "any" source port means all of them.
-        const sourcePort = onePort ? found.localPort : 0;
-        return follow(job, {
-          type: 'stream',
-          stream: { sourceIp: found.localIp, destinationIp: found.remoteIp, sourcePort, destinationPort: port },
-        });
-      }
-      await new Promise<void>((resolve) => clock.after(25, resolve));
-    }
-    if (config.migrationIp === undefined) return;
-    const stream: Stream = {
-      sourceIp: config.migrationIp,
-      destinationIp: address,
-      sourcePort: 0,
-      destinationPort: port,
-    };
-    follow(job, { type: 'stream', stream });
-  }
-
-  /** Resolves when the job's machine has left its opening steps, i.e. when nothing is queued and nothing follows. */
-  async function settled(job: Job): Promise<void> {
-    let seen: Promise<void> | undefined;
-    while (seen !== job.queue) {
-      seen = job.queue;
-      await seen;
-    }
-  }
-
-  /** Ports of the configured range that nothing listens on and that no other destination of ours was given. */
-  async function freePorts(address: string): Promise<number[]> {
-    const [from, to] = config.incomingPorts;
-    const ours = new Set([...jobs.values()].map((j) => (j.state.role === 'destination' ? j.state.port : 0)));
-    const free: number[] = [];
-    for (let port = from; port <= to && free.length < 8; port++) {
-      if (!ours.has(port) && (await canListen(address, port))) free.push(port);
-    }
-    return free;
-  }
-
-  function sourceJob(id: string): Job {
-    const job = jobs.get(id);
-    if (job === undefined || job.state.role !== 'source') {
-      throw new FairwayError('migration-unknown', `${config.host} is not the source of migration ${id}`, ['notFound']);
-    }
-    return job;
+    const { state } = job;
+    if (state.role !== 'source') return;
+    const goesOn = () => !closed && job.state.role === 'source' && !isEnded(job.state.phase);
+    const found = await findConnection(address, port, () => processOf(runDir, job.guest), goesOn, clock);
+    const stream = found ?? anyStream(config.migrationIp, address, port);
+    if (stream === undefined || !goesOn()) return;
+    // Post-copy opens a second connection for urgent pages, multifd several: "any" source port means all of them.
+    const sourcePort = hasOneConnection(state.command) ? stream.sourcePort : 0;
+    book.follow(job, { type: 'stream', stream: { ...stream, sourcePort } });
   }
 
   /** The guest, if a copy of it may begin now. @throws FairwayError `guest-not-running` or `guest-busy`. */
   function startable(name: string): Guest {
-    const busy = [...jobs.values()].find(
-      (j) => j.guest === name && j.state.role === 'source' && !isEnded(j.state.phase),
-    );
-    if (busy !== undefined) {
-      const text = `guest ${name} is already being copied by migration ${busy.id}`;
-      throw new FairwayError('guest-busy', text, ['conflict']);
-    }
+    book.checkIdle(name);
     const g = guests.get(name);
     if (g?.state === 'running') return g;
     const text = `guest ${name} does not run on ${config.host}${g === undefined ? '' : ` (it is ${g.state})`}`;
@@ -637,22 +424,23 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       throw new FairwayError('guest-exists', text, ['conflict']);
     }
     // What is left of earlier migrations of this guest, which is not here, is history.
-    for (const old of [...jobs.values()].filter((j) => j.guest === name)) forget(old);
-    const first = prepareDestination(command, address, await freePorts(address));
-    const job = newJob(command.migration, name, first.state);
+    book.forgetGuest(name);
+    const taken = new Set(book.all().map((j) => (j.state.role === 'destination' ? j.state.port : 0)));
+    const first = prepareDestination(command, address, await freePorts(address, config.incomingPorts, taken));
+    const job = book.add(command.migration, name, first.state);
     try {
       await addGuest(command.guest, true);
     } catch (error) {
-      forget(job);
+      book.forget(job);
       throw error;
     }
     try {
-      await carryOut(job, first.actions, (action) => doDestination(job, action));
-      await settled(job);
+      await book.beginDestination(job, first.actions);
+      await book.settled(job);
       return prepared(job);
     } catch (error) {
       await removeGuest(name, false).catch((e: unknown) => log('error', 'guest-clean-up', { guest: name, error: e }));
-      forget(job);
+      book.forget(job);
       throw error;
     }
   }
@@ -686,31 +474,13 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
 
     guests: listGuests,
 
-    migrations(): OngoingMigration[] {
-      return [...jobs.values()].map((j) => {
-        const progress: CopyProgress | null = j.state.role === 'source' ? j.state.progress : null;
-        return {
-          migration: j.id,
-          guest: j.guest,
-          role: j.state.role,
-          ...(progress === null ? {} : { progress }),
-        };
-      });
-    },
-
-    pastEvents: () => [...jobs.values()].flatMap((j) => j.events),
-
-    setProgressPeriod(ms) {
-      if (ms === periodMs) return;
-      periodMs = ms;
-      for (const job of jobs.values()) if (job.state.role === 'source' && !isStarting(job.state.phase)) poll(job);
-    },
+    ...book.commands,
 
     async prepare(command) {
       // The same order again, while it is still being carried out, has the same answer.
       const same = preparing.get(command.migration);
       if (same !== undefined) return same;
-      const known = jobs.get(command.migration);
+      const known = book.get(command.migration);
       if (known !== undefined) return prepared(known);
       const promise = prepareNew(command);
       preparing.set(command.migration, promise);
@@ -722,7 +492,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     },
 
     async start(command) {
-      if (!jobs.has(command.migration)) {
+      if (book.get(command.migration) === undefined) {
         const g = startable(command.guest);
         g.abilities ??= askAbilities(g.qmp).catch((error: unknown) => {
           delete g.abilities;
@@ -730,44 +500,24 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         });
         checkOrder(command, await g.abilities, config.host);
       }
-      const known = jobs.has(command.migration) ? sourceJob(command.migration) : undefined;
-      if (known === undefined) {
+      let job = book.get(command.migration) && book.source(command.migration);
+      if (job === undefined) {
         startable(command.guest);
         // It runs here, so what brought it or failed to take it away is over.
-        for (const old of [...jobs.values()].filter((j) => j.guest === command.guest)) forget(old);
+        book.forgetGuest(command.guest);
+        const first = startSource(command, clock.now());
+        job = book.add(command.migration, command.guest, first.state);
+        await book.begin(job, first.actions);
       }
-      const first = startSource(command, clock.now());
-      const job = known ?? newJob(command.migration, command.guest, first.state);
-      if (known === undefined) await carryOut(job, first.actions, (action) => doSource(job, action));
-      await settled(job);
+      await book.settled(job);
       if (job.state.role === 'source' && job.state.phase === 'failed') {
         const reason = job.events.at(-1)?.reason ?? 'no reason given';
         throw new FairwayError('start-failed', `migration ${job.id} did not start: ${reason}`);
       }
     },
 
-    async setBandwidth(command) {
-      await feedSource(sourceJob(command.migration), {
-        type: 'setBandwidth',
-        bandwidthBps: command.bandwidthBps,
-        ...(command.switchoverBps === undefined ? {} : { switchoverBps: command.switchoverBps }),
-      });
-    },
-    async setDowntimeLimit({ migration, downtimeLimitMs }) {
-      await feedSource(sourceJob(migration), { type: 'setDowntimeLimit', downtimeLimitMs });
-    },
-    async switchToPostcopy(migration) {
-      await feedSource(sourceJob(migration), { type: 'switchToPostcopy' });
-    },
-    async continueSwitchover(migration) {
-      await feedSource(sourceJob(migration), { type: 'continueSwitchover' });
-    },
-    async cancel(migration) {
-      await feedSource(sourceJob(migration), { type: 'cancel' });
-    },
-
     async finish(migration) {
-      const job = jobs.get(migration);
+      const job = book.get(migration);
       if (job === undefined) return;
       const { state } = job;
       if (state.role === 'source') {
@@ -780,18 +530,18 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
           'conflict',
         ]);
       }
-      forget(job);
+      book.forget(job);
     },
 
     async abandon(migration) {
-      const job = jobs.get(migration);
+      const job = book.get(migration);
       if (job === undefined) return;
       if (job.state.role === 'source' || job.state.guestRan) {
         const why = job.state.role === 'source' ? 'this is the source' : 'the guest has run here';
         throw new FairwayError('not-abandonable', `migration ${migration} cannot be abandoned: ${why}`, ['conflict']);
       }
       await removeGuest(job.guest, false);
-      forget(job);
+      book.forget(job);
     },
 
     async measureDirtyRate(guest, seconds) {
@@ -819,10 +569,10 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
 
     async close({ stopGuests }) {
       closed = true;
-      for (const job of jobs.values()) job.stopPolling();
+      book.close();
       await Promise.allSettled(making.values());
       if (stopGuests) {
-        for (const job of [...jobs.values()]) forget(job);
+        for (const job of book.all()) book.forget(job);
         await Promise.all([...guests.keys()].map((name) => removeGuest(name, false)));
       }
       for (const g of guests.values()) {
@@ -831,12 +581,4 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       }
     },
   };
-}
-
-function canListen(address: string, port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve(true)));
-  });
 }

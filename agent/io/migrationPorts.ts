@@ -1,0 +1,70 @@
+/** TCP as migrations use it: a free port to listen on, and the connection of a copy in the kernel's table. */
+import { readFile } from 'node:fs/promises';
+import { createServer, isIP } from 'node:net';
+import type { Stream } from '../../contracts/agent.ts';
+import type { Clock } from '../../contracts/clock.ts';
+import { parseProcNetTcp } from '../core/proc.ts';
+
+/** An address as it is written before `:port`. */
+export const uriHost = (address: string): string => (isIP(address) === 6 ? `[${address}]` : address);
+
+/** The first eight ports of a range that nothing listens on and that are not taken. */
+export async function freePorts(
+  address: string,
+  [from, to]: readonly [number, number],
+  taken: ReadonlySet<number>,
+): Promise<number[]> {
+  const free: number[] = [];
+  for (let port = from; port <= to && free.length < 8; port++) {
+    if (!taken.has(port) && (await canListen(address, port))) free.push(port);
+  }
+  return free;
+}
+
+function canListen(address: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve(true)));
+  });
+}
+
+/**
+ * Looks a copy's connection up in the kernel's table until it is there, for two seconds at most.
+ *
+ * @param tables process whose network namespace is looked at; asked each time, undefined when it is gone
+ * @param goesOn false to give up
+ */
+export async function findConnection(
+  address: string,
+  port: number,
+  tables: () => number | 'self' | undefined,
+  goesOn: () => boolean,
+  clock: Clock,
+): Promise<Stream | undefined> {
+  for (let tries = 0; tries < 80 && goesOn(); tries++) {
+    const pid = tables();
+    if (pid === undefined) return undefined;
+    const texts = await Promise.all(
+      ['tcp', 'tcp6'].map((t) => readFile(`/proc/${pid}/net/${t}`, 'utf8').catch(() => '')),
+    );
+    const found = texts
+      .flatMap(parseProcNetTcp)
+      .find((c) => c.remotePort === port && (isIP(address) !== 4 || c.remoteIp === address));
+    if (found !== undefined) {
+      const { localIp, localPort, remoteIp } = found;
+      return { sourceIp: localIp, destinationIp: remoteIp, sourcePort: localPort, destinationPort: port };
+    }
+    await new Promise<void>((resolve) => clock.after(25, resolve));
+  }
+  return undefined;
+}
+
+/** A copy's connection as far as it is known without looking: any source port. */
+export function anyStream(
+  sourceIp: string | undefined,
+  destinationIp: string,
+  destinationPort: number,
+): Stream | undefined {
+  return sourceIp === undefined ? undefined : { sourceIp, destinationIp, sourcePort: 0, destinationPort };
+}
