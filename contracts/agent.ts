@@ -89,7 +89,7 @@ export const abilitiesSchema = z.object({
   multifdPostcopy: z.boolean(),
   /**
    * What `pauseBeforeSwitchover` means here: `stopped`: the guest stands still until it is told to continue; `held`: it
-   * goes on running and the copy does not switch over, unless the guest falls idle; `none`.
+   * goes on running and the copy does not switch over while it writes memory; a quiet guest may slip through; `none`.
    */
   holdsSwitchover: z.enum(['stopped', 'held', 'none']),
 });
@@ -250,6 +250,7 @@ export const prepareResultSchema = z.object({
   /** libvirt: the connection URI at which the source's libvirt daemon reaches the destination's. */
   peer: z.string().optional(),
 });
+export type PrepareResult = z.infer<typeof prepareResultSchema>;
 /** Value of a `measureDirtyRate` result. */
 export const dirtyRateResultSchema = z.object({ dirtyBytesPerS: finite });
 

@@ -56,13 +56,29 @@ export const agentConfigSchema = z.strictObject({
   /** ws://host:port of the controller. */
   controller: z.string().regex(/^wss?:\/\//, 'must be a ws:// or wss:// address'),
   tokenFile: z.string().default('fairway.token'),
-  driver: z.enum(['qmp', 'emulated', 'none']).default('qmp'),
+  driver: z.enum(['qmp', 'libvirt', 'emulated', 'none']).default('qmp'),
   migrationIp: z.string().optional(),
   dpid: dpidSchema.optional(),
   migrationPort: z.string().optional(),
   /** Directory for sockets, guest definitions and state; created with mode 0700. */
   runDir: z.string().default('/run/fairway-agent'),
   qemu: z.string().default('qemu-system-x86_64'),
+  /** Driver `libvirt`: the guests are libvirt's, and are copied by it. */
+  libvirt: z
+    .strictObject({
+      uri: z.string().min(1).default('qemu:///system'),
+      /**
+       * Connection URI at which other hosts' libvirt daemons (mode `p2p`) or agents (`direct`) reach this host's. Default
+       * `qemu+tls://<migrationIp>/system`.
+       */
+      peerUri: z.string().min(1).optional(),
+      /** p2p: the source's daemon speaks to the destination's, and goes on if the agent ends; direct: `virsh` speaks to both. */
+      mode: z.enum(['p2p', 'direct']).default('p2p'),
+      /** Paces are set to the byte by `qemu-monitor-command`, which libvirt marks the guest with; else to whole MiB/s. */
+      monitorCommands: z.boolean().default(true),
+      virsh: z.string().default('virsh'),
+    })
+    .prefault({}),
   /** The local Open vSwitch that guests' network cards and queue filters belong to. */
   ovs: z.strictObject({ db: z.string().default('unix:/run/openvswitch/db.sock'), bridge: z.string() }).optional(),
   /** TCP ports offered to incoming migrations, [from, to]. */

@@ -1,19 +1,28 @@
 #!/bin/sh
 # Installs the Debian packages that the integration tests and the lab use. Does nothing when all are there. Without root,
 # or on another system, it says what is missing; the tests that need it then say that they are skipped.
-# The tests start daemons of their own and never use the services that these packages may start.
+# The tests start daemons of their own: no service of these packages is started by their installation.
 set -eu
 
 packages='openvswitch-switch mininet redis-server iperf3 iputils-ping ethtool tcpdump cpio busybox-static iproute2 procps python3-os-ken qemu-system-x86'
 # QEMU 7.2 corrupts guests during live migration when it runs without KVM.
 qemu_least='1:10.0'
+# libvirt without its system services. 9.0 knows neither QEMU 10's options nor compression by several connections.
+libvirt_packages='libvirt0 libvirt-common libvirt-daemon libvirt-daemon-common libvirt-daemon-log libvirt-daemon-driver-qemu libvirt-clients'
+libvirt_least='10.0'
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 qemu_version() { dpkg-query -W -f '${Version}' qemu-system-x86 2>/dev/null; }
 qemu_is_recent() { installed qemu-system-x86 && dpkg --compare-versions "$(qemu_version)" ge "$qemu_least"; }
+libvirt_version() { dpkg-query -W -f '${Version}' libvirt-daemon-driver-qemu 2>/dev/null; }
+libvirt_is_recent() {
+  installed libvirt-daemon-driver-qemu && installed libvirt-clients && installed libvirt-daemon &&
+    dpkg --compare-versions "$(libvirt_version)" ge "$libvirt_least"
+}
 missing() {
   for p in $packages; do installed "$p" || printf '%s ' "$p"; done
-  if installed qemu-system-x86 && ! qemu_is_recent; then printf 'qemu-system-x86 (%s or later)' "$qemu_least"; fi
+  if installed qemu-system-x86 && ! qemu_is_recent; then printf 'qemu-system-x86 (%s or later) ' "$qemu_least"; fi
+  if ! libvirt_is_recent; then printf 'libvirt-daemon-driver-qemu libvirt-clients (%s or later) ' "$libvirt_least"; fi
 }
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
@@ -61,15 +70,36 @@ add_backports() {
   apt-get update -qq
 }
 
+# What the packages bring along is not to be started here; a policy that the machine has already stays.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+  trap 'rm -f "$policy"' EXIT
+  trap 'exit 1' INT TERM
+fi
+
+candidate_of() { apt-cache policy "$1" | sed -n 's/^  Candidate: //p'; }
 install='apt-get install -y -qq --no-install-recommends'
 if ! qemu_is_recent; then
-  candidate=$(apt-cache policy qemu-system-x86 | sed -n 's/^  Candidate: //p')
-  if dpkg --compare-versions "$candidate" ge "$qemu_least"; then
+  if dpkg --compare-versions "$(candidate_of qemu-system-x86)" ge "$qemu_least"; then
     $install qemu-system-x86
   else
     add_backports
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
     $install -t "$codename-backports" qemu-system-x86
+  fi
+fi
+if ! libvirt_is_recent; then
+  if dpkg --compare-versions "$(candidate_of libvirt-daemon-driver-qemu)" ge "$libvirt_least"; then
+    # shellcheck disable=SC2086
+    $install $libvirt_packages
+  else
+    add_backports
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    # By name, so that nothing else is taken from there: with -t, apt would renew half of the system.
+    # shellcheck disable=SC2046
+    $install $(for p in $libvirt_packages; do printf '%s/%s-backports ' "$p" "$codename"; done)
   fi
 fi
 # shellcheck disable=SC2086

@@ -160,7 +160,8 @@ export function startSource(command: AgentCommandOf<'start'>, nowMs: number): So
   };
 }
 
-function paceParameters(s: SourceState): Record<string, number> {
+/** QEMU's parameters for the pace that the copy is to have now. */
+export function paceParameters(s: SourceState): Record<string, number> {
   return {
     'max-bandwidth': bytesPerS(s.bandwidthBps),
     'max-postcopy-bandwidth': bytesPerS(s.pace?.setBps ?? s.bandwidthBps),

@@ -18,6 +18,7 @@ import { backoffMs } from '../core/backoff.ts';
 import type { MigrationDriver } from '../core/driver.ts';
 import { createEmulatedDriver } from './emulatedDriver.ts';
 import { createLoadReader } from './hostLoad.ts';
+import { createLibvirtDriver } from './libvirtDriver.ts';
 import { createNoDriver } from './noDriver.ts';
 import { createQemuDriver } from './qemuDriver.ts';
 import { applyQueueFilters } from './queueFilters.ts';
@@ -215,6 +216,12 @@ function defaultDriver(config: AgentConfig, clock: Clock, log: Log): MigrationDr
   switch (config.driver) {
     case 'qmp':
       return createQemuDriver({ config, clock, log });
+    case 'libvirt':
+      if (config.guests.length > 0) {
+        const text = 'guests: driver libvirt starts none: define them with virsh, and leave this list empty';
+        throw new FairwayError('config', text, ['badInput']);
+      }
+      return createLibvirtDriver({ config, clock, log });
     case 'emulated':
       return createEmulatedDriver({ config, clock, log });
     case 'none':

@@ -461,6 +461,7 @@ function start(t: Turn, job: Job): void {
     technique,
     address: destination.address,
     port: destination.port,
+    ...(destination.peer === undefined ? {} : { peer: destination.peer }),
     bandwidthBps: payloadBps(job.sliceBps),
     switchoverBps: switchoverPayloadBps(t, job),
     downtimeLimitMs: doc.technique.downtimeLimitMs,

@@ -2,7 +2,7 @@
  * The controller's state: plain readonly data, replaced and never changed in place. `step.ts` moves it on; `desired.ts`
  * derives from it what switches should hold; `views.ts` shows it to the feed.
  */
-import type { AgentHello, CopyProgress, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
+import type { AgentHello, CopyProgress, GuestInfo, GuestSpec, PrepareResult, Stream } from '../../contracts/agent.ts';
 import type {
   Contention,
   Enforcement,
@@ -121,7 +121,7 @@ export interface Job {
   /** The command whose result is awaited. */
   awaiting: 'measureDirtyRate' | 'prepare' | 'start' | 'continueSwitchover' | null;
   dirtyBytesPerS: number | null;
-  destination: { address: string; port: number; portName: string } | null;
+  destination: PrepareResult | null;
   stream: Stream | null;
   phase: 'initial' | 'running' | 'switchover';
   sliceBps: number;

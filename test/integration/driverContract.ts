@@ -19,6 +19,8 @@ export interface Rig {
   readonly spec: GuestSpec;
   /** All that the guest has written on its console while it ran on a host: a line `fw-count <n>` for each count. */
   console(host: HostName): string;
+  /** Both hosts write to the same console, as on a shared disk. */
+  readonly sharedConsole?: boolean;
   /** Lets time pass. */
   pause(ms: number): Promise<void>;
   close(): Promise<void>;
@@ -42,6 +44,8 @@ export function collectReports(): {
 /** Enough that a copy of some 25 MB has a middle, and that nobody waits long for its end. */
 const SLOW_BPS = 24e6;
 const FAST_BPS = 1.6e9;
+/** A hybrid's: its second pass must take longer than the order to go on as post-copy. */
+const HYBRID_BPS = 240e6;
 const OTHER: Record<HostName, HostName> = { h1: 'h2', h2: 'h1' };
 let lastMigration = 0;
 
@@ -68,6 +72,7 @@ export function driverContract({ make, skipped }: RigOptions): void {
   let story = '';
   const told: Record<HostName, number> = { h1: 0, h2: 0 };
   function leaves(host: HostName): void {
+    if (rig.sharedConsole === true) return;
     story += rig.console(host).slice(told[host]);
     told[host] = rig.console(host).length;
   }
@@ -82,7 +87,7 @@ export function driverContract({ make, skipped }: RigOptions): void {
     await until(() => counts(host).length >= from + 3);
     expect(counts(host)).toEqual(counts(host).map((_, i) => i + 1));
     const other = OTHER[host];
-    expect(rig.console(other).slice(told[other])).toBe('');
+    if (rig.sharedConsole !== true) expect(rig.console(other).slice(told[other])).toBe('');
   }
 
   interface Copy {
@@ -183,6 +188,7 @@ export function driverContract({ make, skipped }: RigOptions): void {
       () => 'done',
       (error: unknown) => (error instanceof FairwayError ? error.code : String(error)),
     );
+  const stands = (): boolean => rig.drivers.h1.abilities().holdsSwitchover === 'stopped';
   const can = (method: CopyMethod): boolean => {
     const { abilities } = rig.drivers.h1;
     const { multifd } = method.options;
@@ -192,7 +198,8 @@ export function driverContract({ make, skipped }: RigOptions): void {
   describe.each(COPY_METHODS.map((m) => [m.name, m] as const))('%s', (_name, method) => {
     const { technique } = method;
     /** A hybrid that converged in its pre-copy passes would never go to post-copy. */
-    const steady: StartOptions = technique === 'hybrid' ? { downtimeLimitMs: 1 } : {};
+    const fastBps = technique === 'hybrid' ? HYBRID_BPS : FAST_BPS;
+    const steady: StartOptions = { bandwidthBps: fastBps, ...(technique === 'hybrid' ? { downtimeLimitMs: 1 } : {}) };
     const postOnly = technique === 'post-copy';
 
     real(named('completes: held before the switch-over, then let go, and the guest counts on'), async () => {
@@ -201,7 +208,7 @@ export function driverContract({ make, skipped }: RigOptions): void {
       const copy = await begin(method, { ...steady, pauseBeforeSwitchover: pause });
       if (pause) {
         await copy.event(copy.from, 'preSwitchover');
-        expect(statesOn(copy.to)).toEqual(['incoming']);
+        if (stands()) expect(statesOn(copy.to)).toEqual(['incoming']);
         await copy.source.continueSwitchover(copy.id);
       }
       const progress = await arrives(copy, technique);
@@ -231,7 +238,7 @@ export function driverContract({ make, skipped }: RigOptions): void {
         migration: copy.id,
         downtimeLimitMs: technique === 'hybrid' ? 1 : 200,
       });
-      await copy.source.setBandwidth({ do: 'setBandwidth', migration: copy.id, bandwidthBps: FAST_BPS });
+      await copy.source.setBandwidth({ do: 'setBandwidth', migration: copy.id, bandwidthBps: fastBps });
       const whole = await arrives(copy, technique);
       // The rest was faster than the beginning. Pages that a guest waits for in post-copy are not paced at all.
       const restBps = ((whole.transferredBytes - slow.transferredBytes) * 8000) / (whole.elapsedMs - slow.elapsedMs);
@@ -275,17 +282,20 @@ export function driverContract({ make, skipped }: RigOptions): void {
     });
 
     real(named('one that may not is not turned, and can be cancelled while it is held'), async () => {
-      const pause = rig.drivers.h1.abilities().holdsSwitchover !== 'none';
-      const copy = await begin(method('pre-copy'), { pauseBeforeSwitchover: pause });
+      // Where a guest is held while it runs, it may slip through: it is cancelled before.
+      const pace = stands() ? FAST_BPS : SLOW_BPS;
+      const copy = await begin(method('pre-copy'), { pauseBeforeSwitchover: stands(), bandwidthBps: pace });
       expect(await codeOf(copy.source.switchToPostcopy(copy.id))).toBe('wrong-phase');
-      if (pause) await copy.event(copy.from, 'preSwitchover');
+      if (stands()) await copy.event(copy.from, 'preSwitchover');
       await copy.source.cancel(copy.id);
       await staysHome(copy);
     });
 
     real(named('a hybrid goes on as post-copy when a pass does not pay'), async () => {
       // Nothing pays so well that it leaves nothing: the first comparison decides, long before the ninth pass.
-      const copy = await begin(method('hybrid'), { downtimeLimitMs: 1, hybridPasses: 9, hybridMinGain: 1 });
+      const copy = await begin(method('hybrid'), {
+        ...{ downtimeLimitMs: 1, hybridPasses: 9, hybridMinGain: 1, bandwidthBps: HYBRID_BPS },
+      });
       await arrives(copy, 'hybrid');
     });
   });

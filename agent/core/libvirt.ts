@@ -1,0 +1,198 @@
+/**
+ * libvirt's words as `virsh` prints them: events, job statistics, versions, and the command line of a migration. Pure;
+ * `io/virsh.ts` runs the program and `io/libvirtDriver.ts` uses both. Tried with libvirt 11.3; the statistics' names are
+ * those of libvirt's typed parameters (VIR_DOMAIN_JOB_*), which are part of its stable interface, unlike the tables for people.
+ */
+import type { Abilities, AgentCommandOf, MultifdCompression } from '../../contracts/agent.ts';
+import { TECHNIQUES } from '../../contracts/common.ts';
+import type { MigrateInfo } from './progress.ts';
+import { atLeast, mayBePostcopy, type Version } from './techniques.ts';
+
+/** `name: value` or `name=value` lines, such as `domjobinfo --rawstats` and `domstats --raw` print. */
+export function parsePairs(text: string): Record<string, string> {
+  const found: Record<string, string> = {};
+  for (const line of text.split('\n')) {
+    const m = /^\s*([\w.]+|Job type)\s*[:=]\s*(.*?)\s*$/.exec(line);
+    if (m) found[m[1] ?? ''] = m[2] ?? '';
+  }
+  return found;
+}
+
+/** Statistics of a migration as QEMU's own would be; undefined when they tell of no copy. */
+export function statsToInfo(stats: Record<string, string>, status: string): MigrateInfo | undefined {
+  const number = (name: string): number | undefined => {
+    const value = stats[name] === undefined ? Number.NaN : Number(stats[name]);
+    return Number.isFinite(value) && value >= 0 ? value : undefined;
+  };
+  const transferred = number('memory_processed');
+  const remaining = number('memory_remaining');
+  const total = number('memory_total');
+  const elapsedMs = number('time_elapsed');
+  const throttle = number('auto_converge_throttle');
+  // While the copy runs this is what libvirt expects, not what was.
+  const downtimeMs = status === 'completed' ? number('downtime') : undefined;
+  const optional = <K extends string>(name: K, value: number | undefined) =>
+    value === undefined ? {} : ({ [name]: value } as Record<K, number>);
+  if (elapsedMs === undefined && transferred === undefined) return undefined;
+  return {
+    status,
+    ...optional('total-time', elapsedMs),
+    ...optional('downtime', downtimeMs),
+    ...optional('cpu-throttle-percentage', throttle),
+    ...(transferred === undefined || remaining === undefined || total === undefined
+      ? {}
+      : {
+          ram: {
+            transferred,
+            remaining,
+            total,
+            mbps: ((number('memory_bps') ?? 0) * 8) / 1e6,
+            ...optional('dirty-pages-rate', number('memory_dirty_rate')),
+            ...optional('page-size', number('memory_page_size')),
+            ...optional('dirty-sync-count', number('memory_iteration')),
+          },
+        }),
+  };
+}
+
+/** What is asked of a definition (`virsh dumpxml --xpath`): each as a line. */
+export const DEFINITION = '/domain/@type|/domain/memory|/domain/vcpu|/domain/os/type/@machine';
+
+/** What a guest is, from its definition and from the table of its network cards (`virsh domiflist`), of which the first counts. */
+export function readDefinition(definition: string, cards: string) {
+  const number = (element: string) =>
+    Number(new RegExp(`<${element}\\b[^>]*>\\s*(\\d+)`).exec(definition)?.[1] ?? Number.NaN);
+  // Columns: interface, type, source, model, MAC. A machine that does not run yet has no interface: "-".
+  const card = cards
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .find((columns) => /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(columns[4] ?? ''));
+  return {
+    mac: card?.[4],
+    memoryMiB: Math.round(number('memory') / 1024),
+    vcpus: number('vcpu'),
+    machine: /\bmachine="([^"]*)"/.exec(definition)?.[1],
+    accel: /\btype="kvm"/.test(definition) ? 'kvm' : 'tcg',
+    portName: card === undefined || card[0] === '-' ? '' : (card[0] ?? ''),
+  };
+}
+
+export type LibvirtEvent =
+  /** E.g. `Suspended`, `Migrated`. */
+  | { event: 'lifecycle'; domain: string; what: string; why: string }
+  | { event: 'migration-iteration'; domain: string; iteration: number };
+
+/**
+ * Reads what `virsh event --loop --all --timestamp` prints. Statistics of a completed job follow their event line by line
+ * and have no end; what has come of them is kept by domain until it is taken.
+ */
+export function createEventReader(): {
+  push(piece: string): LibvirtEvent[];
+  takeCompleted(domain: string): Record<string, string> | undefined;
+} {
+  let rest = '';
+  let block: string | undefined;
+  const completed = new Map<string, string>();
+  return {
+    push(piece) {
+      const lines = (rest + piece).split('\n');
+      rest = lines.pop() ?? '';
+      const events: LibvirtEvent[] = [];
+      for (const line of lines) {
+        const m = /event '([\w-]+)' for domain '([^']*)':\s*(.*)$/.exec(line);
+        if (m === null) {
+          if (block !== undefined) completed.set(block, `${completed.get(block) ?? ''}${line}\n`);
+          continue;
+        }
+        const [, event, domain = '', detail = ''] = m;
+        block = event === 'job-completed' ? domain : undefined;
+        if (block !== undefined) completed.set(block, '');
+        if (event === 'lifecycle') {
+          const [what = '', ...why] = detail.trim().split(' ');
+          events.push({ event, domain, what, why: why.join(' ') });
+        } else if (event === 'migration-iteration') {
+          const iteration = Number(/'(\d+)'/.exec(detail)?.[1] ?? Number.NaN);
+          if (Number.isInteger(iteration)) events.push({ event, domain, iteration });
+        }
+      }
+      return events;
+    },
+    takeCompleted(domain) {
+      const text = completed.get(domain);
+      completed.delete(domain);
+      return text === undefined ? undefined : parsePairs(text);
+    },
+  };
+}
+
+/** Version from `Using library: libvirt 11.3.0` and the like. */
+export function versionIn(text: string, label: string): Version | undefined {
+  const m = new RegExp(`${label}:[^\\d\\n]*(\\d+)\\.(\\d+)\\.(\\d+)`).exec(text);
+  return m ? [Number(m[1]), Number(m[2]), Number(m[3])] : undefined;
+}
+
+/**
+ * What a libvirt can do, from `virsh version --daemon` and `virsh help migrate`: the program and its library know an option
+ * only if both have it. Compression by several connections came with libvirt 9.4.
+ */
+export function libvirtAbilities(version: string, help: string): Abilities {
+  const daemon = versionIn(version, 'Running against daemon') ?? versionIn(version, 'Using library') ?? [0, 0, 0];
+  const qemu = versionIn(version, 'Running hypervisor') ?? [0, 0, 0];
+  const has = (option: string): boolean => new RegExp(`--${option}\\b`).test(help);
+  const compressions: MultifdCompression[] = !has('parallel') ? [] : ['none'];
+  if (has('parallel') && has('comp-zlib-level')) compressions.push('zlib');
+  if (has('parallel') && has('comp-zstd-level')) compressions.push('zstd');
+  return {
+    hypervisor: `libvirt ${daemon.join('.')}, QEMU ${qemu.join('.')}`,
+    techniques: TECHNIQUES.filter((t) => has('postcopy') || (t !== 'post-copy' && t !== 'hybrid')),
+    autoConverge: has('auto-converge'),
+    xbzrle: has('comp-xbzrle-cache'),
+    multifd: compressions,
+    multifdPostcopy: has('parallel') && atLeast(qemu, 10, 1) && atLeast(daemon, 11, 6),
+    holdsSwitchover: 'held',
+  };
+}
+
+const MIB = 1024 * 1024;
+/** libvirt's speeds are whole MiB/s, and 0 means "no limit": rounded down, so that a slice is never exceeded. */
+export const wholeMibPerS = (bps: number): number => Math.max(1, Math.floor(bps / 8 / MIB));
+
+export interface MigrateOptions {
+  /** The source's daemon speaks to the destination's (`p2p`), or `virsh` speaks to both (`direct`). */
+  mode: 'p2p' | 'direct';
+  /** The guest's definition is kept on disk, not only while it runs: it moves along. */
+  persistent: boolean;
+  /** `virsh` knows `--available-switchover-bandwidth`. */
+  switchoverBandwidth: boolean;
+  /** The copy is not to switch over until it is told what the path carries then. */
+  held: boolean;
+}
+
+/**
+ * Arguments of `virsh` for a copy. Without `--live` libvirt stops the guest itself, and starts it again here if the copy does
+ * not come about: stop-and-copy. The definition moves with a persistent guest and stays as it was; a transient one leaves none.
+ */
+export function migrateArguments(c: AgentCommandOf<'start'>, peer: string, o: MigrateOptions): string[] {
+  const host = c.address.includes(':') ? `[${c.address}]` : c.address;
+  const { autoConverge, xbzrle, xbzrleCacheMiB, multifd } = c.options ?? {};
+  const switchover = o.held ? '1' : String(wholeMibPerS(c.switchoverBps ?? c.bandwidthBps));
+  const methods = [
+    ...(xbzrle === true ? ['xbzrle'] : []),
+    ...(multifd !== undefined && multifd.compression !== 'none' ? [multifd.compression] : []),
+  ];
+  return [
+    'migrate',
+    ...['--domain', c.guest, '--desturi', peer],
+    ...['--migrateuri', `tcp://${host}:${c.port}`, '--listen-address', c.address],
+    ...(c.technique === 'stop-and-copy' ? [] : ['--live']),
+    ...(o.mode === 'p2p' ? ['--p2p'] : []),
+    ...(o.persistent ? ['--persistent', '--undefinesource'] : []),
+    ...['--bandwidth', String(wholeMibPerS(c.bandwidthBps))],
+    ...(o.switchoverBandwidth ? ['--available-switchover-bandwidth', switchover] : []),
+    ...(mayBePostcopy(c) ? ['--postcopy', '--postcopy-bandwidth', String(wholeMibPerS(c.bandwidthBps))] : []),
+    ...(autoConverge === true ? ['--auto-converge'] : []),
+    ...(methods.length > 0 ? ['--compressed', '--comp-methods', methods.join(',')] : []),
+    ...(xbzrle === true && xbzrleCacheMiB !== undefined ? ['--comp-xbzrle-cache', String(xbzrleCacheMiB * MIB)] : []),
+    ...(multifd !== undefined ? ['--parallel', '--parallel-connections', String(multifd.channels)] : []),
+  ];
+}
