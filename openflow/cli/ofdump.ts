@@ -3,7 +3,7 @@
  * command is here; main.ts hands in the streams of the process.
  */
 import { once } from 'node:events';
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream, createWriteStream, statSync } from 'node:fs';
 import { finished } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 import {
@@ -15,11 +15,11 @@ import {
   OfEncodeError,
   type OfMessage,
   stringifyJson,
-  toJson,
 } from 'node-openflow';
 import { bytesText } from './cutter.ts';
 import { Dump, FORMATS, type Format } from './dump.ts';
 import type { Found, Place, Problem } from './items.ts';
+import { ryuJson } from './ryuJson.ts';
 import { DEFAULT_PORTS } from './tcp.ts';
 
 export const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
@@ -32,7 +32,7 @@ Without FILE, or when FILE is -, reads standard input. What a file is shows in i
 
 Output:
   (default)           readable: a line for each message, further lines begin with a space
-  --json              a line of JSON for each message, as Ryu's to_jsondict has it
+  --json              a line of JSON for each message, as Ryu's to_jsondict prints what Ryu has read
   --reencode          the bytes of each message, decoded and encoded again
   -o, --out FILE      write to FILE instead of standard output
   --offset            readable form only: put FILE:OFFSET in front of each message
@@ -227,7 +227,7 @@ class Run {
   #message(file: string, { bytes, place }: Found, msg: OfMessage): void {
     switch (this.#options.output) {
       case 'json':
-        this.#out.write(`${stringifyJson(toJson(msg))}\n`);
+        this.#out.write(`${stringifyJson(ryuJson(msg, bytes))}\n`);
         return;
       case 'text':
         this.#text(file, place, format(msg));
@@ -257,6 +257,12 @@ class Run {
   }
 }
 
+function sameFile(input: string, output: string): boolean {
+  if (input === '-') return false;
+  const [a, b] = [input, output].map((name) => statSync(name, { throwIfNoEntry: false }));
+  return a !== undefined && b !== undefined && a.isFile() && a.dev === b.dev && a.ino === b.ino;
+}
+
 /** Runs the command and returns its exit status. */
 export async function ofdump(args: readonly string[], streams: Streams): Promise<number> {
   const usage = (text: string): number => {
@@ -279,6 +285,9 @@ export async function ofdump(args: readonly string[], streams: Streams): Promise
   }
   if (options.output === 'bytes' && options.out === undefined && streams.stdout.isTTY === true) {
     return usage('--reencode writes bytes, which are not for a screen: redirect them or use --out FILE');
+  }
+  if (options.out !== undefined && options.files.some((name) => sameFile(name, options.out as string))) {
+    return usage(`--out ${options.out}: it is read as well`);
   }
   const file = options.out === undefined ? undefined : createWriteStream(options.out);
   try {

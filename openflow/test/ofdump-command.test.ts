@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, Readable, Writable } from 'node:stream';
-import { encode, format, of13, stringifyJson, toJson } from 'node-openflow';
+import { encode, format, type OfMessage, of10, of12, of13, stringifyJson, toJson } from 'node-openflow';
 import { HELP, ofdump } from '../cli/ofdump.ts';
 import { captureFile, conversation, packet } from './captures.ts';
 
@@ -68,6 +68,55 @@ test('--json is a line a message, whole integers included', async () => {
   const lines = out.trimEnd().split('\n');
   expect(lines).toEqual([flow, echo].map((m) => stringifyJson(toJson(m))));
   expect(lines[0]).toContain('"cookie": 18446744073709551600');
+});
+
+test("--json leaves out what Ryu's readers pass over", async () => {
+  const elements = [of13.OFPHelloElemVersionBitmap({ versions: [1, 4] }), of13.OFPHelloElemUnknown({ type: 9 })];
+  const messages: [OfMessage, object][] = [
+    [of10.OFPHello({ elements }), { OFPHello: {} }],
+    [of13.OFPHello({ elements }), toJson(of13.OFPHello({ elements: elements.slice(0, 1) })) as object],
+    [
+      of13.OFPPacketIn({ total_len: 2, data: Buffer.from('padded') }),
+      toJson(of13.OFPPacketIn({ total_len: 2, data: Buffer.from('pa') })) as object,
+    ],
+    [
+      of13.ONFBundleAddMsg({ bundle_id: 1, flags: 0, message: of13.OFPBarrierRequest() }),
+      { OFPExperimenter: { data: 'AAAAAQAAAAAEFAAIAAAAAA==', exp_type: 2301, experimenter: 0x4f4e4600 } },
+    ],
+    [
+      of13.ONFFlowMonitorStatsReply({ flags: 1 }),
+      {
+        OFPExperimenterStatsReply: {
+          body: { OFPExperimenterMultipart: { data: '', exp_type: 1870, experimenter: 0x4f4e4600 } },
+          flags: 1,
+          type: 65535,
+        },
+      },
+    ],
+    [
+      of12.OFPPacketOut({
+        in_port: 1,
+        actions: [of12.NXActionSetTunnel({ tun_id: 5 }), of12.OFPActionOutput({ port: 1 })],
+      }),
+      {
+        OFPPacketOut: {
+          actions: [
+            { OFPActionExperimenter: { experimenter: 0x2320, len: 16, type: 65535 } },
+            { OFPActionOutput: { len: 16, max_len: 65509, port: 1, type: 0 } },
+          ],
+          actions_len: 32,
+          buffer_id: 0xffffffff,
+          data: null,
+          in_port: 1,
+        },
+      },
+    ],
+  ];
+  const { status, out } = await run(['--json'], Buffer.concat(messages.map(([m]) => encode(m))));
+  expect(status).toBe(0);
+  const lines = out.trimEnd().split('\n');
+  for (const [i, [, want]] of messages.entries())
+    expect(JSON.parse(lines[i] as string)).toEqual(JSON.parse(stringifyJson(want)));
 });
 
 test('--reencode', async () => {
@@ -150,6 +199,10 @@ test('usage', async () => {
     expect([args, status, out]).toEqual([args, 2, '']);
     expect(err).toMatch(/^ofdump: .+\nTry 'ofdump --help'\.\n$/);
   }
+  expect(await run(['--out', raw, raw])).toMatchObject({
+    status: 2,
+    err: expect.stringContaining('it is read as well'),
+  });
   expect(await run(['--reencode', raw], '', true)).toMatchObject({
     status: 2,
     err: expect.stringContaining('--out FILE'),
