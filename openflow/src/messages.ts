@@ -1,6 +1,7 @@
 /**
  * Declarations of the messages of OpenFlow 1.2 and later under Ryu's names, over the structures of structs.ts, and of what
- * 1.0 shares with them; messages10.ts has the rest of 1.0. codec.ts compiles them; factories.ts makes a typed factory of each. Defaults are Ryu's; where Ryu's default is None, which it cannot
+ * 1.0 shares with them; messages10.ts has the rest of 1.0, messages14.ts what came or changed with 1.4 and 1.5. codec.ts
+ * compiles them; factories.ts makes a typed factory of each. Defaults are Ryu's; where Ryu's default is None, which it cannot
  * send, the field is required or has the value that means nothing.
  */
 import { ofproto_v1_3 as ofp } from './constants.ts';

@@ -1,7 +1,7 @@
 /**
  * OXM: the table of match fields, and OFPMatch, which is made of them (OpenFlow 1.3.5 §7.2.3). One row per field; a row
  * says where the field is on the wire and in which form callers see it. Used by compile.ts (matches inside messages),
- * structs.ts (set-field, table features) and json.ts.
+ * structs.ts (set-field), oxmIds.ts (table features) and json.ts; oxs.ts has the statistics of 1.5 in rows of the same kind.
  */
 import { formatIpv4, parseIpv4, readIpv6, readMac, writeIpv6, writeMac } from './address.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';

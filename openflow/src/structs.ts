@@ -1,7 +1,9 @@
 /**
- * Declarations of what messages are made of: actions, instructions, buckets, meter bands, ports, statistics, queue and
- * table properties of OpenFlow 1.3, under Ryu's names. messages.ts declares the messages over them; schema.ts has the
- * language. Hidden fields (padding, lengths, fixed types) have names that begin with an underscore.
+ * Declarations of what messages of OpenFlow 1.2 and later are made of: actions, instructions, buckets, meter bands, ports,
+ * statistics, queues and tables, under Ryu's names; structs10.ts has those of 1.0, properties.ts the property TLVs of 1.4 and
+ * later, monitors.ts flow monitors. messages.ts and messages14.ts declare the messages over them; schema.ts has the language.
+ * Hidden fields (padding, lengths, fixed types) have names that begin with an underscore. Where versions have nothing in
+ * common, a class is declared once for each, and the name of the declaration ends in the first version it is for.
  *
  * Where Ryu has no class for a type number, the class here ends in `Unknown` and keeps the bytes.
  */

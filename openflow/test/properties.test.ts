@@ -55,7 +55,7 @@ describe.each(classes)('version %i, %s', (version, cls) => {
         const bytes = encode(msg);
         for (let n = 0; n < bytes.length; n++) {
           // Once with the header's old length, once with a header that tells the truth about the rest.
-          expect(() => decode(bytes.subarray(0, n))).toThrow(OfDecodeError);
+          if (!isRefused(bytes.subarray(0, n))) throw new Error(`${n} of ${bytes.length} bytes are read`);
           const honest = Buffer.from(bytes.subarray(0, n));
           if (n >= 8) honest.writeUInt16BE(n, 2);
           onlyDecodeErrors(honest);
@@ -65,6 +65,17 @@ describe.each(classes)('version %i, %s', (version, cls) => {
     );
   });
 });
+
+/** Whether OfDecodeError says no; any other error escapes. */
+function isRefused(bytes: Buffer): boolean {
+  try {
+    decode(bytes);
+  } catch (e) {
+    if (e instanceof OfDecodeError) return true;
+    throw e;
+  }
+  return false;
+}
 
 /** Decodes bytes that may be wrong; what decodes must encode again, to something that decodes to the same. */
 function onlyDecodeErrors(bytes: Buffer): boolean {
