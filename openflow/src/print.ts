@@ -684,12 +684,15 @@ function flowFlags(version: number, v: unknown): string | undefined {
 }
 
 function flowModText(o: Obj, version: number): string {
-  const command = namesOf(version, 'OFPFC_').get(Number(o.command)) ?? `command ${String(o.command)}`;
+  // Nicira's flow mods may have the table in the upper byte
+  const number = Number(o.command) & 0xff;
+  const table = Number(o.command) > 0xff ? Number(o.command) >> 8 : o.table_id;
+  const command = namesOf(version, 'OFPFC_').get(number) ?? `command ${number}`;
   const deletes = /^DELETE/.test(command);
-  const anyPort = version === 1 ? 0xffff : 0xffffffff;
+  const anyPort = version === 1 || o.cls === 'NXTFlowMod' ? 0xffff : 0xffffffff;
   return words(
     command,
-    unless(o.table_id, 0, (v) => (v === 255 ? 'table=ALL' : `table=${String(v)}`)),
+    unless(table, 0, (v) => (v === 255 ? 'table=ALL' : `table=${String(v)}`)),
     flowMatch(o, version),
     o.cookie_mask !== undefined && o.cookie_mask !== 0n
       ? `cookie=${hex(o.cookie as bigint)}/${hex(o.cookie_mask as bigint)}`
@@ -727,6 +730,9 @@ function flowStatsText(o: Obj, version: number): string {
     unless(o.idle_timeout, 0, (v) => `idle_timeout=${String(v)}`),
     unless(o.hard_timeout, 0, (v) => `hard_timeout=${String(v)}`),
     unless(o.importance, 0, (v) => `importance=${String(v)}`),
+    // ages are told plus one
+    unless(o.idle_age, 0, (v) => `idle_age=${Number(v) - 1}`),
+    unless(o.hard_age, 0, (v) => `hard_age=${Number(v) - 1}`),
     flowFlags(version, o.flags),
     flowMatch(o, version, true),
     o.instructions === undefined && o.actions === undefined ? undefined : flowActions(o, version),
@@ -734,9 +740,9 @@ function flowStatsText(o: Obj, version: number): string {
 }
 
 function packetText(o: Obj, version: number): string {
-  const { data } = o;
+  const data = o.data ?? o.frame;
   const bytes = data instanceof Uint8Array ? data : new Uint8Array(0);
-  const line = words(attributes(o, version, ['data', 'xid', 'version']), `data_len=${bytes.length}`);
+  const line = words(attributes(o, version, ['data', 'frame', 'xid', 'version']), `data_len=${bytes.length}`);
   if (bytes.length === 0) return line;
   const about = describePacket(bytes);
   return `${line}\n${about === '' ? '' : ` ${about}\n`} ${bytesHex(bytes)}`;
@@ -773,11 +779,14 @@ const MESSAGES: Readonly<Record<string, (o: Obj, version: number) => string>> = 
   OFPFlowMod: flowModText,
   OFPPacketIn: packetText,
   OFPPacketOut: packetText,
+  NXTFlowMod: flowModText,
+  NXTPacketIn: packetText,
 };
 /** The same for elements of a body. */
 const ELEMENTS: Readonly<Record<string, (o: Obj, version: number) => string>> = {
   OFPFlowStats: flowStatsText,
   OFPFlowDesc: flowStatsText,
+  NXFlowStats: flowStatsText,
 };
 
 /** Names of classes that are not the name of the message type. */

@@ -173,7 +173,7 @@ test.each(VERSIONS)(
         const text = format(msg);
         const [head, ...rest] = text.split('\n');
         expect(head).toMatch(
-          /^((OFPT|NXT|ONF)_[A-Z_]+|(OFP|NX)ST_\w+ (request|reply)|message of type \d+) \((OF1\.\d|version \d+)\) \(xid=0x[\da-f]+\):/,
+          /^((OFPT|NXT|ONF)_[A-Z\d_]+|(OFP|NX)ST_\w+ (request|reply)|message of type \d+) \((OF1\.\d|version \d+)\) \(xid=0x[\da-f]+\):/,
         );
         for (const line of rest) expect(line).toMatch(/^ ./);
         expect(text).not.toMatch(/undefined|\[object|NaN/);
