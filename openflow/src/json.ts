@@ -17,6 +17,7 @@ import { OfEncodeError } from './errors.ts';
 import type { OfMessage } from './messages.ts';
 import { encodeMatch, type OFPMatch, oxmFromJson, oxmHeaderToJson, oxmToJson } from './oxm.ts';
 import { encodeStats, type OFPStats, statsFromJson } from './oxs.ts';
+import type { PropUnknown } from './properties.ts';
 import type { AnyStruct, Kind } from './schema.ts';
 import { describe, newReader, type Version, Writer } from './wire.ts';
 
@@ -83,11 +84,24 @@ function valueToJson(c: Compiled, kind: Kind, v: unknown): Json {
       return Object.fromEntries(elements.map((e) => [String(e[key]), objectToJson(c, e as { cls: string })]));
     }
     case 'family':
-    case 'either':
-      return (v as { cls: string }[]).map((e) => objectToJson(c, e));
+    case 'either': {
+      const elements = v as { cls: string }[];
+      return elements.map((e, i) =>
+        e.cls === 'OFPPropUnknown' ? unknownToJson(c, elements.slice(i) as [PropUnknown]) : objectToJson(c, e),
+      );
+    }
     default:
       return v as Json;
   }
+}
+
+/** Ryu's JSON of an unknown property has its bytes and those of the properties behind it. */
+function unknownToJson(c: Compiled, rest: readonly [PropUnknown, ...{ cls: string }[]]): Json {
+  const [first] = rest;
+  scratch.begin(c.version);
+  for (const e of rest) (c.encode.get(e.cls) as Encode)(e, scratch);
+  const buf = scratch.b.toString('base64', scratch.start, scratch.p);
+  return { OFPPropUnknown: { buf, length: 4 + first.data.length, type: first.type } };
 }
 
 function objectToJson(c: Compiled, o: { cls: string }): Json {

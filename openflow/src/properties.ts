@@ -106,7 +106,7 @@ export const OFPPropUnknown = customStruct<'OFPPropUnknown', PropUnknown, PropUn
           data: r.b.subarray(p + 4 - r.base, end - r.base),
         };
       },
-      // Ryu has the whole TLV in `buf`, and behind it whatever follows in the same structure, which is not shown here.
+      // Alone: json.ts adds the properties behind it to `buf`, as Ryu does, of which only the first is read back.
       toJson(o: object): object {
         const { type, data } = o as PropUnknown;
         const length = 4 + data.length;

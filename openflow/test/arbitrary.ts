@@ -319,6 +319,16 @@ const NOT_RYUS: Readonly<Record<string, readonly Version[]>> = {
   OFPQueuePropExperimenter: [3],
 };
 
+/** Families of properties that stand in messages which os-ken only reads. */
+const READ_ONLY = [
+  'portDescProperty',
+  'portStatsProperty',
+  'queueDescProperty',
+  'queueStatsProperty',
+  'roleProperty',
+  'controllerStatusProperty',
+];
+
 function membersOf(f: AnyFamily, o: Options): Arb[] {
   const declared = f.members.filter((m) => holds(m, o.version));
   const members = o.plain
@@ -328,6 +338,8 @@ function membersOf(f: AnyFamily, o: Options): Arb[] {
           (!m.cls.startsWith('NXAction') || o.nicira === true || isRyusNicira(m.cls, o.version)),
       )
     : [...declared, unknownOf(f, o.version)];
+  // os-ken reads unknown properties, but does not write them
+  if (o.plain && READ_ONLY.includes(f.name)) members.push(unknownOf(f, o.version));
   const depth = f === o.inside?.family ? o.inside.depth + 1 : 0;
   return members.map((m) => structArb(m, { ...o, inside: { family: f, depth } }));
 }
