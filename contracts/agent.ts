@@ -167,6 +167,8 @@ export const agentMessageSchema = z.discriminatedUnion('type', [
     ok: z.boolean(),
     error: z.string().optional(),
     code: z.string().optional(),
+    /** Refused for now only: the same order may succeed later. */
+    retryable: z.boolean().optional(),
     value: z.unknown().optional(),
   }),
 ]);
@@ -197,6 +199,7 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
     port: z.number().int().min(1).max(65535),
     /** As the destination's `prepare` answered, where it did. */
     peer: z.string().optional(),
+    tls: z.boolean().optional(),
     /** Payload rate QEMU may send at, bit/s (bytes of the stream, without packet headers). */
     bandwidthBps: finite,
     /** What the path will carry during stop-and-copy, bit/s of payload. */
@@ -249,6 +252,8 @@ export const prepareResultSchema = z.object({
   portName: z.string(),
   /** libvirt: the connection URI at which the source's libvirt daemon reaches the destination's. */
   peer: z.string().optional(),
+  /** The destination expects the stream over TLS. */
+  tls: z.boolean().optional(),
 });
 export type PrepareResult = z.infer<typeof prepareResultSchema>;
 /** Value of a `measureDirtyRate` result. */

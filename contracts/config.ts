@@ -83,6 +83,14 @@ export const agentConfigSchema = z.strictObject({
   ovs: z.strictObject({ db: z.string().default('unix:/run/openvswitch/db.sock'), bridge: z.string() }).optional(),
   /** TCP ports offered to incoming migrations, [from, to]. */
   incomingPorts: z.tuple([z.number().int(), z.number().int()]).default([49152, 49215]),
+  /** Most migrations at a time that leave this host, and that come to it. Default: no limit. */
+  limits: z
+    .strictObject({ outgoing: z.number().int().min(1).optional(), incoming: z.number().int().min(1).optional() })
+    .prefault({}),
+  /** Folders that kernels and initial RAM disks of guests sent here may lie in. Empty: anywhere. */
+  guestFiles: z.array(z.string().startsWith('/')).default([]),
+  /** Driver qmp: folder with QEMU's x509 credentials; copies then go over TLS, and never without. */
+  migrationTls: z.strictObject({ dir: z.string().startsWith('/') }).optional(),
   /** Guests to start with the agent. */
   guests: z.array(guestSpecSchema).default([]),
 });

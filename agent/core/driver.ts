@@ -27,6 +27,8 @@ export interface PreparedDestination {
   portName: string;
   /** libvirt: the connection URI at which the source's libvirt daemon reaches this host's. */
   peer?: string;
+  /** The stream is expected over TLS. */
+  tls?: boolean;
 }
 
 /**

@@ -196,3 +196,19 @@ export function migrateArguments(c: AgentCommandOf<'start'>, peer: string, o: Mi
     ...(multifd !== undefined ? ['--parallel', '--parallel-connections', String(multifd.channels)] : []),
   ];
 }
+
+/**
+ * Why a connection URI is not taken from a controller: some name programs that the source's daemon would run
+ * (`qemu+ext`, `command=`, `netcat=`), or files of its choice. undefined when it is a plain one.
+ */
+export function whyBadPeer(peer: string): string | undefined {
+  const m = /^qemu\+(tls|tcp|ssh|libssh|libssh2|unix):\/\/([A-Za-z0-9_.@:[\]-]*)\/system(?:\?([^#\s]*))?$/.exec(peer);
+  if (m === null) return `peer: ${peer} is not a URI such as qemu+tls://host/system`;
+  const [, transport, , query = ''] = m;
+  for (const pair of query.split('&').filter((p) => p !== '')) {
+    const [name = '', value = ''] = pair.split('=');
+    const plain = name === 'socket' && transport === 'unix' && /^\/[\w./-]+$/.test(value);
+    if (!plain && name !== 'no_tty') return `peer: ${peer} may not set ${name}`;
+  }
+  return undefined;
+}

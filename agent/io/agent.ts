@@ -17,6 +17,7 @@ import type { Log } from '../../contracts/log.ts';
 import { backoffMs } from '../core/backoff.ts';
 import type { MigrationDriver } from '../core/driver.ts';
 import { createEmulatedDriver } from './emulatedDriver.ts';
+import { createGate } from './gate.ts';
 import { createLoadReader } from './hostLoad.ts';
 import { createLibvirtDriver } from './libvirtDriver.ts';
 import { createNoDriver } from './noDriver.ts';
@@ -60,6 +61,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
   const random = options.random ?? Math.random;
   const driver = options.driver ?? defaultDriver(config, clock, log);
   const readLoad = createLoadReader();
+  const gate = createGate(config, driver);
 
   let socket: WebSocket | undefined;
   let welcomed = false;
@@ -169,12 +171,15 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
         ws.close();
         break;
       case 'command':
-        obey(driver, message.command, config)
+        gate
+          .pass(message.command, () => obey(driver, message.command, config))
           .then((result) => ({ ok: true, ...(result === undefined ? {} : { value: result }) }))
           .catch((error: unknown) => {
             log('warn', 'command-failed', { command: message.command.do, error });
             const code = error instanceof FairwayError ? error.code : 'internal';
-            return { ok: false, code, error: error instanceof Error ? error.message : String(error) };
+            const retryable = error instanceof FairwayError && error.has('retryable');
+            const text = error instanceof Error ? error.message : String(error);
+            return { ok: false, code, error: text, ...(retryable ? { retryable } : {}) };
           })
           .then((result) => {
             // An answer is for the connection that asked: the next one numbers its commands anew.
@@ -219,6 +224,10 @@ function defaultDriver(config: AgentConfig, clock: Clock, log: Log): MigrationDr
     case 'libvirt':
       if (config.guests.length > 0) {
         const text = 'guests: driver libvirt starts none: define them with virsh, and leave this list empty';
+        throw new FairwayError('config', text, ['badInput']);
+      }
+      if (config.migrationTls !== undefined) {
+        const text = 'migrationTls: driver libvirt does not encrypt copies: leave it out, and use a network you trust';
         throw new FairwayError('config', text, ['badInput']);
       }
       return createLibvirtDriver({ config, clock, log });

@@ -3,7 +3,16 @@
  * directory holds its definition (`guest.json`), sockets, pid and serial output; a restarted agent reads them and goes on.
  * `qemuDriver.ts` decides when; `core/qemuArgv.ts` says with which command line.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
@@ -99,6 +108,10 @@ export async function startProcess(
       [],
       error,
     );
+  }
+  // QEMU makes them as its umask says. The folder is closed to others already; this holds if somebody opens it.
+  for (const path of [paths.qmp, paths.monitor, paths.serial, paths.pidFile]) {
+    if (existsSync(path)) chmodSync(path, 0o600);
   }
   const pid = processOf(runDir, record.spec.name);
   if (pid === undefined)

@@ -40,7 +40,10 @@ import { askAbilities, probeQemu } from './qemuProbe.ts';
 import { connectQmp, type QmpClient } from './qmp.ts';
 
 export interface QemuDriverOptions {
-  config: Pick<AgentConfig, 'host' | 'migrationIp' | 'runDir' | 'qemu' | 'ovs' | 'incomingPorts' | 'guests'>;
+  config: Pick<
+    AgentConfig,
+    'host' | 'migrationIp' | 'runDir' | 'qemu' | 'ovs' | 'incomingPorts' | 'guests' | 'migrationTls'
+  >;
   clock: Clock;
   log: Log;
 }
@@ -58,6 +61,7 @@ interface Guest {
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 /** How long QEMU may take to answer while it holds its lock for a switch-over. */
 const SLOW_MS = 60_000;
+const TLS_ID = 'fairway-tls';
 
 /** A driver of QEMU guests. `open()` finds those that run and starts the configured ones that neither run nor moved away. */
 export function createQemuDriver({ config, clock, log }: QemuDriverOptions): MigrationDriver {
@@ -306,7 +310,12 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       case 'setCapabilities':
         return answer('capabilities', () => setCapabilities(qmp, action.capabilities));
       case 'setParameters':
-        return answer('parameters', () => qmp.execute('migrate-set-parameters', action.parameters, SLOW_MS));
+        return answer('parameters', async () => {
+          // Credentials once, before the copy: a later change of pace leaves them.
+          const opening = isStarting(job.state.phase);
+          const tls = opening ? await credentials(qmp, 'client') : {};
+          await qmp.execute('migrate-set-parameters', { ...action.parameters, ...tls }, SLOW_MS);
+        });
       case 'stopGuest':
         return answer('stopGuest', () => qmp.execute('stop', {}, SLOW_MS));
       case 'resumeGuest':
@@ -365,7 +374,10 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       case 'setCapabilities':
         return answer('capabilities', () => setCapabilities(qmp, action.capabilities));
       case 'setParameters':
-        return answer('parameters', () => qmp.execute('migrate-set-parameters', action.parameters));
+        return answer('parameters', async () => {
+          const tls = await credentials(qmp, 'server');
+          return qmp.execute('migrate-set-parameters', { ...action.parameters, ...tls });
+        });
       case 'incoming': {
         const uri = `tcp:${uriHost(action.address)}:${action.port}`;
         return answer('incoming', () => qmp.execute('migrate-incoming', { uri }));
@@ -376,6 +388,19 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       default:
         return;
     }
+  }
+
+  /**
+   * Gives a QEMU its credentials, for its next copy, and answers the parameters that make it use them. Both ends prove who
+   * they are; the source compares the destination's address with its certificate.
+   */
+  async function credentials(qmp: QmpClient, endpoint: 'client' | 'server'): Promise<Record<string, string>> {
+    if (config.migrationTls === undefined) return {};
+    // Read anew each time: certificates are renewed, and the guest's last copy was at the other end.
+    await qmp.execute('object-del', { id: TLS_ID }).catch(() => undefined);
+    const { dir } = config.migrationTls;
+    await qmp.execute('object-add', { 'qom-type': 'tls-creds-x509', id: TLS_ID, dir, endpoint, 'verify-peer': true });
+    return { 'tls-creds': TLS_ID, 'tls-hostname': '' };
   }
 
   function setCapabilities(qmp: QmpClient, wanted: Record<string, boolean>): Promise<unknown> {
@@ -405,6 +430,15 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     throw new FairwayError('guest-not-running', text, ['notFound']);
   }
 
+  /** Both ends encrypt, or none does: nothing is sent in the clear that was not meant to be. */
+  function checkTls(command: AgentCommandOf<'start'>): void {
+    const here = config.migrationTls !== undefined;
+    if (here === (command.tls === true)) return;
+    const [has, lacks] = here ? [config.host, command.address] : [command.address, config.host];
+    const text = `${has} copies over TLS only, and ${lacks} has no credentials for it: set migrationTls on both hosts or on neither`;
+    throw new FairwayError('tls-mismatch', text, ['badInput']);
+  }
+
   function prepared(job: Job): PreparedDestination {
     const { state } = job;
     if (state.role !== 'destination' || state.phase === 'failed') {
@@ -412,7 +446,12 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       throw new FairwayError('prepare-failed', `migration ${job.id} cannot be prepared: ${reason}`);
     }
     const record = guests.get(job.guest)?.record;
-    return { address: state.address, port: state.port, portName: record === undefined ? '' : portName(record) };
+    return {
+      address: state.address,
+      port: state.port,
+      portName: record === undefined ? '' : portName(record),
+      ...(config.migrationTls === undefined ? {} : { tls: true }),
+    };
   }
 
   async function prepareNew(command: AgentCommandOf<'prepare'>): Promise<PreparedDestination> {
@@ -499,6 +538,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
           throw error;
         });
         checkOrder(command, await g.abilities, config.host);
+        checkTls(command);
       }
       let job = book.get(command.migration) && book.source(command.migration);
       if (job === undefined) {

@@ -462,6 +462,7 @@ function start(t: Turn, job: Job): void {
     address: destination.address,
     port: destination.port,
     ...(destination.peer === undefined ? {} : { peer: destination.peer }),
+    ...(destination.tls === undefined ? {} : { tls: destination.tls }),
     bandwidthBps: payloadBps(job.sliceBps),
     switchoverBps: switchoverPayloadBps(t, job),
     downtimeLimitMs: doc.technique.downtimeLimitMs,

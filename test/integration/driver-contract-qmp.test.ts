@@ -1,61 +1,10 @@
 /** The drivers' contract on real guests, driven by QMP. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { guestPaths, processOf } from '../../agent/io/guestProcess.ts';
-import { createQemuDriver } from '../../agent/io/qemuDriver.ts';
-import { systemClock } from '../../contracts/clock.ts';
-import { agentConfigSchema } from '../../contracts/config.ts';
-import { silentLog } from '../../contracts/log.ts';
-import { buildGuestImage } from '../../sim/lab/guest/build.ts';
-import { cacheDir } from '../../sim/lab/guests.ts';
-import { collectReports, driverContract, HOSTS, type HostName, type Rig } from './driverContract.ts';
-import { countingGuest, readIfThere, whyNoRealGuests } from './realGuests.ts';
+import { driverContract } from './driverContract.ts';
+import { makeQmpRig } from './qmpRig.ts';
+import { whyNoRealGuests } from './realGuests.ts';
 
 jest.setTimeout(120_000);
-const FIRST_PORT = 48_000 + (process.pid % 300) * 10;
-
-async function make(): Promise<Rig> {
-  const spec = countingGuest(await buildGuestImage(cacheDir(), silentLog));
-  const folder = mkdtempSync(join(tmpdir(), 'fw-qmp-'));
-  const runDir = (host: HostName) => join(folder, host);
-  const { reports, to } = collectReports();
-  const driver = (host: HostName) => {
-    const config = agentConfigSchema.parse({
-      host,
-      controller: 'ws://127.0.0.1:1',
-      migrationIp: '127.0.0.1',
-      runDir: runDir(host),
-      incomingPorts: [FIRST_PORT, FIRST_PORT + 9],
-      guests: host === 'h1' ? [spec] : [],
-    });
-    return createQemuDriver({ config, clock: systemClock(), log: silentLog });
-  };
-  const drivers = { h1: driver('h1'), h2: driver('h2') };
-  for (const host of HOSTS) {
-    drivers[host].setProgressPeriod(50);
-    await drivers[host].open(to(host));
-  }
-  const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
-  const console = (host: HostName) => readIfThere(guestPaths(runDir(host), spec.name).serial);
-  while (!console('h1').includes('fw-count')) await pause(50);
-  return {
-    drivers,
-    reports,
-    spec,
-    console,
-    pause,
-    async close() {
-      await Promise.allSettled(HOSTS.map((h) => drivers[h].close({ stopGuests: true })));
-      // Whatever a failed test left behind is ended by its own pid file.
-      for (const host of HOSTS) {
-        const pid = processOf(runDir(host), spec.name);
-        if (pid !== undefined) process.kill(pid, 'SIGKILL');
-      }
-      rmSync(folder, { recursive: true });
-    },
-  };
-}
 
 const reason = whyNoRealGuests();
-describe('QEMU by QMP', () => driverContract({ make, ...(reason === undefined ? {} : { skipped: reason }) }));
+describe('QEMU by QMP', () =>
+  driverContract({ make: makeQmpRig, ...(reason === undefined ? {} : { skipped: reason }) }));
