@@ -33,6 +33,7 @@ import {
   type Kind,
   MAX_DEPTH,
   type MessageHeader,
+  NEVER_HEADED,
   type Version,
 } from './schema.ts';
 import { describe, fail, type Reader, readString, readText, type Writer, writeString, writeText } from './wire.ts';
@@ -282,7 +283,7 @@ function encoderSource(s: AnyStruct, version: Version, around: AnyFamily | undef
         c.push(
           kind.bare === undefined
             ? `rt.encodeMatch(${prop}, w, ${cls}, ${q(name)});`
-            : `rt.encodeBareMatch(${prop}, w, o.${kind.bare} === true, ${cls}, ${q(name)});`,
+            : `rt.encodeBareMatch(${prop}, w, ${kind.bare === NEVER_HEADED ? 'false' : `o.${kind.bare} === true`}, ${cls}, ${q(name)});`,
         );
       } else if (kind.t === 'stats') {
         c.push(`rt.encodeStats(${prop}, w, ${cls}, ${q(name)});`);
@@ -430,7 +431,9 @@ function decoderSource(s: AnyStruct, version: Version, around: AnyFamily | undef
         to = `p + ${bound}`;
       }
       let expr = '';
-      if (kind.t === 'match' && kind.bare !== undefined) {
+      if (kind.t === 'match' && kind.bare === NEVER_HEADED) {
+        expr = `rt.decodeBareMatch(r, p, p, ${to}, end)`;
+      } else if (kind.t === 'match' && kind.bare !== undefined) {
         c.push(`const f_${kind.bare} = rt.isHeaded(r, p, ${to});`);
         props.push(`${kind.bare}: f_${kind.bare}`);
         expr = `rt.decodeBareMatch(r, f_${kind.bare} ? p + 4 : p, p, ${to}, end)`;

@@ -12,6 +12,8 @@ import type * as M10 from './messages10.ts';
 import type * as M14 from './messages14.ts';
 import type * as F from './monitors.ts';
 import type * as N from './nicira.ts';
+import type * as NM from './niciraMessages.ts';
+import type * as NS from './niciraStructs.ts';
 import { type MatchInput, OFPMatch } from './oxm.ts';
 import type * as I from './oxmIds.ts';
 import { OFPStats, type StatsInput } from './oxs.ts';
@@ -21,7 +23,17 @@ import type * as S from './structs.ts';
 import type * as S10 from './structs10.ts';
 import type { Version } from './wire.ts';
 
-type Modules = typeof M & typeof M10 & typeof M14 & typeof S & typeof S10 & typeof F & typeof I & typeof P & typeof N;
+type Modules = typeof M &
+  typeof M10 &
+  typeof M14 &
+  typeof S &
+  typeof S10 &
+  typeof F &
+  typeof I &
+  typeof P &
+  typeof N &
+  typeof NM &
+  typeof NS;
 /** Everything that is declared. */
 type Declared = { [K in keyof Modules]: Modules[K] extends AnyStruct ? Modules[K] : never }[keyof Modules];
 /** Declarations that hold in version `V`. */

@@ -15,6 +15,7 @@ import {
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
 import type { OfMessage } from './messages.ts';
+import { nicira_ext } from './niciraConstants.ts';
 import { encodeMatch, type OFPMatch, oxmFromJson, oxmHeaderToJson, oxmToJson } from './oxm.ts';
 import { encodeStats, type OFPStats, statsFromJson } from './oxs.ts';
 import type { PropUnknown } from './properties.ts';
@@ -142,9 +143,11 @@ function objectToJson(c: Compiled, o: { cls: string }): Json {
     }
   }
   const form = jsonFormOf(s, c.version);
-  attrs.push(...Object.entries(form?.attributes ?? {}));
+  const more = { ...form?.attributes, ...form?.repeated?.(o) } as Record<string, Json>;
+  attrs.push(...Object.entries(more));
   attrs.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  return { [form?.cls ?? s.cls]: Object.fromEntries(attrs) };
+  const json = { [form?.cls ?? s.cls]: Object.fromEntries(attrs) };
+  return form?.inside === undefined ? json : { [form.inside]: { data: json, vendor: nicira_ext.NX_EXPERIMENTER_ID } };
 }
 
 /**
@@ -247,6 +250,9 @@ function classOf(c: Compiled, cls: string, attrs: Attrs): AnyStruct {
 
 function objectFromJson(c: Compiled, obj: unknown): object {
   const [cls, attrs] = only(obj, 'JSON');
+  // Ryu's messages of a vendor are inside
+  if (cls === 'OFPVendor' && typeof attrs.data === 'object' && attrs.data !== null)
+    return objectFromJson(c, attrs.data);
   const s = classOf(c, cls, attrs);
   const make = c.make.get(s.cls) as Make;
   if (s.options.custom !== undefined) return make(s.options.custom.fromJson(attrs, c.version) as object);

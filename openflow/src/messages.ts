@@ -9,6 +9,7 @@ import { OfEncodeError } from './errors.ts';
 import { err, flowFilter, plain, REPLY, REQUEST, reply, request, symmetric } from './messageKinds.ts';
 import { MESSAGES_10 } from './messages10.ts';
 import { MESSAGES_14 } from './messages14.ts';
+import { NICIRA_MESSAGES } from './niciraMessages.ts';
 import {
   ALL,
   type AnyStruct,
@@ -625,6 +626,7 @@ export const MESSAGES: readonly AnyStruct[] = [
   OFPMultipartReplyUnknown,
   ...MESSAGES_10,
   ...MESSAGES_14,
+  ...NICIRA_MESSAGES,
 ];
 
 /** What a module declares, told from what else it exports. */
@@ -632,7 +634,8 @@ type DeclaredIn<M> = { [K in keyof M]: M[K] extends AnyStruct ? M[K] : never }[k
 type Declared =
   | DeclaredIn<typeof import('./messages.ts')>
   | DeclaredIn<typeof import('./messages10.ts')>
-  | DeclaredIn<typeof import('./messages14.ts')>;
+  | DeclaredIn<typeof import('./messages14.ts')>
+  | DeclaredIn<typeof import('./niciraMessages.ts')>;
 
 /** Every message of version `V`, told apart by `version` and `cls`. */
 export type OfMessage<V extends Version = Version> = Of<Declared, V>;

@@ -8,6 +8,8 @@ export const nicira_ext = {
   NX_EXPERIMENTER_ID: 0x00002320,
   /** Port that stands for the one the packet came in by, in the 16 bits these actions have. */
   OFPP_IN_PORT: 0xfff8,
+  /** No port, and in filters any. */
+  OFPP_NONE: 0xffff,
   NXM_OF_IN_PORT: 0x00000002,
 
   // Subtypes of actions

@@ -188,10 +188,12 @@ export const oxmHeaderIf = (field: string, bit: number): Field<OxmHeader | '', O
 export const match = (): Field<OFPMatch, OFPMatch, 'optional'> => make({ t: 'match', bare: undefined }, 'optional');
 /**
  * The fields of an OFPMatch, padded to 8 bytes; an earlier `lenOf` tells their length. Peers do not agree on whether the
- * header of OFPMatch stands in front of them: the field `headed` tells.
+ * header of OFPMatch stands in front of them: the field `headed` tells, unless it is `NEVER_HEADED`.
  */
 export const bareMatch = (headed: string): Field<OFPMatch, OFPMatch, 'optional'> =>
   make({ t: 'match', bare: headed }, 'optional');
+/** For matches that have no header by their definition. */
+export const NEVER_HEADED = '';
 /** Takes no bytes: tells whether a `bareMatch` has the header that its name denies. JSON shows it when it is not `dflt`. */
 export const matchHeader = (dflt: boolean): Field<boolean, boolean, 'optional'> =>
   make({ t: 'headed' }, 'optional', dflt);
@@ -311,7 +313,11 @@ export interface JsonForm {
   /** Ryu's name of the class. Classes that share one are told apart by their `type`. */
   readonly cls?: string;
   /** Attributes that are no fields. */
-  readonly attributes?: Readonly<Record<string, number | null>>;
+  readonly attributes?: Readonly<Record<string, number | null | readonly []>>;
+  /** What such attributes are for an object, where they repeat what its fields say. */
+  readonly repeated?: (o: object) => Readonly<Record<string, unknown>>;
+  /** The class of which Ryu makes this one the `data`, in JSON only. */
+  readonly inside?: 'OFPVendor';
 }
 
 /** Header values by which a message is told from others. */

@@ -323,11 +323,9 @@ test.each(VERSIONS)(
     const piece = fc.oneof(
       {
         weight: 6,
-        arbitrary: fc.record({
-          message: anyMessage({ plain: false, version }),
-          edits: fc.array(edit, { maxLength: 4 }),
-          xid: fc.nat(30),
-        }),
+        arbitrary: fc
+          .tuple(anyMessage({ plain: false, version }), fc.array(edit, { maxLength: 4 }), fc.nat(30))
+          .map(([message, edits, xid]) => ({ message, edits, xid })),
       },
       { weight: 1, arbitrary: fc.record({ raw: fc.uint8Array({ maxLength: 40 }) }) },
     );
