@@ -54,7 +54,7 @@ import {
   u64,
   uints,
 } from './schema.ts';
-import { actions } from './structs.ts';
+import { instructions } from './structs.ts';
 import { actions10 } from './structs10.ts';
 
 /** A message of Nicira's. Where Ryu does not know it, its JSON is that of OFPExperimenter. */
@@ -110,7 +110,10 @@ const flowMod = {
 };
 /** A flow-mod whose match may have any field; its ports have 16 bits in all versions. */
 export const NXTFlowMod10 = nxt('NXTFlowMod', IN_10, nx.NXT_FLOW_MOD, { ...flowMod, actions: many(actions10) });
-export const NXTFlowMod = nxt('NXTFlowMod', FROM_12, nx.NXT_FLOW_MOD, { ...flowMod, actions: many(actions) });
+export const NXTFlowMod = nxt('NXTFlowMod', FROM_12, nx.NXT_FLOW_MOD, {
+  ...flowMod,
+  instructions: many(instructions),
+});
 export const NXTRoleRequest = nxt('NXTRoleRequest', ALL, nx.NXT_ROLE_REQUEST, { role: u32() });
 export const NXTRoleReply = nxt('NXTRoleReply', ALL, nx.NXT_ROLE_REPLY, { role: u32() }, FROM_12, {
   versions: IN_10,

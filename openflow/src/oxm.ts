@@ -10,11 +10,11 @@ import {
   ALL,
   FROM_12_UNTIL_13,
   FROM_12_UNTIL_14,
-  FROM_13,
   FROM_14,
   IN_10,
   IN_15,
   type Range,
+  UNTIL_12,
   UNTIL_14,
 } from './schema.ts';
 import { describe, fail, newReader, type Reader, type Version, Writer } from './wire.ts';
@@ -153,10 +153,10 @@ export const OXM_FIELDS = {
   ipv6_nd_tll: basic(33, 'mac'),
   mpls_label: basic(34, 'u32', 20),
   mpls_tc: basic(35, 'u8', 3),
-  mpls_bos: only(FROM_13, basic(36, 'u8', 1)),
-  pbb_isid: only(FROM_13, basic(37, 'u24')),
-  tunnel_id: only(FROM_13, basic(38, 'u64')),
-  ipv6_exthdr: only(FROM_13, basic(39, 'u16', 9)),
+  mpls_bos: unnamed(basic(36, 'u8', 1), UNTIL_12),
+  pbb_isid: unnamed(basic(37, 'u24'), UNTIL_12),
+  tunnel_id: unnamed(basic(38, 'u64'), UNTIL_12),
+  ipv6_exthdr: unnamed(basic(39, 'u16', 9), UNTIL_12),
   // ONF extension 256: the experimenter number is followed by a 16-bit type; standard since 1.4
   pbb_uca: only(FROM_12_UNTIL_13, experimenter(ONF, 0, 'u8', 1, 2560), only(FROM_14, basic(41, 'u8', 1))),
   // ONF extensions for 1.3 (EXT-109, EXT-233), standard since 1.5
@@ -165,14 +165,14 @@ export const OXM_FIELDS = {
   // standard since 1.5, which Open vSwitch uses in all versions
   packet_type: unnamed(basic(44, 'u32'), UNTIL_14),
   // OFPXMC_PACKET_REGS of OpenFlow 1.5, understood by Open vSwitch in 1.3
-  xreg0: only(FROM_13, row(0x8001, 0, 'u64')),
-  xreg1: only(FROM_13, row(0x8001, 1, 'u64')),
-  xreg2: only(FROM_13, row(0x8001, 2, 'u64')),
-  xreg3: only(FROM_13, row(0x8001, 3, 'u64')),
-  xreg4: only(FROM_13, row(0x8001, 4, 'u64')),
-  xreg5: only(FROM_13, row(0x8001, 5, 'u64')),
-  xreg6: only(FROM_13, row(0x8001, 6, 'u64')),
-  xreg7: only(FROM_13, row(0x8001, 7, 'u64')),
+  xreg0: unnamed(row(0x8001, 0, 'u64'), UNTIL_12),
+  xreg1: unnamed(row(0x8001, 1, 'u64'), UNTIL_12),
+  xreg2: unnamed(row(0x8001, 2, 'u64'), UNTIL_12),
+  xreg3: unnamed(row(0x8001, 3, 'u64'), UNTIL_12),
+  xreg4: unnamed(row(0x8001, 4, 'u64'), UNTIL_12),
+  xreg5: unnamed(row(0x8001, 5, 'u64'), UNTIL_12),
+  xreg6: unnamed(row(0x8001, 6, 'u64'), UNTIL_12),
+  xreg7: unnamed(row(0x8001, 7, 'u64'), UNTIL_12),
   // OFPXMC_NXM_0
   in_port_nxm: row(0, 0, 'u16'),
   eth_dst_nxm: row(0, 1, 'mac'),

@@ -346,7 +346,10 @@ describeIf('ovs-ofctl ofp-parse', () => {
 
   test.each([1, 3] as const)('every class of version %i that Open vSwitch knows is written', (version) => {
     const written = new Set(cases.filter(([m]) => m.version === version).map(([m]) => m.cls as string));
-    const missing = messageNames(version as Version).filter((n) => !written.has(n) && !NOT_PRINTED.has(n));
+    const missing = messageNames(version as Version).filter(
+      // Nicira's are in openflow-ovs-nicira.test.ts
+      (n) => !written.has(n) && !NOT_PRINTED.has(n) && !/^NX/.test(n),
+    );
     expect(missing).toEqual([]);
   });
 });
@@ -487,7 +490,7 @@ const commands10: Command[] = [
   [['-Fopenflow10', 'del-flows', 'SW'], 'OFPFlowMod'],
   [['-Fopenflow10', '--strict', 'del-flows', 'SW', 'priority=3,tcp'], 'OFPFlowMod'],
   // Nicira's own flow-mod
-  [['add-flow', 'SW', 'ipv6,ipv6_src=2001:db8::/32,reg1=5,actions=2'], 'OFPVendor'],
+  [['add-flow', 'SW', 'ipv6,ipv6_src=2001:db8::/32,reg1=5,actions=2'], 'NXTFlowMod'],
   [['packet-out', 'SW', `in_port=1 packet=${packet.toString('hex')} actions=mod_vlan_vid:3,flood`], 'OFPPacketOut'],
   [['mod-port', 'SW', '3', 'down'], 'OFPPortMod'],
   [['mod-port', 'SW', 'eth3', 'no-flood'], 'OFPPortMod'],
