@@ -114,6 +114,9 @@ const TUN_METADATA = Object.fromEntries(
   Array.from({ length: 64 }, (_, i) => [`tun_metadata${i}`, unnamed(row(1, 40 + i, 'raw'))]),
 ) as Record<TunMetadata, OxmRow<'raw'>>;
 
+/** Where fields are that came with 1.3: Open vSwitch has them in 1.0 as well. */
+const NOT_12 = [1, 4, 5, 6] as const;
+
 /** Every match field this library knows by name; the names are Ryu's, else Open vSwitch's (ovs-fields(7)). */
 export const OXM_FIELDS = {
   // OFPXMC_OPENFLOW_BASIC. OpenFlow 1.3.5 §7.2.3.7, table 12
@@ -153,10 +156,10 @@ export const OXM_FIELDS = {
   ipv6_nd_tll: basic(33, 'mac'),
   mpls_label: basic(34, 'u32', 20),
   mpls_tc: basic(35, 'u8', 3),
-  mpls_bos: unnamed(basic(36, 'u8', 1), UNTIL_12),
-  pbb_isid: unnamed(basic(37, 'u24'), UNTIL_12),
-  tunnel_id: unnamed(basic(38, 'u64'), UNTIL_12),
-  ipv6_exthdr: unnamed(basic(39, 'u16', 9), UNTIL_12),
+  mpls_bos: only(NOT_12, basic(36, 'u8', 1)),
+  pbb_isid: only(NOT_12, basic(37, 'u24')),
+  tunnel_id: only(NOT_12, basic(38, 'u64')),
+  ipv6_exthdr: only(NOT_12, basic(39, 'u16', 9)),
   // ONF extension 256: the experimenter number is followed by a 16-bit type; standard since 1.4
   pbb_uca: only(FROM_12_UNTIL_13, experimenter(ONF, 0, 'u8', 1, 2560), only(FROM_14, basic(41, 'u8', 1))),
   // ONF extensions for 1.3 (EXT-109, EXT-233), standard since 1.5

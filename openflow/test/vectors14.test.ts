@@ -24,6 +24,7 @@ import { holds } from '../src/compile.ts';
 import * as M from '../src/messages.ts';
 import * as M10 from '../src/messages10.ts';
 import * as M14 from '../src/messages14.ts';
+import * as NM from '../src/niciraMessages.ts';
 import type { AnyStruct } from '../src/schema.ts';
 
 /** `LEN` stands for the length of everything. */
@@ -645,7 +646,7 @@ test("JSON has Ryu's shape", () => {
 });
 
 test('every message that is declared can be written and read', () => {
-  const declared = [M, M10, M14].flatMap((m) =>
+  const declared = [M, M10, M14, NM].flatMap((m) =>
     Object.values(m as unknown as Readonly<{ [name: string]: unknown }>).filter(
       (v): v is AnyStruct => typeof v === 'object' && v !== null && 'cls' in v && 'fields' in v,
     ),
