@@ -262,6 +262,7 @@ function ipv6Bits(mask: string): string | undefined {
 }
 
 function plainFieldText(name: string, v: unknown, version: number): string {
+  if (name === 'in_port_nxm') return port(1, v);
   if (name === 'in_port' || name === 'in_phy_port' || name === 'actset_output') return port(version, v);
   if (typeof v === 'number') return FOUR_DIGITS.test(name) ? hex4(v) : HEX_FIELD.test(name) ? hex(v) : String(v);
   if (typeof v === 'bigint') return HEX_FIELD.test(name) ? hex(v) : v.toString();

@@ -346,7 +346,8 @@ describeIf('a capture of Open vSwitch', () => {
     let compared = 0;
     for (const { hex } of messages) {
       const body = hex.slice(0, 8) + hex.slice(16);
-      if (hex.slice(2, 4) !== '0e' || seen.has(body)) continue;
+      // flow mods, and the messages of experimenters, which may be flow mods
+      if (!/^..(0e|04)/.test(hex) || seen.has(body) || !reads(hex)) continue;
       seen.add(body);
       const text = format(decode(Buffer.from(hex, 'hex')));
       const spec = asOvs(text);
@@ -401,11 +402,11 @@ const OVS_NAMES: Readonly<Record<string, string>> = {
 
 /** A printed flow mod as `ovs-ofctl parse-flow` takes it: names replaced, and without filters of deletes. */
 function asOvs(text: string): string | undefined {
-  return /^OFPT_FLOW_MOD \S+ \S+ (?:ADD|MODIFY|DELETE)(?:_STRICT)? (.*)$/
+  return /^(?:OFPT|NXT)_FLOW_MOD \S+ \S+ (?:ADD|MODIFY|DELETE)(?:_STRICT)? (.*)$/
     .exec(text)?.[1]
-    ?.replace(/[a-z]\w*/g, (name) => OVS_NAMES[name] ?? name)
-    .replace(/_nxm(?=\W)/g, '')
-    .replace(/^table=ALL /, '')
+    ?.replace(/_nxm(?=\W)/g, '')
+    .replace(/[a-z]\w*/g, (name) => OVS_NAMES[name] ?? name)
+    .replace(/^table=(ALL|255) /, '')
     .replace(/ out_(port|group)=\w+/g, '')
     .replace(/ cookie=\w+(\/\w+)?/, '');
 }
