@@ -368,10 +368,11 @@ describeIf('a capture of Open vSwitch', () => {
 });
 
 /**
- * What Open vSwitch 3.1 sends that is not of its version: meter features of 1.5 without the 8 bytes that 1.5 added, and
- * requests for ONF flow monitors with a header in front of the match.
+ * What Open vSwitch 3.1 sends that is not of its version (meter features of 1.5 without the 8 bytes that 1.5 added,
+ * requests for ONF flow monitors with a header in front of the match), and matches on cookies in Nicira's flow mods: their
+ * number is that of Ryu's mpls_ttl.
  */
-const NOT_READ = /^(0613.{12}000b|0412.{12}ffff.{12}4f4e46000000074e)/;
+const NOT_READ = /^(0613.{12}000b|0412.{12}ffff.{12}4f4e46000000074e|0104.{12}000023200000000d.*00013d10)/;
 
 function reads(hex: string): boolean {
   try {
