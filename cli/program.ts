@@ -63,8 +63,20 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     command(fairway, 'controller', 'Run the controller: switches, agents, operators and the feed connect to it.', [
       'fairway controller --config examples/controller.yaml',
       'fairway controller --set openflow.host=0.0.0.0 --set policy.store=redis',
+      'fairway controller --app learning --listen 0.0.0.0:6653',
     ]),
   )
+    .addOption(
+      new Option('--app <app>', 'what runs: fairway, or learning, a plain learning switch that reads no configuration')
+        .choices(['fairway', 'learning'])
+        .default('fairway'),
+    )
+    .addOption(
+      new Option(
+        '--listen <host:port>',
+        'where switches connect, with --app learning (default: 127.0.0.1:6653)',
+      ).argParser(listenAddress),
+    )
     .option('--json', 'print the ports in use as one JSON object once it listens')
     .option('--remove-flows', 'at the end take everything of ours out of the connected switches')
     .action(does(async () => (await import('./commands/serve.ts')).controller));
@@ -260,6 +272,14 @@ function positive(text: string): number {
   const n = Number(text);
   if (!(n > 0 && n < Infinity)) throw new InvalidArgumentError('Expected a number above 0.');
   return n;
+}
+
+function listenAddress(text: string): { host: string; port: number } {
+  const [, bracketed, plain, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:]*)):([0-9]{1,5})$/.exec(text) ?? [];
+  const host = bracketed ?? plain;
+  if (host === undefined || Number(port) > 65_535)
+    throw new InvalidArgumentError('Expected HOST:PORT, such as 0.0.0.0:6653 or [::]:6653.');
+  return { host: host === '' ? '0.0.0.0' : host, port: Number(port) };
 }
 
 function countingNumber(text: string): number {

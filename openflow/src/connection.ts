@@ -72,6 +72,12 @@ export interface ConnectionHandler<V extends Version = Version> {
   onUp?(up: { readonly version: V; readonly features: Features<V> | undefined }): void;
   /** A message that is no answer to a request of this side. Only between `onUp` and `onDown`. */
   onMessage?(message: OfMessage<V>): void;
+  /**
+   * The bytes of every message between `onUp` and `onDown`, but hellos and echoes, before anything else is done with it. True:
+   * it was dealt with; it is not read again, and if it answers a request, that goes without its answer. For those who have
+   * millions of messages of one kind and need a field or two of each. `bytes` is a view of what was received.
+   */
+  onBytes?(bytes: Buffer): boolean;
   /** The peer refused a message that was sent with `send`; what requests and transactions are refused, they are told. */
   onError?(error: OfRequestError): void;
   /** The peer sent a message that cannot be read; it was told so. `bytes` is the whole message. */
@@ -431,6 +437,19 @@ export class OfConnection<const V extends Version = Version> {
   }
 
   /**
+   * Sends what is already encoded: one message or several, whole, of the agreed version. Their transaction ids are the
+   * caller's; 0 is none of this connection's, so that errors come to `onError` without the message they are about.
+   *
+   * @returns as `send`
+   * @throws OfConnectionError `notUp` before a version is agreed
+   */
+  sendBytes(bytes: Buffer): boolean {
+    if (this.#isDown) return false;
+    if (this.#version === undefined) throw this.#notUp();
+    return this.#post(bytes);
+  }
+
+  /**
    * Sends a request and resolves with its answer, a multipart reply with all its parts.
    *
    * @throws (rejects with) OfRequestError when the peer answers with an error, OfConnectionError when no answer is had, OfEncodeError
@@ -664,6 +683,16 @@ export class OfConnection<const V extends Version = Version> {
     this.#transport?.setReading?.(isReading);
   }
 
+  /** Whether the owner takes the bytes as they are. */
+  #isTaken(bytes: Buffer): boolean {
+    try {
+      return this.#handler.onBytes?.(bytes) === true;
+    } catch (error) {
+      this.#thrown ??= { error };
+      return true;
+    }
+  }
+
   #tell(call: () => void): void {
     try {
       call();
@@ -827,6 +856,7 @@ export class OfConnection<const V extends Version = Version> {
   }
 
   #dispatch(bytes: Buffer, type: number): void {
+    if (this.#state === 'up' && type > TYPE.echoReply && this.#isTaken(bytes)) return;
     const request = this.#requests.answeredBy(bytes);
     let message: OfMessage;
     try {

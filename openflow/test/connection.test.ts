@@ -825,3 +825,74 @@ describe('handlers', () => {
     expect(end.told.down).toHaveLength(1);
   });
 });
+
+describe('bytes', () => {
+  const raw = Buffer.from(encode(packetIn, 0));
+
+  test('an owner may take messages as bytes, and leave others to be read', () => {
+    const seen: Buffer[] = [];
+    const end = new End<4>({ versions: [4], askFeatures: false });
+    // End's own handler has no onBytes: this one is beside it
+    const took = new OfConnection<4>(
+      {
+        onBytes(bytes) {
+          seen.push(Buffer.from(bytes));
+          return bytes[1] === ofp.OFPT_PACKET_IN;
+        },
+        onMessage: (m) => end.told.messages.push(m),
+      },
+      { versions: [4], askFeatures: false },
+    );
+    took.open(end.transport(), 0);
+    took.received(raw, 0);
+    expect(seen).toEqual([]);
+    expect(took.downReason?.code).toBe('notOpenFlow');
+
+    const up = new OfConnection<4>(
+      {
+        onBytes(bytes) {
+          seen.push(Buffer.from(bytes));
+          return bytes[1] === ofp.OFPT_PACKET_IN;
+        },
+        onMessage: (m) => end.told.messages.push(m),
+      },
+      { versions: [4], askFeatures: false },
+    );
+    up.open(new End<4>().transport(), 0);
+    up.received(encode(of13.OFPHello({ elements: [] })), 0);
+    up.received(Buffer.concat([raw, header(4, 2, 9), encode(of13.OFPBarrierRequest(), 5)]), 0);
+    expect(seen.map((b) => b[1])).toEqual([ofp.OFPT_PACKET_IN, ofp.OFPT_BARRIER_REQUEST]);
+    expect(seen[0]).toEqual(raw);
+    expect(end.told.messages.map((m) => m.cls)).toEqual(['OFPBarrierRequest']);
+  });
+
+  test('what its owner throws does not keep the rest from being read', () => {
+    let calls = 0;
+    const up = new OfConnection<4>(
+      {
+        onBytes() {
+          calls++;
+          throw new Error('of the owner');
+        },
+      },
+      { versions: [4], askFeatures: false },
+    );
+    up.open(new End<4>().transport(), 0);
+    up.received(encode(of13.OFPHello({ elements: [] })), 0);
+    expect(() => up.received(Buffer.concat([raw, raw]), 0)).toThrow('of the owner');
+    expect(calls).toBe(2);
+  });
+
+  test('encoded messages go out as they are, in order with the others, and count for back-pressure', () => {
+    expect(() => alone().connection.sendBytes(raw)).toThrow(/notUp|no version/);
+    const end = greeted({ highWaterBytes: 200 });
+    const { connection } = end;
+    connection.send(of13.OFPBarrierRequest(), 3);
+    expect(connection.sendBytes(Buffer.concat([raw, raw]))).toBe(true);
+    expect(connection.sendBytes(Buffer.concat([raw, raw, raw]))).toBe(false);
+    const out = written(end);
+    expect(out.subarray(8)).toEqual(Buffer.concat([raw, raw, raw, raw, raw]));
+    connection.close();
+    expect(connection.sendBytes(raw)).toBe(false);
+  });
+});

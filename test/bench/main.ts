@@ -7,6 +7,7 @@ import type { BenchResult } from '../../contracts/bench.ts';
 import type { Bench } from './bench.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
+  controller: () => import('./controller.ts'),
   openflow: () => import('./openflow.ts'),
   planner: () => import('./planner.ts'),
 };

@@ -25,6 +25,14 @@ const FORBIDDEN: Record<string, string[]> = {
     'ws',
     'ioredis',
   ],
+  'controller/apps': [
+    '../core/state.ts',
+    '../io/server.ts',
+    '../../topology/graph.ts',
+    '../../policies/plan.ts',
+    'node:net',
+    'ws',
+  ],
   'controller/io': ['../../agent/io/agent.ts', '../../sim/demo.ts', '../../cli/main.ts', '../../openflow/src/index.ts'],
   'agent/core': [
     '../io/qmp.ts',
@@ -45,13 +53,22 @@ const ALLOWED: Record<string, string[]> = {
   'policies/cost': ['../plan.ts', '../../topology/graph.ts'],
   contracts: ['./common.ts', 'zod'],
   'controller/core': ['./state.ts', '../../policies/plan.ts', '../../topology/graph.ts', 'node-openflow'],
-  'controller/io': ['../core/state.ts', '../../contracts/rest.ts', 'node-openflow', 'node:net', 'ws', 'ioredis'],
+  'controller/apps': ['./learning.ts', '../../contracts/common.ts', 'node-openflow'],
+  'controller/io': [
+    '../core/state.ts',
+    '../apps/learning.ts',
+    '../../contracts/rest.ts',
+    'node-openflow',
+    'node:net',
+    'ws',
+    'ioredis',
+  ],
   'agent/core': ['./driver.ts', '../../contracts/agent.ts'],
   'agent/io': ['../core/driver.ts', '../../contracts/agent.ts', 'node:net', 'ws'],
   sim: ['../controller/io/server.ts', '../agent/io/agent.ts', '../policies/plan.ts', 'node-openflow'],
   cli: ['../controller/io/server.ts', '../sim/demo.ts', '../agent/io/agent.ts', 'node-openflow'],
 };
-const PURE = ['openflow/src', 'topology', 'policies', 'controller/core', 'agent/core'];
+const PURE = ['openflow/src', 'topology', 'policies', 'controller/core', 'controller/apps', 'agent/core'];
 const IMPURE = [
   'Date.now()',
   'new Date()',

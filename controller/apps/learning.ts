@@ -1,0 +1,355 @@
+/**
+ * The learning switch, one per datapath: packet-ins in, flow-mods and packet-outs out, all of them bytes. It is an
+ * application of its own beside Fairway's core and knows nothing of it; `controller/io/learning.ts` gives it connections.
+ * Packet-ins are most of what a controller of this kind ever reads, so they are read, and answered, in place: in OpenFlow
+ * 1.0, 1.3, 1.4 and 1.5 their few fields lie where the specifications put them, and what is sent differs from one answer to the
+ * next in a handful of bytes of a template that node-openflow wrote.
+ */
+import { encode, type OfMessage, of10, of13, of14, of15, ofproto_v1_3 as ofp, ofproto_v1_0 } from 'node-openflow';
+
+export const LEARNING_VERSIONS = [1, 4, 5, 6] as const;
+export type LearningVersion = (typeof LEARNING_VERSIONS)[number];
+
+export interface LearningOptions {
+  readonly version: LearningVersion;
+  /** Packets the switch can keep for a packet-in, as it says in its features. */
+  readonly nBuffers: number;
+  /** A flow that nothing used for so long goes, in seconds. Default 60. */
+  readonly idleTimeoutS?: number;
+  /** Addresses to know at most; the one learned first is forgotten for a new one. Default 65,536. */
+  readonly maxAddresses?: number;
+}
+
+export interface LearningCounters {
+  /** Packet-ins that were answered, or rightly not. */
+  packetIns: number;
+  flowMods: number;
+  packetOuts: number;
+  /** Packets that could not be sent on: the switch neither kept them nor sent all of them. */
+  truncated: number;
+}
+
+/** Marks the flows of this application, so that it takes away no others; OpenFlow 1.0 cannot delete by it. */
+export const LEARNING_COOKIE = 0x6c6561726en;
+const COOKIE_MASK = 0xffff_ffff_ffff_ffffn;
+const FLOW_PRIORITY = 100;
+/** What a switch that keeps packets is asked to send of one: enough for the addresses. */
+const BUFFERED_BYTES = 128;
+const NO_BUFFER = 0xffff_ffff;
+const PACKET_IN = 10;
+const OXM_IN_PORT = 0x80000004;
+/** Where the output of a burst is collected, and the longest answer to one packet-in: a whole packet and what is around it. */
+const SLAB_BYTES = 256 * 1024;
+const MOST_BYTES = 65_535;
+
+/** Places in the templates that differ from one answer to the next. OpenFlow 1.0.0 §5.2.3, 5.3.3; 1.3.5 §7.2.2–7.2.4, 7.3.4.2. */
+interface Places {
+  readonly flowMod: Readonly<Record<'inPort' | 'ethDst' | 'ethSrc' | 'buffer' | 'outPort', number>>;
+  readonly packetOut: Readonly<Record<'buffer' | 'inPort' | 'outPort', number>>;
+  /** Bytes of a port number. */
+  readonly portBytes: 2 | 4;
+}
+const PLACES_10: Places = {
+  flowMod: { inPort: 12, ethSrc: 14, ethDst: 20, buffer: 64, outPort: 76 },
+  packetOut: { buffer: 8, inPort: 12, outPort: 20 },
+  portBytes: 2,
+};
+const PLACES_13: Places = {
+  flowMod: { buffer: 32, inPort: 56, ethDst: 64, ethSrc: 74, outPort: 92 },
+  packetOut: { buffer: 8, inPort: 12, outPort: 28 },
+  portBytes: 4,
+};
+/** A packet-out of 1.5 says where the packet came from in a match. OpenFlow 1.5.1 §7.3.6. */
+const PLACES_15: Places = { ...PLACES_13, packetOut: { buffer: 8, inPort: 24, outPort: 36 } };
+
+interface Templates {
+  readonly places: Places;
+  /** Sends packets from a port and a source to a destination out of a port. */
+  readonly flow: Buffer;
+  /** The same match without an action: the destination is where the packet came from. */
+  readonly drop: Buffer;
+  readonly out: Buffer;
+  readonly flood: number;
+}
+
+function templates10(idleTimeoutS: number): Templates {
+  const zero = '00:00:00:00:00:00';
+  const flowMod = (actions: ReturnType<typeof of10.OFPActionOutput>[]) =>
+    of10.OFPFlowMod({
+      match: of10.OFPMatch({ in_port: 0, dl_src: zero, dl_dst: zero }),
+      cookie: LEARNING_COOKIE,
+      command: ofproto_v1_0.OFPFC_ADD,
+      idle_timeout: idleTimeoutS,
+      priority: FLOW_PRIORITY,
+      actions,
+    });
+  const output = of10.OFPActionOutput({ port: 0, max_len: 0 });
+  return {
+    places: PLACES_10,
+    flow: bytes(flowMod([output])),
+    drop: bytes(flowMod([])),
+    out: bytes(of10.OFPPacketOut({ buffer_id: 0, in_port: 0, actions: [output], data: Buffer.alloc(0) })),
+    flood: ofproto_v1_0.OFPP_FLOOD,
+  };
+}
+
+/** 1.3, and 1.4 and 1.5, which put other names on padding, and another packet-out in 1.5. */
+function templates13(version: 4 | 5 | 6, idleTimeoutS: number): Templates {
+  const zero = '00:00:00:00:00:00';
+  const of = { 4: of13, 5: of14, 6: of15 }[version] as typeof of13;
+  const output = of.OFPActionOutput({ port: 0, max_len: 0 });
+  const flowMod = (hasOutput: boolean) =>
+    of.OFPFlowMod({
+      match: of.OFPMatch({ in_port: 0, eth_dst: zero, eth_src: zero }),
+      cookie: LEARNING_COOKIE,
+      idle_timeout: idleTimeoutS,
+      priority: FLOW_PRIORITY,
+      instructions: hasOutput ? [of.OFPInstructionActions({ type: ofp.OFPIT_APPLY_ACTIONS, actions: [output] })] : [],
+    });
+  const out =
+    version === 6
+      ? of15.OFPPacketOut({
+          buffer_id: 0,
+          match: of15.OFPMatch({ in_port: 0 }),
+          actions: [of15.OFPActionOutput({ port: 0, max_len: 0 })],
+          data: Buffer.alloc(0),
+        })
+      : of.OFPPacketOut({ buffer_id: 0, in_port: 0, actions: [output], data: Buffer.alloc(0) });
+  return {
+    places: version === 6 ? PLACES_15 : PLACES_13,
+    flow: bytes(flowMod(true)),
+    drop: bytes(flowMod(false)),
+    out: bytes(out),
+    flood: ofp.OFPP_FLOOD,
+  };
+}
+
+/** A copy of its own: what `encode` returns keeps a larger buffer alive. Transaction id 0 is no request's. */
+const bytes = (message: OfMessage): Buffer => Buffer.from(encode(message, 0));
+
+const macText = (mac: number): string =>
+  mac
+    .toString(16)
+    .padStart(12, '0')
+    .replace(/(..)(?=.)/g, '$1:');
+
+export class LearningSwitch {
+  readonly counters: LearningCounters = { packetIns: 0, flowMods: 0, packetOuts: 0, truncated: 0 };
+  readonly #o: Required<LearningOptions>;
+  readonly #t: Templates;
+  /** Port by address, an integer of 48 bits; oldest first. */
+  readonly #ports = new Map<number, number>();
+  #slab = Buffer.alloc(0);
+  #view = new DataView(this.#slab.buffer);
+  #from = 0;
+  #at = 0;
+
+  constructor(options: LearningOptions) {
+    this.#o = { idleTimeoutS: 60, maxAddresses: 65_536, ...options };
+    const { version, idleTimeoutS } = this.#o;
+    this.#t = version === 1 ? templates10(idleTimeoutS) : templates13(version, idleTimeoutS);
+  }
+
+  /** Addresses known. */
+  get size(): number {
+    return this.#ports.size;
+  }
+
+  /** The port an address was last seen at. `mac` as an integer of 48 bits. */
+  portOf(mac: number): number | undefined {
+    return this.#ports.get(mac);
+  }
+
+  /** What to send to a switch that has just connected: what no flow takes comes here, whole unless the switch keeps it. */
+  setUp(): OfMessage[] {
+    const { version, nBuffers } = this.#o;
+    const length = nBuffers > 0 ? BUFFERED_BYTES : ofp.OFPCML_NO_BUFFER;
+    if (version === 1) return [of10.OFPSetConfig({ flags: 0, miss_send_len: nBuffers > 0 ? BUFFERED_BYTES : 0xffff })];
+    const of = { 4: of13, 5: of14, 6: of15 }[version] as typeof of13;
+    const toUs = of.OFPActionOutput({ port: ofp.OFPP_CONTROLLER, max_len: length });
+    return [
+      of.OFPSetConfig({ flags: 0, miss_send_len: length }),
+      of.OFPFlowMod({
+        cookie: LEARNING_COOKIE,
+        priority: 0,
+        match: of.OFPMatch({}),
+        instructions: [of.OFPInstructionActions({ type: ofp.OFPIT_APPLY_ACTIONS, actions: [toUs] })],
+      }),
+    ];
+  }
+
+  /**
+   * Works on one packet-in; what is to be sent collects until `take`.
+   *
+   * @returns false, with nothing done, when the message is no packet-in of this switch's version that can be read
+   */
+  packetIn(b: Buffer): boolean {
+    if (b[1] !== PACKET_IN || b[0] !== this.#o.version || b.length < 18) return false;
+    const bufferId = u32(b, 8);
+    const totalLength = u16(b, 12);
+    let inPort: number;
+    let start: number;
+    if (this.#o.version === 1) {
+      // OpenFlow 1.0.0 §5.4.1
+      inPort = u16(b, 14);
+      start = 18;
+    } else {
+      // OpenFlow 1.3.5 §7.4.1: the match, padded to eight bytes, and two bytes more
+      if (b.length < 34) return false;
+      const matchEnd = 24 + u16(b, 26);
+      start = 24 + ((u16(b, 26) + 7) & ~7) + 2;
+      if (start > b.length) return false;
+      const found = inPortOf(b, 28, matchEnd);
+      if (found === undefined) return false;
+      inPort = found;
+    }
+    this.counters.packetIns++;
+    // A packet without both addresses is none, and goes nowhere.
+    if (b.length < start + 14) return true;
+    const dst = mac(b, start);
+    const src = mac(b, start + 6);
+    const isGroup = ((b[start] as number) & 1) === 1;
+    // A group address as the sender is a forgery or a fault.
+    if (((b[start + 6] as number) & 1) === 0 && src !== 0) this.#learn(src, inPort);
+    // Bridges keep these to themselves, and so does LLDP (IEEE 802.1Q-2018, table 8-1).
+    if (dst >= 0x0180c2000000 && dst <= 0x0180c200000f) return true;
+    const outPort = isGroup ? undefined : this.#ports.get(dst);
+    if (outPort === undefined) {
+      this.#packetOut(b, start, totalLength, bufferId, inPort, this.#t.flood);
+    } else {
+      const isBack = outPort === inPort;
+      this.#flowMod(b, start, bufferId, inPort, isBack ? undefined : outPort);
+      if (bufferId === NO_BUFFER && !isBack) this.#packetOut(b, start, totalLength, bufferId, inPort, outPort);
+    }
+    return true;
+  }
+
+  /** Forgets what was learned at a port that went down or away, and takes the flows out that lead there. */
+  portDown(portNo: number): void {
+    let any = false;
+    for (const [address, at] of this.#ports) {
+      if (at !== portNo) continue;
+      this.#ports.delete(address);
+      any = true;
+    }
+    if (any) this.#delete({ outPort: portNo });
+  }
+
+  /** The bytes of all that is to be sent, whole messages, or undefined. They are the caller's: nothing writes to them again. */
+  take(): Buffer | undefined {
+    if (this.#at === this.#from) return undefined;
+    const taken = this.#slab.subarray(this.#from, this.#at);
+    this.#from = this.#at;
+    return taken;
+  }
+
+  #learn(src: number, port: number): void {
+    const before = this.#ports.get(src);
+    if (before === port) return;
+    if (before === undefined) {
+      if (this.#ports.size >= this.#o.maxAddresses)
+        for (const oldest of this.#ports.keys()) {
+          this.#ports.delete(oldest);
+          break;
+        }
+    } else {
+      // It moved: flows to it lead to the old place for as long as they are used.
+      this.#delete({ ethDst: macText(src) });
+    }
+    this.#ports.set(src, port);
+  }
+
+  #delete(what: { ethDst?: string; outPort?: number }): void {
+    const { version } = this.#o;
+    let message: OfMessage;
+    if (version === 1) {
+      message = of10.OFPFlowMod({
+        match: of10.OFPMatch(what.ethDst === undefined ? {} : { dl_dst: what.ethDst }),
+        command: ofproto_v1_0.OFPFC_DELETE,
+        out_port: what.outPort ?? ofproto_v1_0.OFPP_NONE,
+      });
+    } else {
+      const of = { 4: of13, 5: of14, 6: of15 }[version] as typeof of13;
+      message = of.OFPFlowMod({
+        cookie: LEARNING_COOKIE,
+        cookie_mask: COOKIE_MASK,
+        command: ofp.OFPFC_DELETE,
+        match: of.OFPMatch(what.ethDst === undefined ? {} : { eth_dst: what.ethDst }),
+        out_port: what.outPort ?? ofp.OFPP_ANY,
+        out_group: ofp.OFPG_ANY,
+      });
+    }
+    this.#append(encode(message, 0));
+    this.counters.flowMods++;
+  }
+
+  #append(message: Buffer): number {
+    this.#room(message.length);
+    const at = this.#at;
+    message.copy(this.#slab, at);
+    this.#at += message.length;
+    return at;
+  }
+
+  #flowMod(b: Buffer, start: number, bufferId: number, inPort: number, outPort: number | undefined): void {
+    const { flow, drop, places } = this.#t;
+    const at = this.#append(outPort === undefined ? drop : flow);
+    const p = places.flowMod;
+    b.copy(this.#slab, at + p.ethDst, start, start + 6);
+    b.copy(this.#slab, at + p.ethSrc, start + 6, start + 12);
+    this.#view.setUint32(at + p.buffer, bufferId);
+    this.#putPort(at + p.inPort, inPort);
+    if (outPort !== undefined) this.#putPort(at + p.outPort, outPort);
+    this.counters.flowMods++;
+  }
+
+  #packetOut(b: Buffer, start: number, total: number, bufferId: number, inPort: number, outPort: number): void {
+    const isKept = bufferId !== NO_BUFFER;
+    const { out, places } = this.#t;
+    const length = isKept ? out.length : out.length + b.length - start;
+    if ((!isKept && b.length - start < total) || length > MOST_BYTES) {
+      this.counters.truncated++;
+      return;
+    }
+    this.#room(length);
+    const at = this.#append(out);
+    const p = places.packetOut;
+    this.#view.setUint32(at + p.buffer, bufferId);
+    this.#putPort(at + p.inPort, inPort);
+    this.#putPort(at + p.outPort, outPort);
+    if (!isKept) {
+      this.#view.setUint16(at + 2, length);
+      b.copy(this.#slab, this.#at, start);
+      this.#at += b.length - start;
+    }
+    this.counters.packetOuts++;
+  }
+
+  #putPort(at: number, port: number): void {
+    if (this.#t.places.portBytes === 2) this.#view.setUint16(at, port);
+    else this.#view.setUint32(at, port);
+  }
+
+  /** Makes sure that `length` bytes fit behind what was collected; what was taken from the old slab stays as it is. */
+  #room(length: number): void {
+    if (this.#at + length <= this.#slab.length) return;
+    const waiting = this.#slab.subarray(this.#from, this.#at);
+    const next = Buffer.allocUnsafeSlow(Math.max(SLAB_BYTES, 2 * (waiting.length + length)));
+    waiting.copy(next);
+    this.#slab = next;
+    this.#view = new DataView(next.buffer);
+    this.#at = waiting.length;
+    this.#from = 0;
+  }
+}
+
+const u16 = (b: Buffer, at: number): number => ((b[at] as number) << 8) | (b[at + 1] as number);
+const u32 = (b: Buffer, at: number): number => u16(b, at) * 0x1_0000 + u16(b, at + 2);
+const mac = (b: Buffer, at: number): number => u16(b, at) * 0x1_0000_0000 + u32(b, at + 2);
+
+/** The in_port among the fields of a match, which is the first one in most switches' packet-ins. */
+function inPortOf(b: Buffer, from: number, end: number): number | undefined {
+  for (let at = from; at + 4 <= end; at += 4 + (b[at + 3] as number))
+    if (u32(b, at) === OXM_IN_PORT && at + 8 <= end) return u32(b, at + 4);
+  return undefined;
+}
