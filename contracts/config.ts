@@ -14,9 +14,30 @@ const rate = z.union([z.string(), z.number()]).transform((v, ctx) => {
 });
 const listen = z.strictObject({ host: z.string().default('127.0.0.1'), port: z.number().int().min(0).max(65535) });
 
+/** PEM files, and which certificate speaks for which datapath. */
+const openflowTls = z.strictObject({
+  key: z.string(),
+  cert: z.string(),
+  /** Certificates of the authorities that switches' certificates come from. */
+  ca: z.string(),
+  /** Common name or SHA-256 fingerprint of the certificate a datapath must present, by datapath id. */
+  certificates: z.record(dpidSchema, z.string()).default({}),
+  /** Accept genuine certificates that are bound to no datapath. */
+  allowUnbound: z.boolean().default(false),
+});
+
 export const controllerConfigSchema = z.strictObject({
-  /** Where switches connect. */
-  openflow: listen.prefault({ port: 6653 }),
+  /** Where switches connect, and which are connected to. */
+  openflow: z
+    .strictObject({
+      ...listen.shape,
+      tls: openflowTls.optional(),
+      /** Switches that wait to be connected to: `tcp:host:port` or `ssl:host:port`. */
+      connect: z.array(z.string()).default([]),
+      maxConnections: z.number().int().min(1).default(10_000),
+      maxPerAddress: z.number().int().min(1).default(2000),
+    })
+    .prefault({ port: 6653 }),
   /** HTTP interface, feed and agents. */
   http: listen.prefault({ port: 8653 }),
   /** managed: paths computed here; normal: the switches' own learning forwards, Fairway only classifies and reserves. */

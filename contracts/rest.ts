@@ -47,6 +47,19 @@ export const migrateAnswerSchema = z.object({
 });
 export type MigrateAnswer = z.infer<typeof migrateAnswerSchema>;
 
+/** A switch's connection. `roundTripMs` is smoothed, and null before the first echo came back. */
+export const sessionViewSchema = z.object({
+  dpid: z.string(),
+  remote: z.string(),
+  /** Version agreed on, such as `1.3`. */
+  openflow: z.string(),
+  tls: z.boolean(),
+  roundTripMs: z.number().nullable(),
+  /** Packet-ins the controller looked at, and those over the limits of their port or switch. */
+  packetIns: z.object({ passed: z.number(), dropped: z.number() }),
+});
+export type SessionView = z.infer<typeof sessionViewSchema>;
+
 export const statusViewSchema = z.object({
   version: z.string(),
   upSinceMs: z.number(),
@@ -55,5 +68,6 @@ export const statusViewSchema = z.object({
   slices: slicesViewSchema,
   migrations: z.array(migrationViewSchema),
   policy: policyViewSchema,
+  sessions: z.array(sessionViewSchema).optional(),
 });
 export type StatusView = z.infer<typeof statusViewSchema>;

@@ -1,6 +1,6 @@
 /** `fairway status`: the controller's view in tables, or whole as JSON. */
 import { isFinal } from '../../contracts/common.ts';
-import type { StatusView } from '../../contracts/rest.ts';
+import type { SessionView, StatusView } from '../../contracts/rest.ts';
 import { formatRate } from '../../contracts/units.ts';
 import { type ConnectOptions, connect } from '../connect.ts';
 import { barLine } from '../progress.ts';
@@ -18,6 +18,7 @@ export function statusText(s: StatusView, columns: number): string {
   const sliceOf = new Map(slices.links.map((l) => [l.id, l]));
   const nameOf = new Map(topology.switches.map((w) => [w.dpid, w.name]));
   const end = (ref: { dpid: string; portNo: number }) => `${nameOf.get(ref.dpid) ?? ref.dpid}:${ref.portNo}`;
+  const sessionOf = new Map((s.sessions ?? []).map((x) => [x.dpid, x]));
   const isConnected = (connected: boolean) => (connected ? 'connected' : 'away');
   const section = (title: string, heading: string[], rows: string[][]) =>
     rows.length === 0 ? `${title}: none\n` : `${title}\n${table([heading, ...rows].map((r) => ['', ...r]))}`;
@@ -48,12 +49,13 @@ export function statusText(s: StatusView, columns: number): string {
     policy.status.state === 'refused' ? `, last edit refused: ${policy.status.reason}\n` : '\n',
     section(
       'Switches',
-      ['NAME', 'DATAPATH', 'STATE', 'PORTS UP'],
+      ['NAME', 'DATAPATH', 'STATE', 'PORTS UP', 'OPENFLOW', 'ROUND TRIP', 'PACKET-INS DROPPED'],
       topology.switches.map((w) => [
         w.name,
         w.dpid,
         isConnected(w.connected),
         `${w.ports.filter((p) => p.isUp).length} of ${w.ports.length}`,
+        ...sessionCells(sessionOf.get(w.dpid)),
       ]),
     ),
     section(
@@ -67,4 +69,10 @@ export function statusText(s: StatusView, columns: number): string {
       ? `Migrations: none running, ${s.migrations.length} ended\n`
       : `Migrations\n${running.map((m) => `  ${barLine(m, columns - 2)}\n`).join('')}`,
   ].join('');
+}
+
+function sessionCells(s: SessionView | undefined): string[] {
+  if (s === undefined) return ['-', '-', '-'];
+  const roundTrip = s.roundTripMs === null ? '-' : `${s.roundTripMs.toFixed(1)} ms`;
+  return [s.tls ? `${s.openflow} (TLS)` : s.openflow, roundTrip, String(s.packetIns.dropped)];
 }

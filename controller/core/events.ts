@@ -63,6 +63,8 @@ export type Event =
       batch: number;
       outcome: WriteOutcome;
       errors: string[];
+      /** Among the errors was one of a flow table without room. */
+      isTableFull?: boolean;
       holds?: { flows: Flow[]; meterIds: number[] };
     }
   | { kind: 'qosDone'; link: string; serial: number; enforcement: Enforcement; note: string }

@@ -408,7 +408,7 @@ export function advance(t: Turn, settled: Settled): boolean {
     if (job.state === 'preparing' && job.destination && job.awaiting === null) {
       const refuser = settled.refusedBy(job.dpids);
       if (refuser !== undefined)
-        end(t, job, 'failed', `switch ${refuser} refused flows of this migration; its log or table space says why`);
+        end(t, job, 'failed', `switch ${refuser} refused flows of this migration: ${refusedWhy(t, refuser)}`);
       else if (settled.flows(job.dpids) && settled.queues(job.links)) start(t, job);
     } else if (job.paused) {
       // Make before break: the guest may only go on when every switch has confirmed its new place.
@@ -424,7 +424,8 @@ export function advance(t: Turn, settled: Settled): boolean {
             )
           : reason(
               'reroute.unconfirmed',
-              `switch ${refuser} refused the way to ${job.guest} on ${job.to}; it resumes there all the same`,
+              `switch ${refuser} refused the way to ${job.guest} on ${job.to}, which resumes there all the same: ` +
+                refusedWhy(t, refuser),
             );
       t.setJob(id, { paused: false, awaiting: 'continueSwitchover' });
       t.command(job.from, id, { do: 'continueSwitchover', migration: id });
@@ -433,6 +434,8 @@ export function advance(t: Turn, settled: Settled): boolean {
   }
   return t.state.jobs !== before;
 }
+
+const refusedWhy = (t: Turn, dpid: string): string => t.state.switches.get(dpid)?.refusedWhy ?? 'it is gone';
 
 function start(t: Turn, job: Job): void {
   const { technique, destination } = job;

@@ -41,6 +41,10 @@ export interface SwitchState {
   inFlight: { batch: number; target: SwitchTables } | null;
   /** Flow keys the switch refused; they are not tried again until `retryAtMs`. */
   refused: ReadonlySet<string>;
+  /** What it said then; empty when nothing is refused. */
+  refusedWhy: string;
+  /** How often in a row a flow table had no room. */
+  tableFullTimes: number;
   retryAtMs: number;
 }
 
@@ -50,6 +54,8 @@ export const NEW_SWITCH: SwitchState = {
   installed: EMPTY_TABLES,
   inFlight: null,
   refused: new Set(),
+  refusedWhy: '',
+  tableFullTimes: 0,
   retryAtMs: 0,
 };
 

@@ -42,8 +42,9 @@ export interface Step {
   effects: Effect[];
 }
 
-/** A refused flow is tried again after this long. */
+/** A refused flow is tried again after this long; each time a table is found full, after twice as long as before. */
 const RETRY_MS = 10_000;
+const RETRY_MOST_MS = 160_000;
 /** Enough for any chain of conditions that become true in one turn; a longer one goes on in the next. */
 const MAX_ROUNDS = 4;
 
@@ -194,22 +195,37 @@ function onWritten(t: Turn, e: Extract<Event, { kind: 'written' }>): void {
   if (s?.inFlight?.batch !== e.batch) return;
   const { target } = s.inFlight;
   if (e.outcome === 'applied') {
-    t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, installed: target, inFlight: null }) });
+    const isWhole = [...s.refused].every((key) => target.flows.has(key));
+    const settled = isWhole ? { refused: new Set<string>(), refusedWhy: '', tableFullTimes: 0 } : {};
+    t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, ...settled, installed: target, inFlight: null }) });
   } else if (e.outcome === 'refused') {
     // Part of the batch may be in force: what was read back says which.
     const installed = e.holds ? tablesFound(e.holds.flows, e.holds.meterIds) : s.installed;
     const missing = [...target.flows.values()].filter((f) => installed.flows.get(f.key)?.signature !== f.signature);
-    t.log('error', 'switch.refused', { dpid: e.dpid, errors: e.errors });
+    const tableFullTimes = e.isTableFull === true ? s.tableFullTimes + 1 : 0;
+    const waitMs = Math.min(RETRY_MOST_MS, RETRY_MS * 2 ** Math.max(0, tableFullTimes - 1));
+    const refusedWhy = whyRefused(e);
+    t.log('error', 'switch.refused', { dpid: e.dpid, why: refusedWhy, errors: e.errors, againInMs: waitMs });
     t.set({
       switches: withEntry(t.state.switches, e.dpid, {
         ...s,
         inFlight: null,
         installed,
         refused: new Set(missing.map((f) => f.key)),
-        retryAtMs: t.nowMs + RETRY_MS,
+        refusedWhy,
+        tableFullTimes,
+        retryAtMs: t.nowMs + waitMs,
       }),
     });
   } else t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, inFlight: null }) });
+}
+
+/** What a switch said when it refused, for the log and the records of the migrations it concerns. */
+function whyRefused(e: Extract<Event, { kind: 'written' }>): string {
+  const kinds = [...new Set(e.errors)].join(', ');
+  return e.isTableFull === true
+    ? `its flow table is full (${kinds}): remove other controllers' flows or raise its limit`
+    : `it answered ${kinds}`;
 }
 
 const sameQos = (a: PortQos | null, b: PortQos | null): boolean => JSON.stringify(a) === JSON.stringify(b);

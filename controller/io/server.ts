@@ -26,6 +26,7 @@ import { OvsdbClient } from './ovsdb.ts';
 import { openPolicyStore } from './policyStores/index.ts';
 import { QosManager } from './qos.ts';
 import { SwitchServer } from './switches.ts';
+import { loadTls } from './tls.ts';
 
 /** The core is given a tick this often, for what depends on time alone. */
 const TICK_MS = 250;
@@ -122,7 +123,9 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     });
     undo.push(() => agents.close());
 
-    const switches = await SwitchServer.listen({ ...config.openflow, clock, log, emit });
+    const { tls, ...openflow } = config.openflow;
+    const secure = tls === undefined ? {} : { tls: await loadTls(tls) };
+    const switches = await SwitchServer.listen({ ...openflow, ...secure, clock, log, emit });
     undo.push(() => switches.close());
 
     /** Takes an event in; all that are waiting are worked on in order, one after the other. */
@@ -231,7 +234,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       feed,
       agents,
       handlers: {
-        status: () => statusView(state, clock.now()),
+        status: () => ({ ...statusView(state, clock.now()), sessions: switches.describe() }),
         migrate: async (request: MigrateRequest): Promise<MigrateAnswer> => {
           checkRequest(state, request);
           const ids = request.moves.map((m) => migrationId(m.guest));

@@ -1,34 +1,39 @@
 /**
- * Sessions with switches: OpenFlow 1.3 over TCP. Listens, agrees on the version, asks what a switch is and what it holds
- * of ours, keeps the connection alive, and turns messages into core events. Knows nothing of migrations; `server.ts`
- * carries the core's write effects here. Reconnecting never touches what a switch forwards: its tables are read first.
+ * Where switches are met: listens for them over TCP or TLS, connects to those that wait themselves, admits no more than it can
+ * hold, and keeps one session (switchSession.ts) per datapath id. Knows nothing of migrations; `server.ts` carries the
+ * core's write effects here. Reconnecting never touches what a switch forwards: its tables are read first.
  */
-import { createServer, type Server, type Socket } from 'node:net';
-import {
-  decodeAs,
-  encode,
-  isMultipartReply,
-  MessageSplitter,
-  MultipartAssembler,
-  OfDecodeError,
-  type OfMessage,
-  of13,
-  ofproto_v1_3 as ofp,
-} from 'node-openflow';
+import { connect as connectTcp, createServer, type Server, type Socket } from 'node:net';
+import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
+import { type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { Log } from '../../contracts/log.ts';
+import type { SessionView } from '../../contracts/rest.ts';
+import { bindingProblem, type CertificateRules, type PeerCertificate } from '../core/certificates.ts';
 import { OURS } from '../core/cookies.ts';
-import type { Event, FlowCounter, PortCounter, PortDescription, QueueCounter, WriteOutcome } from '../core/events.ts';
-import { type Flow, flow } from '../core/flows.ts';
+import type { Event } from '../core/events.ts';
+import type { Flow } from '../core/flows.ts';
+import { versionText } from '../core/versions.ts';
+import { type SessionOwner, SwitchSession, type WriteResult } from './switchSession.ts';
 
-const HANDSHAKE_MS = 10_000;
-const REQUEST_MS = 8000;
-/** A switch is asked for an echo after this much silence, and given up after twice as much. */
-const ECHO_MS = 5000;
-/** Output waiting for a switch that does not read; beyond it the session is useless and is ended. */
-const MAX_UNSENT_BYTES = 64 * 2 ** 20;
-const MAX_SESSIONS = 10_000;
+const TLS_HANDSHAKE_MS = 10_000;
+/** Lines of the log per second, and at once, for what strangers can cause. */
+const LOG_LINES_PER_S = 5;
+const LOG_LINES_AT_ONCE = 20;
+/** Dropped packet-ins are told of this often. */
+const DROP_REPORT_MS = 10_000;
+const RECONNECT_FIRST_MS = 1000;
+const RECONNECT_MOST_MS = 30_000;
+const CONNECT_MS = 10_000;
+
+export interface SwitchTls {
+  key: string | Buffer;
+  cert: string | Buffer;
+  /** Certificates of the authorities that switches' certificates must come from. */
+  ca: string | Buffer;
+  rules: CertificateRules;
+}
 
 export interface SwitchServerOptions {
   host: string;
@@ -36,355 +41,97 @@ export interface SwitchServerOptions {
   clock: Clock;
   log: Log;
   emit(event: Event): void;
+  /** With it, only TLS is spoken on the port, and peers must have a certificate. */
+  tls?: SwitchTls;
+  /** Switches to connect to: `tcp:host:port` or `ssl:host:port`. */
+  connect?: readonly string[];
+  /** Connections in total. Default 10,000. */
+  maxConnections?: number;
+  /** Connections of one address. Default 2,000. */
+  maxPerAddress?: number;
 }
 
-type Reply = { ok: true; message: OfMessage<4> } | { ok: false; error: string; lost: boolean };
-type PortDesc = { port_no: number; name: string; hw_addr: string; config: number; state: number; curr_speed: number };
+/** A switch that waits to be connected to. */
+interface Target {
+  text: string;
+  isTls: boolean;
+  host: string;
+  port: number;
+  backoffMs: number;
+}
 
-function describe(p: PortDesc): PortDescription {
-  const isUp = (p.config & ofp.OFPPC_PORT_DOWN) === 0 && (p.state & ofp.OFPPS_LINK_DOWN) === 0;
-  // The LOCAL port of a bridge is down as a device until it has an address, and yet it is where the host lives.
+/** @throws FairwayError BAD_ADDRESS */
+function parseTarget(text: string): Target {
+  const m = /^(tcp|ssl):(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
+  const host = m?.[2] ?? m?.[3];
+  const port = Number(m?.[4] ?? 6653);
+  if (!m || host === undefined || port < 1 || port > 65_535)
+    throw new FairwayError(
+      'BAD_ADDRESS',
+      `openflow.connect: "${text}" is no address of a switch; write tcp:HOST:PORT or ssl:HOST:PORT`,
+      ['badInput'],
+    );
+  return { text, isTls: m[1] === 'ssl', host, port, backoffMs: RECONNECT_FIRST_MS };
+}
+
+function certificateOf(socket: TLSSocket): PeerCertificate | undefined {
+  const c = socket.getPeerCertificate();
+  if (c.fingerprint256 === undefined) return undefined;
+  const commonName: unknown = c.subject?.CN ?? '';
   return {
-    portNo: p.port_no,
-    name: p.name,
-    hwAddr: p.hw_addr,
-    isUp: isUp || p.port_no === ofp.OFPP_LOCAL,
-    speedBps: p.curr_speed * 1000,
+    commonName: Array.isArray(commonName) ? commonName.join(' ') : String(commonName),
+    alternativeNames: c.subjectaltname ?? '',
+    fingerprint: c.fingerprint256,
   };
 }
 
-const dpidText = (id: bigint): string => id.toString(16).padStart(16, '0');
-
-/** One connection of a switch. */
-class Session {
-  readonly socket: Socket;
-  readonly remote: string;
-  dpid: string | undefined;
-  lastHeardMs: number;
-  /** Echo round trip in ms, when one was measured. */
-  roundTripMs: number | undefined;
-  readonly #server: SwitchServer;
-  readonly #splitter = new MessageSplitter();
-  readonly #parts = new MultipartAssembler();
-  readonly #pending = new Map<number, { resolve(r: Reply): void; cancel(): void }>();
-  /** Errors of writes under way, by the batch their messages belong to. */
-  readonly #writes = new Map<number, string[]>();
-  #nextXid = 1;
-  #echoSentMs: number | undefined;
-  #queued: Buffer[] = [];
-  #closed = false;
-  #hasMeters = false;
-  readonly #stop: (() => void)[] = [];
-
-  constructor(server: SwitchServer, socket: Socket) {
-    this.#server = server;
-    this.socket = socket;
-    this.remote = `${socket.remoteAddress}:${socket.remotePort}`;
-    this.lastHeardMs = server.clock.now();
-    socket.setNoDelay(true);
-    socket.on('data', (chunk) => this.#read(chunk));
-    socket.on('error', () => {});
-    socket.on('close', () => this.close('the connection was closed'));
-    this.#stop.push(server.clock.every(ECHO_MS, () => this.#keepAlive()));
-    this.#stop.push(
-      server.clock.after(HANDSHAKE_MS, () => {
-        if (this.dpid === undefined) this.close('it did not say who it is in time');
-      }),
-    );
-    const bitmap = of13.OFPHelloElemVersionBitmap({ versions: [ofp.OFP_VERSION] });
-    this.send(of13.OFPHello({ elements: [bitmap] }));
-  }
-
-  /** Queues a message; all of one turn of the event loop go out in one write. Answers the transaction id. */
-  send(message: OfMessage<4>): number {
-    const xid = this.#nextXid;
-    this.#nextXid = (this.#nextXid % 0xffff_fff0) + 1;
-    this.#output(encode(message, xid));
-    return xid;
-  }
-
-  #output(bytes: Buffer): void {
-    if (this.#closed) return;
-    if (this.#queued.length === 0) setImmediate(() => this.#flush());
-    this.#queued.push(bytes);
-  }
-
-  #flush(): void {
-    if (this.#closed) return;
-    this.socket.write(Buffer.concat(this.#queued));
-    this.#queued = [];
-    if (this.socket.writableLength > MAX_UNSENT_BYTES) this.close('it does not read what it is sent');
-  }
-
-  /** Sends a request and waits for the reply with its transaction id, multipart replies put together. */
-  request(message: OfMessage<4>): Promise<OfMessage<4>> {
-    return new Promise((resolve, reject) => {
-      const xid = this.send(message);
-      const cancel = this.#server.clock.after(REQUEST_MS, () =>
-        settle({ ok: false, error: 'no answer in time', lost: true }),
-      );
-      const settle = (r: Reply) => {
-        cancel();
-        this.#pending.delete(xid);
-        if (r.ok) resolve(r.message);
-        else
-          reject(
-            new FairwayError(
-              'SWITCH_REQUEST',
-              `${message.cls} to ${this.dpid ?? this.remote}: ${r.error}`,
-              r.lost ? ['outcomeUnknown'] : [],
-            ),
-          );
-      };
-      this.#pending.set(xid, { resolve: settle, cancel });
-    });
-  }
-
-  /** Sends a batch and a closing barrier; what became of it is known when the barrier is answered. */
-  async write(messages: readonly OfMessage<4>[]): Promise<{ outcome: WriteOutcome; errors: string[] }> {
-    const errors: string[] = [];
-    const xids = messages.map((m) => this.send(m));
-    for (const xid of xids) this.#writes.set(xid, errors);
-    try {
-      await this.request(of13.OFPBarrierRequest({}));
-      return { outcome: errors.length > 0 ? 'refused' : 'applied', errors };
-    } catch (error) {
-      return { outcome: 'unknown', errors: [String(error)] };
-    } finally {
-      for (const xid of xids) this.#writes.delete(xid);
-    }
-  }
-
-  #keepAlive(): void {
-    const silentMs = this.#server.clock.now() - this.lastHeardMs;
-    if (silentMs > 3 * ECHO_MS) this.close(`it was silent for ${Math.round(silentMs)} ms`);
-    else if (this.dpid !== undefined && this.#echoSentMs === undefined) {
-      this.#echoSentMs = this.#server.clock.now();
-      this.send(of13.OFPEchoRequest({ data: Buffer.alloc(0) }));
-    }
-  }
-
-  #read(chunk: Buffer): void {
-    this.lastHeardMs = this.#server.clock.now();
-    try {
-      for (const bytes of this.#splitter.push(chunk)) {
-        if (this.#closed) return;
-        this.#one(bytes);
-      }
-    } catch (error) {
-      if (!(error instanceof OfDecodeError)) throw error;
-      this.close(`it sent what is not OpenFlow: ${error.message}`);
-    }
-  }
-
-  #one(bytes: Buffer): void {
-    const version = bytes[0] as number;
-    const type = bytes[1] as number;
-    if (version !== ofp.OFP_VERSION && type !== ofp.OFPT_HELLO) {
-      this.close(`it speaks OpenFlow version 0x${version.toString(16)} where 0x04 (1.3) was agreed`);
-      return;
-    }
-    // A hello of a newer version has the same header, and 1.3's elements in it.
-    if (type === ofp.OFPT_HELLO) {
-      this.#hello(bytes);
-      return;
-    }
-    let message: OfMessage<4>;
-    try {
-      message = decodeAs(4, bytes);
-    } catch (error) {
-      if (!(error instanceof OfDecodeError)) throw error;
-      this.#server.log('warn', 'switch.badMessage', { dpid: this.dpid, remote: this.remote, error: error.message });
-      return;
-    }
-    this.#dispatch(message);
-  }
-
-  #hello(bytes: Buffer): void {
-    const version = bytes[0] as number;
-    if (version < ofp.OFP_VERSION) {
-      const text = Buffer.from('Fairway speaks OpenFlow 1.3: allow it on the switch (protocols=OpenFlow13)');
-      this.send(of13.OFPErrorMsg({ type: ofp.OFPET_HELLO_FAILED, code: ofp.OFPHFC_INCOMPATIBLE, data: text }));
-      this.#flush();
-      this.close('it does not speak OpenFlow 1.3');
-      return;
-    }
-    if (this.dpid !== undefined) return;
-    this.#introduce().catch((error) =>
-      this.close(`it could not be set up: ${error instanceof Error ? error.message : error}`),
-    );
-  }
-
-  /** Asks who the switch is, what ports it has, and what it holds of ours. */
-  async #introduce(): Promise<void> {
-    const features = await this.request(of13.OFPFeaturesRequest({}));
-    if (features.cls !== 'OFPSwitchFeatures') throw new Error(`features were answered by ${features.cls}`);
-    const dpid = dpidText(features.datapath_id);
-    this.send(of13.OFPSetConfig({ flags: 0, miss_send_len: 128 }));
-    const ports = await this.request(of13.OFPPortDescStatsRequest({}));
-    const maxMeters = await this.request(of13.OFPMeterFeaturesStatsRequest({})).then(
-      (r) => (r.cls === 'OFPMeterFeaturesStatsReply' ? (r.body[0]?.max_meter ?? 0) : 0),
-      () => 0,
-    );
-    this.#hasMeters = maxMeters > 0;
-    const meterIds = await this.#meterIds();
-    const flows = await this.readFlows();
-    if (this.#closed) return;
-    if (!this.#server.claim(dpid, this)) {
-      this.close(
-        `datapath id ${dpid} is already connected from ${this.#server.sessions.get(dpid)?.remote}; give each switch its own`,
-      );
-      return;
-    }
-    this.dpid = dpid;
-    const described = ports.cls === 'OFPPortDescStatsReply' ? ports.body.map(describe) : [];
-    this.#server.emit({ kind: 'switchUp', dpid, ports: described, maxMeters, meterIds, flows });
-  }
-
-  async #meterIds(): Promise<number[]> {
-    if (!this.#hasMeters) return [];
-    try {
-      const r = await this.request(of13.OFPMeterConfigStatsRequest({ meter_id: ofp.OFPM_ALL }));
-      return r.cls === 'OFPMeterConfigStatsReply' ? r.body.map((m) => m.meter_id) : [];
-    } catch {
-      // Switches without meters answer with an error although they have meter features.
-      return [];
-    }
-  }
-
-  /** What the switch holds of ours. */
-  async readBack(): Promise<{ flows: Flow[]; meterIds: number[] }> {
-    return { flows: await this.readFlows(), meterIds: await this.#meterIds() };
-  }
-
-  /** Flows of ours that the switch holds. */
-  async readFlows(): Promise<Flow[]> {
-    const r = await this.request(this.#ours());
-    if (r.cls !== 'OFPFlowStatsReply') throw new Error(`flow stats were answered by ${r.cls}`);
-    return r.body.map((f) =>
-      flow({ table: f.table_id, priority: f.priority, match: f.match, instructions: f.instructions, cookie: f.cookie }),
-    );
-  }
-
-  #ours(): OfMessage<4> {
-    return of13.OFPFlowStatsRequest({
-      table_id: ofp.OFPTT_ALL,
-      out_port: ofp.OFPP_ANY,
-      out_group: ofp.OFPG_ANY,
-      cookie: OURS.cookie,
-      cookie_mask: OURS.mask,
-      match: of13.OFPMatch({}),
-    });
-  }
-
-  /** Reads all counters and emits them as one event. */
-  async sample(withQueues: boolean): Promise<void> {
-    const dpid = this.dpid;
-    if (dpid === undefined) return;
-    // Asked for in one write, so that they are read as close together as the switch can.
-    const queueRequest = of13.OFPQueueStatsRequest({ port_no: ofp.OFPP_ANY, queue_id: ofp.OFPQ_ALL });
-    const [p, q, f] = await Promise.all([
-      this.request(of13.OFPPortStatsRequest({ port_no: ofp.OFPP_ANY })),
-      withQueues ? this.request(queueRequest).catch(() => undefined) : undefined,
-      this.request(this.#ours()),
-    ]);
-    const ports: PortCounter[] =
-      p.cls === 'OFPPortStatsReply'
-        ? p.body.map((s) => ({ portNo: s.port_no, rxBytes: Number(s.rx_bytes), txBytes: Number(s.tx_bytes) }))
-        : [];
-    const queues: QueueCounter[] =
-      q?.cls === 'OFPQueueStatsReply'
-        ? q.body.map((s) => ({ portNo: s.port_no, queueId: s.queue_id, txBytes: Number(s.tx_bytes) }))
-        : [];
-    const flows: FlowCounter[] =
-      f.cls === 'OFPFlowStatsReply'
-        ? f.body.map((s) => ({ cookie: s.cookie, packets: Number(s.packet_count), bytes: Number(s.byte_count) }))
-        : [];
-    if (!this.#closed) this.#server.emit({ kind: 'counters', dpid, ports, queues, flows });
-  }
-
-  #dispatch(m: OfMessage<4>): void {
-    const dpid = this.dpid;
-    switch (m.cls) {
-      case 'OFPEchoRequest':
-        this.#output(encode(of13.OFPEchoReply({ data: m.data }), m.xid));
-        return;
-      case 'OFPEchoReply':
-        if (this.#echoSentMs !== undefined) this.roundTripMs = this.#server.clock.now() - this.#echoSentMs;
-        this.#echoSentMs = undefined;
-        return;
-      case 'OFPErrorMsg':
-        this.#error(m);
-        return;
-      case 'OFPPacketIn':
-        if (dpid !== undefined) {
-          const inPort = m.match.fields.in_port;
-          if (typeof inPort === 'number')
-            this.#server.emit({ kind: 'packetIn', dpid, inPort, frame: Buffer.from(m.data) });
-        }
-        return;
-      case 'OFPPortStatus':
-        if (dpid !== undefined) {
-          const change = m.reason === ofp.OFPPR_ADD ? 'added' : m.reason === ofp.OFPPR_DELETE ? 'removed' : 'modified';
-          this.#server.emit({ kind: 'portChanged', dpid, change, port: describe(m.desc) });
-        }
-        return;
-      default: {
-        const whole = isMultipartReply(m) ? this.#parts.push(m) : m;
-        if (whole) this.#pending.get(whole.xid)?.resolve({ ok: true, message: whole });
-      }
-    }
-  }
-
-  #error(m: Extract<OfMessage<4>, { cls: 'OFPErrorMsg' }>): void {
-    const text = `error type ${m.type} code ${m.code}`;
-    const pending = this.#pending.get(m.xid);
-    const write = this.#writes.get(m.xid);
-    if (pending) pending.resolve({ ok: false, error: text, lost: false });
-    else if (write) write.push(text);
-    else this.#server.log('warn', 'switch.error', { dpid: this.dpid, remote: this.remote, error: text, xid: m.xid });
-  }
-
-  close(reason: string): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    for (const stop of this.#stop) stop();
-    for (const p of [...this.#pending.values()]) p.resolve({ ok: false, error: reason, lost: true });
-    this.socket.end();
-    setTimeout(() => this.socket.destroy(), 200).unref();
-    this.#server.gone(this, reason);
-  }
-}
-
 /** Listens for switches and holds their sessions. */
-export class SwitchServer {
+export class SwitchServer implements SessionOwner {
   readonly clock: Clock;
-  readonly log: Log;
   readonly emit: (event: Event) => void;
   /** Sessions that said who they are, by datapath id. */
-  readonly sessions = new Map<string, Session>();
-  readonly #all = new Set<Session>();
+  readonly sessions = new Map<string, SwitchSession>();
+  readonly #log: Log;
+  readonly #tls: SwitchTls | undefined;
+  readonly #limits: { total: number; perAddress: number };
+  readonly #all = new Map<SwitchSession, Target | undefined>();
+  /** Connections, those in a TLS handshake too. */
+  readonly #sockets = new Set<Socket>();
+  readonly #byAddress = new Map<string, number>();
+  readonly #targets: readonly Target[];
+  readonly #retries = new Set<() => void>();
   readonly #server: Server;
+  readonly #stop: () => void;
+  readonly #reported = new WeakMap<SwitchSession, number>();
+  #logTokens = LOG_LINES_AT_ONCE;
+  #logAtMs: number;
+  #linesLeftOut = 0;
   #closed = false;
 
   private constructor(o: SwitchServerOptions) {
     this.clock = o.clock;
-    this.log = o.log;
     this.emit = o.emit;
-    this.#server = createServer((socket) => {
-      if (this.#closed || this.#all.size >= MAX_SESSIONS) {
-        socket.destroy();
-        return;
-      }
-      this.#all.add(new Session(this, socket));
-    });
+    this.#log = o.log;
+    this.#tls = o.tls;
+    this.#limits = { total: o.maxConnections ?? 10_000, perAddress: o.maxPerAddress ?? 2000 };
+    this.#logAtMs = o.clock.now();
+    this.#targets = (o.connect ?? []).map(parseTarget);
+    const ssl = this.#targets.find((t) => t.isTls);
+    if (ssl && !o.tls)
+      throw new FairwayError('BAD_ADDRESS', `openflow.connect: ${ssl.text} needs openflow.tls with key, cert and ca`, [
+        'badInput',
+      ]);
+    this.#server = this.#listener();
+    this.#server.on('connection', (socket: Socket) => this.#admit(socket));
+    this.#stop = o.clock.every(DROP_REPORT_MS, () => this.#reportDrops());
   }
 
-  /** @throws FairwayError LISTEN when the address cannot be had. */
-  static listen(o: SwitchServerOptions): Promise<SwitchServer> {
+  /** @throws FairwayError LISTEN when the address cannot be had, TLS_FILES when key or certificates are of no use, BAD_ADDRESS */
+  static async listen(o: SwitchServerOptions): Promise<SwitchServer> {
     const s = new SwitchServer(o);
     return new Promise((resolve, reject) => {
-      s.#server.once('error', (cause) =>
+      s.#server.once('error', (cause) => {
+        s.#stop();
         reject(
           new FairwayError(
             'LISTEN',
@@ -392,9 +139,12 @@ export class SwitchServer {
             ['badInput'],
             cause,
           ),
-        ),
-      );
-      s.#server.listen(o.port, o.host, () => resolve(s));
+        );
+      });
+      s.#server.listen(o.port, o.host, () => {
+        for (const target of s.#targets) s.#connect(target);
+        resolve(s);
+      });
     });
   }
 
@@ -403,52 +153,231 @@ export class SwitchServer {
     return typeof a === 'object' && a !== null ? a.port : 0;
   }
 
-  /** Takes a datapath id for a session; false when a living session has it. */
-  claim(dpid: string, session: Session): boolean {
-    const holder = this.sessions.get(dpid);
-    if (holder && this.clock.now() - holder.lastHeardMs < ECHO_MS * 1.5) return false;
-    holder?.close('the switch connected again');
-    this.sessions.set(dpid, session);
-    return true;
+  /** Connections at the moment, those that have not said who they are too. */
+  get connections(): number {
+    return this.#sockets.size;
   }
 
-  gone(session: Session, reason: string): void {
-    this.#all.delete(session);
-    this.log('info', 'switch.gone', { dpid: session.dpid, remote: session.remote, reason });
-    if (session.dpid === undefined || this.sessions.get(session.dpid) !== session) return;
-    this.sessions.delete(session.dpid);
-    if (!this.#closed) this.emit({ kind: 'switchDown', dpid: session.dpid });
+  // ---- connections -------------------------------------------------------------------------------------------------
+
+  #listener(): Server {
+    if (!this.#tls) return createServer((socket) => this.#open(socket));
+    const { key, cert, ca } = this.#tls;
+    try {
+      const server = createTlsServer(
+        { key, cert, ca, requestCert: true, rejectUnauthorized: true, handshakeTimeout: TLS_HANDSHAKE_MS },
+        (socket) => this.#open(socket, certificateOf(socket)),
+      );
+      server.on('tlsClientError', (error, socket) => {
+        this.logLimited('switch.tls', {
+          remote: socket.remoteAddress,
+          error: error.message,
+          advice: 'the switch must speak TLS here and present a certificate of openflow.tls.ca',
+        });
+        socket.destroy();
+      });
+      return server;
+    } catch (error) {
+      throw new FairwayError(
+        'TLS_FILES',
+        `openflow.tls: key, cert or ca is of no use: ${error instanceof Error ? error.message : error}`,
+        ['badInput'],
+        error,
+      );
+    }
   }
+
+  /** Counts a connection, and ends one too many before anything is spent on it. */
+  #admit(socket: Socket): void {
+    const address = socket.remoteAddress ?? '';
+    const ofAddress = this.#byAddress.get(address) ?? 0;
+    const isFull = this.#sockets.size >= this.#limits.total;
+    if (this.#closed || isFull || ofAddress >= this.#limits.perAddress) {
+      const limit = isFull ? this.#limits.total : this.#limits.perAddress;
+      this.logLimited('switch.tooMany', { remote: address, limit, of: isFull ? 'all addresses' : 'its address' });
+      socket.destroy();
+      return;
+    }
+    this.#sockets.add(socket);
+    this.#byAddress.set(address, ofAddress + 1);
+    socket.on('error', () => {});
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      const left = (this.#byAddress.get(address) ?? 1) - 1;
+      if (left > 0) this.#byAddress.set(address, left);
+      else this.#byAddress.delete(address);
+    });
+  }
+
+  #open(socket: Socket, certificate?: PeerCertificate, target?: Target): void {
+    if (this.#closed || socket.destroyed) return;
+    socket.setNoDelay(true);
+    socket.on('error', () => {});
+    const remote = `${socket.remoteAddress}:${socket.remotePort}`;
+    const session = new SwitchSession(this, socket, remote, certificate);
+    if (session.isClosed) return;
+    this.#all.set(session, target);
+  }
+
+  /** Connects to a switch that waits, and again whenever the connection is lost, ever less often while that fails. */
+  #connect(target: Target): void {
+    if (this.#closed) return;
+    const { host, port } = target;
+    const socket: Socket | TLSSocket =
+      target.isTls && this.#tls
+        ? connectTls({
+            host,
+            port,
+            key: this.#tls.key,
+            cert: this.#tls.cert,
+            ca: this.#tls.ca,
+            // Whom the certificate speaks for is told by its datapath id, not by a host name.
+            checkServerIdentity: () => undefined,
+          })
+        : connectTcp({ host, port });
+    let isOpen = false;
+    let failure = 'it took too long';
+    const cancel = this.clock.after(CONNECT_MS, () => {
+      if (!isOpen) socket.destroy();
+    });
+    this.#sockets.add(socket);
+    socket.once(target.isTls ? 'secureConnect' : 'connect', () => {
+      isOpen = true;
+      cancel();
+      this.#open(socket, target.isTls ? certificateOf(socket as TLSSocket) : undefined, target);
+    });
+    socket.on('error', (error) => {
+      failure = error.message;
+    });
+    socket.once('close', () => {
+      cancel();
+      this.#sockets.delete(socket);
+      if (!isOpen) {
+        this.#log('info', 'switch.connect', { to: target.text, error: failure, againInMs: target.backoffMs });
+        this.#retry(target);
+      }
+    });
+  }
+
+  #retry(target: Target): void {
+    if (this.#closed) return;
+    const cancel = this.clock.after(target.backoffMs, () => {
+      this.#retries.delete(cancel);
+      this.#connect(target);
+    });
+    this.#retries.add(cancel);
+    target.backoffMs = Math.min(RECONNECT_MOST_MS, target.backoffMs * 2);
+  }
+
+  // ---- sessions ----------------------------------------------------------------------------------------------------
+
+  async claim(dpid: string, session: SwitchSession): Promise<string | undefined> {
+    const problem =
+      this.#tls && session.certificate ? bindingProblem(dpid, session.certificate, this.#tls.rules) : undefined;
+    if (problem !== undefined) return problem;
+    const holder = this.sessions.get(dpid);
+    if (holder) {
+      if (await holder.isAlive()) return this.#taken(dpid);
+      holder.close('it did not answer, and the switch connected again');
+    }
+    if (session.isClosed || this.#closed) return 'it is gone';
+    // Another may have been quicker while the echo was on its way.
+    if (this.sessions.has(dpid)) return this.#taken(dpid);
+    this.sessions.set(dpid, session);
+    const target = this.#all.get(session);
+    if (target) target.backoffMs = RECONNECT_FIRST_MS;
+    return undefined;
+  }
+
+  #taken(dpid: string): string {
+    const holder = this.sessions.get(dpid)?.remote;
+    return `datapath id ${dpid} is already connected from ${holder}; give each switch its own`;
+  }
+
+  gone(session: SwitchSession, reason: string): void {
+    const target = this.#all.get(session);
+    this.#all.delete(session);
+    const { dpid, remote } = session;
+    if (dpid !== undefined) this.#log('info', 'switch.gone', { dpid, remote, reason });
+    else this.logLimited('switch.gone', { remote, reason });
+    if (dpid !== undefined && this.sessions.get(dpid) === session) {
+      this.sessions.delete(dpid);
+      if (!this.#closed && session.isAnnounced) this.emit({ kind: 'switchDown', dpid });
+    }
+    if (target) this.#retry(target);
+  }
+
+  logLimited(event: string, fields: Record<string, unknown>): void {
+    const now = this.clock.now();
+    const earned = ((now - this.#logAtMs) * LOG_LINES_PER_S) / 1000;
+    this.#logTokens = Math.min(LOG_LINES_AT_ONCE, this.#logTokens + earned);
+    this.#logAtMs = now;
+    if (this.#logTokens < 1) {
+      this.#linesLeftOut++;
+      return;
+    }
+    this.#logTokens--;
+    const leftOut = this.#linesLeftOut;
+    this.#linesLeftOut = 0;
+    this.#log('warn', event, leftOut > 0 ? { ...fields, linesLeftOut: leftOut } : fields);
+  }
+
+  #reportDrops(): void {
+    for (const [dpid, { limiter }] of this.sessions) {
+      const session = this.sessions.get(dpid) as SwitchSession;
+      const before = this.#reported.get(session) ?? 0;
+      if (limiter.dropped === before) continue;
+      this.#reported.set(session, limiter.dropped);
+      const fields = { dpid, dropped: limiter.dropped - before, ...limiter.counts, worstPorts: limiter.worst(5) };
+      this.#log('warn', 'switch.packetInsDropped', fields);
+    }
+  }
+
+  /** Sessions as operators see them. */
+  describe(): SessionView[] {
+    return [...this.sessions].map(([dpid, s]) => ({
+      dpid,
+      remote: s.remote,
+      openflow: versionText(s.version),
+      tls: s.certificate !== undefined,
+      roundTripMs: s.roundTrip?.smoothedMs ?? null,
+      packetIns: { passed: s.limiter.counts.passed, dropped: s.limiter.dropped },
+    }));
+  }
+
+  // ---- what the core asks for --------------------------------------------------------------------------------------
 
   /** Carries a write out and reports its outcome as a `written` event. */
   write(dpid: string, batch: number, messages: readonly OfMessage<4>[]): void {
     const session = this.sessions.get(dpid);
-    const done = (outcome: WriteOutcome, errors: string[], holds?: { flows: Flow[]; meterIds: number[] }) =>
-      this.emit({ kind: 'written', dpid, batch, outcome, errors, ...(holds ? { holds } : {}) });
+    const done = (
+      { outcome, errors, isTableFull }: WriteResult,
+      holds: { flows: Flow[]; meterIds: number[] } | undefined,
+    ) => this.emit({ kind: 'written', dpid, batch, outcome, errors, isTableFull, ...(holds ? { holds } : {}) });
     if (!session) {
-      setImmediate(() => done('unknown', ['the switch is not connected']));
+      const errors = ['the switch is not connected'];
+      setImmediate(() => done({ outcome: 'unknown', errors, isTableFull: false }, undefined));
       return;
     }
-    void session.write(messages).then(async ({ outcome, errors }) => {
-      const holds = outcome === 'refused' ? await session.readBack().catch(() => undefined) : undefined;
+    void session.write(messages).then(async (result) => {
+      const holds = result.outcome === 'refused' ? await session.readBack().catch(() => undefined) : undefined;
       // An answer that never came leaves the tables unknown: a new session reads them.
-      const isUnknown = outcome === 'unknown' || (outcome === 'refused' && !holds);
-      done(isUnknown ? 'unknown' : outcome, errors, holds);
+      const isUnknown = result.outcome === 'unknown' || (result.outcome === 'refused' && !holds);
+      done(isUnknown ? { ...result, outcome: 'unknown' } : result, holds);
       if (isUnknown) session.close('a write was not confirmed');
     });
   }
 
   packetOut(dpid: string, portNo: number, frame: Buffer): void {
-    const actions = [of13.OFPActionOutput({ port: portNo, max_len: 0 })];
-    this.sessions
-      .get(dpid)
-      ?.send(of13.OFPPacketOut({ buffer_id: ofp.OFP_NO_BUFFER, in_port: ofp.OFPP_CONTROLLER, actions, data: frame }));
+    this.sessions.get(dpid)?.packetOut(portNo, frame);
   }
 
   /** Reads every switch's counters, each for at most `limitMs`. */
   async sampleAll(withQueues: (dpid: string) => boolean, limitMs: number): Promise<void> {
     const reads = [...this.sessions].map(([dpid, s]) =>
-      s.sample(withQueues(dpid)).catch((error) => this.log('debug', 'switch.counters', { dpid, error: String(error) })),
+      s
+        .sample(withQueues(dpid))
+        .catch((error) => this.#log('debug', 'switch.counters', { dpid, error: String(error) })),
     );
     await Promise.race([Promise.all(reads), new Promise<void>((resolve) => this.clock.after(limitMs, resolve))]);
   }
@@ -456,17 +385,7 @@ export class SwitchServer {
   /** Removes every flow and meter of ours from the connected switches; for those who leave for good. */
   async removeAll(meterIds: (dpid: string) => number[]): Promise<void> {
     const work = [...this.sessions].map(([dpid, s]) => {
-      const flows = of13.OFPFlowMod({
-        cookie: OURS.cookie,
-        cookie_mask: OURS.mask,
-        table_id: ofp.OFPTT_ALL,
-        command: ofp.OFPFC_DELETE,
-        buffer_id: ofp.OFP_NO_BUFFER,
-        out_port: ofp.OFPP_ANY,
-        out_group: ofp.OFPG_ANY,
-        match: of13.OFPMatch({}),
-        instructions: [],
-      });
+      const flows = of13.flowDelete({ cookie: OURS.cookie, cookie_mask: OURS.mask });
       const meters = meterIds(dpid).map((meter_id) =>
         of13.OFPMeterMod({ command: ofp.OFPMC_DELETE, flags: 0, meter_id, bands: [] }),
       );
@@ -477,7 +396,15 @@ export class SwitchServer {
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const s of [...this.#all]) s.close('the controller is stopping');
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#stop();
+    for (const cancel of this.#retries) cancel();
+    for (const s of [...this.#all.keys()]) s.close('the controller is stopping');
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    // What has no session, such as a TLS handshake that goes on, has nothing to say good-bye with.
+    const rest = setTimeout(() => {
+      for (const socket of this.#sockets) socket.destroy();
+    }, 1000);
+    await closed;
+    clearTimeout(rest);
   }
 }

@@ -97,6 +97,8 @@ export interface ConnectionOptions<V extends Version = Version> {
    * `preferWaitMs` at most. Default none: offer everything at once.
    */
   readonly prefer?: readonly V[];
+  /** What to add for a peer without a version in common: how to change that. Plain ASCII. */
+  readonly versionAdvice?: string;
   /** How long to hold the hello back for `prefer`, in ms. Default 1,000. */
   readonly preferWaitMs?: number;
   /** Ask for features before `onUp`. Default: when the role is controller. */
@@ -262,6 +264,7 @@ export class OfConnection<const V extends Version = Version> {
     this.#handler = handler;
     this.#o = {
       role,
+      versionAdvice: options.versionAdvice ?? '',
       preferWaitMs: options.preferWaitMs ?? 1000,
       askFeatures: options.askFeatures ?? role === 'controller',
       helloTimeoutMs: options.helloTimeoutMs ?? 10_000,
@@ -760,7 +763,8 @@ export class OfConnection<const V extends Version = Version> {
     const version = agree(versions, hasBitmap, peer);
     if (version === undefined) {
       const said = describePeer(peer);
-      const text = `no version in common: ${said} where ${versions.map(versionName).join(', ')} are spoken`;
+      const advice = this.#o.versionAdvice === '' ? '' : `; ${this.#o.versionAdvice}`;
+      const text = `no version in common: ${said} where ${versions.map(versionName).join(', ')} are spoken${advice}`;
       this.#helloFailed(peer.version, text);
       this.#down('version', text);
       return;

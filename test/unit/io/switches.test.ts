@@ -23,6 +23,7 @@ class Peer {
     this.socket.on('close', () => {
       this.closed = true;
     });
+    this.socket.on('connect', () => this.send(of13.OFPHello({ elements: [] })));
     this.socket.on('data', (chunk) => {
       for (const bytes of this.#splitter.push(chunk)) {
         const m = decodeAs(4, bytes);
@@ -37,9 +38,7 @@ class Peer {
   }
 
   #obey(m: OfMessage<4>, dpid: bigint): void {
-    if (m.cls === 'OFPHello') this.send(of13.OFPHello({ elements: [] }));
-    else if (m.cls === 'OFPFeaturesRequest')
-      this.send(of13.OFPSwitchFeatures({ datapath_id: dpid, n_tables: 254 }), m.xid);
+    if (m.cls === 'OFPFeaturesRequest') this.send(of13.OFPSwitchFeatures({ datapath_id: dpid, n_tables: 254 }), m.xid);
     else if (m.cls === 'OFPPortDescStatsRequest') {
       const port = of13.OFPPort({ port_no: 1, name: 'eth1', hw_addr: '02:00:00:00:00:01', curr_speed: 1_000_000 });
       this.send(of13.OFPPortDescStatsReply({ body: [port] }), m.xid);
@@ -116,7 +115,8 @@ test('an error makes it refused, and says which', async () => {
   await until(() => saw('written').length === 1, 'the write is answered');
   expect(saw('written')[0]).toMatchObject({
     outcome: 'refused',
-    errors: [`error type ${ofp.OFPET_FLOW_MOD_FAILED} code ${ofp.OFPFMFC_TABLE_FULL}`],
+    errors: ['OFPET_FLOW_MOD_FAILED/OFPFMFC_TABLE_FULL'],
+    isTableFull: true,
   });
 });
 
