@@ -323,8 +323,8 @@ export class SwitchServer implements SessionOwner {
   }
 
   #reportDrops(): void {
-    for (const [dpid, { limiter }] of this.sessions) {
-      const session = this.sessions.get(dpid) as SwitchSession;
+    for (const [dpid, session] of this.sessions) {
+      const { limiter } = session;
       const before = this.#reported.get(session) ?? 0;
       if (limiter.dropped === before) continue;
       this.#reported.set(session, limiter.dropped);
@@ -379,7 +379,12 @@ export class SwitchServer implements SessionOwner {
         .sample(withQueues(dpid))
         .catch((error) => this.#log('debug', 'switch.counters', { dpid, error: String(error) })),
     );
-    await Promise.race([Promise.all(reads), new Promise<void>((resolve) => this.clock.after(limitMs, resolve))]);
+    let cancel = () => {};
+    const limit = new Promise<void>((resolve) => {
+      cancel = this.clock.after(limitMs, resolve);
+    });
+    await Promise.race([Promise.all(reads), limit]);
+    cancel();
   }
 
   /** Removes every flow and meter of ours from the connected switches; for those who leave for good. */

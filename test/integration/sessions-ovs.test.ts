@@ -1,0 +1,353 @@
+/**
+ * The controller's switch sessions against a real ovs-vswitchd in a namespace of its own: limited to one OpenFlow version, over
+ * TLS both ways, and waiting to be connected to. Certificates are made for the test and thrown away with it.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { of13, ofproto_v1_3 as ofp } from 'node-openflow';
+import { systemClock } from '../../contracts/clock.ts';
+import { cookieFor, FEATURE } from '../../controller/core/cookies.ts';
+import type { Event } from '../../controller/core/events.ts';
+import { addFlow, flow, removeFlow, writeMeter } from '../../controller/core/flows.ts';
+import { SwitchServer, type SwitchServerOptions } from '../../controller/io/switches.ts';
+import { PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
+
+const reason = whyNoOvs() ?? (existsSync('/usr/bin/openssl') ? undefined : 'openssl is missing');
+const real = reason ? test.skip : test;
+const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+jest.setTimeout(120_000);
+
+const A = '00000000000000a1';
+const B = '00000000000000b2';
+
+let ovs: PrivateOvs;
+let server: SwitchServer | undefined;
+let events: Event[] = [];
+const logged: string[] = [];
+const address = { host: '', controller: '' };
+
+/** A pair of virtual wires between this machine's namespace and the switch's: the session's own network. */
+function wire(): void {
+  const outside = `fwse${process.pid}`;
+  const subnet = `169.254.${1 + (process.pid % 250)}`;
+  execFileSync('ip', ['link', 'add', outside, 'type', 'veth', 'peer', 'name', 'fwctl', 'netns', ovs.netns]);
+  execFileSync('ip', ['addr', 'add', `${subnet}.1/30`, 'dev', outside]);
+  execFileSync('ip', ['link', 'set', outside, 'up']);
+  ovs.inside('ip', 'addr', 'add', `${subnet}.2/30`, 'dev', 'fwctl');
+  ovs.inside('ip', 'link', 'set', 'fwctl', 'up');
+  address.controller = `${subnet}.1`;
+  address.host = `${subnet}.2`;
+}
+
+function authority(dir: string): void {
+  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
+  openssl(
+    'req',
+    '-x509',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:prime256v1',
+    '-nodes',
+    '-days',
+    '1',
+    ...['-subj', '/CN=test authority', '-keyout', 'ca-key.pem', '-out', 'ca.pem'],
+  );
+  for (const [name, cn] of [
+    ['controller', 'controller'],
+    ['a1', `dpid:${A}`],
+    ['stranger', 'hv9'],
+  ] as const) {
+    openssl(
+      'req',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      ...['-subj', `/CN=${cn}`, '-keyout', `${name}-key.pem`, '-out', `${name}.csr`],
+    );
+    openssl(
+      'x509',
+      '-req',
+      '-in',
+      `${name}.csr`,
+      '-CA',
+      'ca.pem',
+      '-CAkey',
+      'ca-key.pem',
+      '-CAcreateserial',
+      ...['-days', '1', '-out', `${name}.pem`],
+    );
+  }
+}
+
+const pki = mkdtempSync(join(tmpdir(), 'fairway-pki-'));
+const file = (name: string) => join(pki, name);
+
+beforeAll(async () => {
+  if (reason) return;
+  authority(pki);
+  ovs = new PrivateOvs('se');
+  await ovs.start();
+  wire();
+});
+afterAll(async () => {
+  rmSync(pki, { recursive: true, force: true });
+  if (!reason) await ovs.stop();
+});
+afterEach(async () => {
+  if (reason) return;
+  await server?.close();
+  server = undefined;
+  ovs.vsctl('--if-exists', 'del-br', 'br0', '--', '--if-exists', 'del-br', 'br1', '--', 'del-ssl');
+});
+
+async function listen(o: Partial<SwitchServerOptions> = {}): Promise<SwitchServer> {
+  events = [];
+  logged.length = 0;
+  server = await SwitchServer.listen({
+    host: address.controller,
+    port: 0,
+    clock: systemClock(),
+    log: (_level, event, fields) => logged.push(`${event} ${JSON.stringify(fields)}`),
+    emit: (e) => events.push(e),
+    ...o,
+  });
+  return server;
+}
+
+function bridge(name: string, dpid: string, protocols: string): void {
+  const set = [
+    `datapath_type=netdev`,
+    `fail_mode=secure`,
+    `protocols=${protocols}`,
+    `other-config:datapath-id=${dpid}`,
+  ];
+  ovs.vsctl('add-br', name, '--', 'set', 'bridge', name, ...set);
+  ovs.vsctl('add-port', name, `${name}p1`, '--', 'set', 'interface', `${name}p1`, 'type=internal');
+}
+const point = (name: string, target: string) => ovs.vsctl('set-controller', name, target);
+
+const saw = <K extends Event['kind']>(kind: K) =>
+  events.filter((e): e is Extract<Event, { kind: K }> => e.kind === kind);
+const up = (dpid: string) => saw('switchUp').find((e) => e.dpid === dpid);
+
+const METER = { meterId: 0xfa01, rateKbps: 5000, burstKbits: 500 };
+const metered = flow({
+  table: 0,
+  priority: 30_000,
+  match: of13.OFPMatch({ eth_type: 0x800, ip_proto: 6, ipv4_src: '10.0.0.1', ipv4_dst: '10.0.0.2', tcp_dst: 49_152 }),
+  instructions: [
+    of13.OFPInstructionMeter({ meter_id: METER.meterId }),
+    of13.OFPInstructionActions({
+      type: ofp.OFPIT_APPLY_ACTIONS,
+      actions: [of13.OFPActionSetField({ field: 'ip_dscp', value: 10 }), of13.OFPActionSetQueue({ queue_id: 1 })],
+    }),
+    of13.OFPInstructionGotoTable({ table_id: 1 }),
+  ],
+  cookie: cookieFor(FEATURE.stream, 1),
+});
+const label = flow({
+  table: 1,
+  priority: 20_000,
+  match: of13.OFPMatch({ eth_dst: '02:00:00:00:00:01' }),
+  instructions: [
+    of13.OFPInstructionActions({
+      type: ofp.OFPIT_APPLY_ACTIONS,
+      actions: [
+        of13.OFPActionPushVlan({ ethertype: 0x8100 }),
+        of13.OFPActionSetField({ field: 'vlan_vid', value: 100 | ofp.OFPVID_PRESENT }),
+        of13.OFPActionOutput({ port: 1, max_len: 0 }),
+      ],
+    }),
+  ],
+  cookie: cookieFor(FEATURE.moved, 1),
+});
+const miss = flow({
+  table: 0,
+  priority: 0,
+  match: of13.OFPMatch({}),
+  instructions: [
+    of13.OFPInstructionActions({
+      type: ofp.OFPIT_APPLY_ACTIONS,
+      actions: [of13.OFPActionOutput({ port: ofp.OFPP_CONTROLLER, max_len: 64 })],
+    }),
+  ],
+  cookie: cookieFor(FEATURE.infrastructure),
+});
+
+async function write(s: SwitchServer, batch: number, messages: Parameters<SwitchServer['write']>[2]) {
+  s.write(A, batch, messages);
+  await until(() => saw('written').some((e) => e.batch === batch), `write ${batch} is answered`);
+  return saw('written').find((e) => e.batch === batch);
+}
+
+describe.each([
+  ['OpenFlow13,OpenFlow14,OpenFlow15', '1.3'],
+  ['OpenFlow14', '1.4'],
+  ['OpenFlow15', '1.5'],
+])('a bridge with protocols=%s', (protocols, agreed) => {
+  real(named(`is served in ${agreed}: ports, flows, meters, counters, packets`), async () => {
+    const s = await listen();
+    bridge('br0', A, protocols);
+    point('br0', `tcp:${address.controller}:${s.port}`);
+    await until(() => up(A) !== undefined, `the switch is up; log: ${logged}`);
+    expect(s.describe()).toMatchObject([{ dpid: A, openflow: agreed, tls: false }]);
+    expect(up(A)).toMatchObject({ flows: [], meterIds: [] });
+    expect(
+      up(A)
+        ?.ports.map((p) => p.name)
+        .sort(),
+    ).toEqual(['br0', 'br0p1']);
+    expect(up(A)?.maxMeters).toBeGreaterThan(0);
+
+    const barrier = of13.OFPBarrierRequest({});
+    const all = [writeMeter(METER, 'add'), barrier, addFlow(label), addFlow(metered), addFlow(miss)];
+    expect(await write(s, 1, all)).toMatchObject({ outcome: 'applied', errors: [] });
+
+    // What is read back must be what was written, or every reconnect would write it again.
+    const held = await s.sessions.get(A)?.readBack();
+    const signatures = new Map(held?.flows.map((f) => [f.key, f.signature]));
+    expect(signatures).toEqual(new Map([metered, label, miss].map((f) => [f.key, f.signature])));
+    expect(held?.meterIds).toEqual([METER.meterId]);
+
+    // The same again: the meter is there already, and is modified instead.
+    expect(await write(s, 2, all)).toMatchObject({ outcome: 'applied', errors: [] });
+
+    s.packetOut(A, ofp.OFPP_TABLE, Buffer.concat([Buffer.from('020000000099020000000042', 'hex'), Buffer.alloc(50)]));
+    await until(() => saw('packetIn').length > 0, 'the packet comes back');
+    expect(saw('packetIn')[0]?.frame.subarray(0, 12).toString('hex')).toBe('020000000099020000000042');
+
+    await s.sampleAll(() => true, 5000);
+    const counters = saw('counters').at(-1);
+    expect(counters?.ports.length).toBeGreaterThanOrEqual(2);
+    expect(counters?.flows.find((f) => f.cookie === miss.cookie)?.packets).toBe(1);
+
+    ovs.vsctl('add-port', 'br0', 'br0p2', '--', 'set', 'interface', 'br0p2', 'type=internal');
+    await until(
+      () => saw('portChanged').some((e) => e.change === 'added' && e.port.name === 'br0p2'),
+      'a port is told',
+    );
+
+    expect(await write(s, 3, [removeFlow(label)])).toMatchObject({ outcome: 'applied' });
+    await s.removeAll(() => [METER.meterId]);
+    expect(await s.sessions.get(A)?.readBack()).toEqual({ flows: [], meterIds: [] });
+  });
+});
+
+real(named('a bridge with OpenFlow 1.0 only is refused, and its log says what to set'), async () => {
+  const s = await listen();
+  bridge('br0', A, 'OpenFlow10');
+  point('br0', `tcp:${address.controller}:${s.port}`);
+  await until(() => logged.some((l) => /protocols=OpenFlow13/.test(l)), 'the refusal is logged');
+  expect(events).toEqual([]);
+});
+
+real(named('a full flow table is told apart from other refusals'), async () => {
+  const s = await listen();
+  bridge('br0', A, 'OpenFlow13');
+  ovs.vsctl(
+    '--',
+    '--id=@t',
+    'create',
+    'flow_table',
+    'flow_limit=1',
+    'overflow_policy=refuse',
+    '--',
+    ...['set', 'bridge', 'br0', 'flow_tables:1=@t'],
+  );
+  point('br0', `tcp:${address.controller}:${s.port}`);
+  await until(() => up(A) !== undefined, 'the switch is up');
+  const second = flow({ ...label, match: of13.OFPMatch({ eth_dst: '02:00:00:00:00:02' }) });
+  const result = await write(s, 1, [addFlow(label), addFlow(second)]);
+  expect(result).toMatchObject({
+    outcome: 'refused',
+    isTableFull: true,
+    errors: ['OFPET_FLOW_MOD_FAILED/OFPFMFC_TABLE_FULL'],
+  });
+  expect(result?.holds?.flows.map((f) => f.key)).toEqual([label.key]);
+});
+
+describe('over TLS', () => {
+  const tls = (byDpid: [string, string][] = []) => ({
+    key: readFileSync(file('controller-key.pem')),
+    cert: readFileSync(file('controller.pem')),
+    ca: readFileSync(file('ca.pem')),
+    rules: { byDpid: new Map(byDpid), allowUnbound: false },
+  });
+  const present = (name: string) => ovs.vsctl('set-ssl', file(`${name}-key.pem`), file(`${name}.pem`), file('ca.pem'));
+
+  real(named('a switch is served whose certificate names its datapath id'), async () => {
+    const s = await listen({ tls: tls() });
+    present('a1');
+    bridge('br0', A, 'OpenFlow13');
+    point('br0', `ssl:${address.controller}:${s.port}`);
+    await until(() => up(A) !== undefined, `the switch is up; log: ${logged}`);
+    expect(s.describe()).toMatchObject([{ dpid: A, tls: true }]);
+    expect(await write(s, 1, [addFlow(label)])).toMatchObject({ outcome: 'applied' });
+  });
+
+  real(named('a certificate used for another datapath id is refused, with a reason'), async () => {
+    const s = await listen({ tls: tls() });
+    present('a1');
+    bridge('br1', B, 'OpenFlow13');
+    point('br1', `ssl:${address.controller}:${s.port}`);
+    await until(
+      () => logged.some((l) => l.includes(`is bound to datapath ${A} and was used for ${B}`)),
+      'it is refused',
+    );
+    expect(events).toEqual([]);
+  });
+
+  real(named('the configuration binds a certificate that names no datapath id'), async () => {
+    const s = await listen({ tls: tls([[B, 'hv9']]) });
+    present('stranger');
+    bridge('br0', A, 'OpenFlow13');
+    bridge('br1', B, 'OpenFlow13');
+    for (const name of ['br0', 'br1']) point(name, `ssl:${address.controller}:${s.port}`);
+    await until(() => up(B) !== undefined && logged.some((l) => l.includes(`was used for ${A}`)), 'one is up');
+    expect(up(A)).toBeUndefined();
+  });
+
+  real(named('a switch that speaks no TLS, or has no certificate of ours, gets nowhere'), async () => {
+    const s = await listen({ tls: tls() });
+    const other = mkdtempSync(join(tmpdir(), 'fairway-pki-other-'));
+    try {
+      authority(other);
+      ovs.vsctl('set-ssl', join(other, 'a1-key.pem'), join(other, 'a1.pem'), file('ca.pem'));
+      bridge('br0', A, 'OpenFlow13');
+      bridge('br1', B, 'OpenFlow13');
+      point('br0', `ssl:${address.controller}:${s.port}`);
+      point('br1', `tcp:${address.controller}:${s.port}`);
+      await until(
+        () => logged.filter((l) => l.startsWith('switch.tls')).length >= 2,
+        `both are refused; log: ${logged}`,
+      );
+      expect(events).toEqual([]);
+    } finally {
+      rmSync(other, { recursive: true });
+    }
+  });
+
+  real(named('a waiting switch is connected to, over TLS and without, and again when it was away'), async () => {
+    present('a1');
+    bridge('br0', A, 'OpenFlow13');
+    bridge('br1', B, 'OpenFlow13');
+    point('br0', `pssl:6655:${address.host}`);
+    point('br1', `ptcp:6656:${address.host}`);
+    await listen({ tls: tls(), connect: [`ssl:${address.host}:6655`, `tcp:${address.host}:6656`] });
+    await until(() => up(A) !== undefined && up(B) !== undefined, `both are up; log: ${logged}`);
+    await ovs.stopSwitch();
+    await until(() => saw('switchDown').length === 2, 'both are down');
+    await ovs.startSwitch();
+    await until(() => saw('switchUp').length === 4, `both are up again; log: ${logged}`, 1200);
+  });
+});
+
+real(named('files that are no certificates are said to be so at once'), async () => {
+  const rules = { byDpid: new Map(), allowUnbound: false };
+  await expect(listen({ tls: { key: 'x', cert: 'y', ca: 'z', rules } })).rejects.toMatchObject({ code: 'TLS_FILES' });
+});
