@@ -35,6 +35,7 @@ import {
   countOf,
   customStruct,
   either,
+  extraIn,
   type Fields,
   FROM_12,
   fixed,
@@ -393,8 +394,8 @@ function encapsulation<const C extends string, F extends Fields>(cls: C, type: n
   };
   return struct(cls, { ...options(nx.NXAST_RAW_ENCAP, type), ...variable }, all);
 }
-/** Adds an Ethernet header. */
-export const NXActionEncapEther = encapsulation('NXActionEncapEther', 0, { properties });
+/** Adds an Ethernet header. It needs no properties, and Ryu knows none. */
+export const NXActionEncapEther = encapsulation('NXActionEncapEther', 0, { properties: extraIn(ALL, properties) });
 /** Adds a network service header. */
 export const NXActionEncapNsh = encapsulation('NXActionEncapNsh', 0x0001894f, { properties });
 /** Adds a header of any other type, as `packet_type` numbers them. */
