@@ -120,6 +120,18 @@ test('the status page', () => {
     },
   };
   const text = statusText(status, 120);
+  const session = {
+    dpid: '0000000000000001',
+    remote: '192.0.2.1:5000',
+    openflow: '1.4',
+    tls: true,
+    roundTripMs: 0.43,
+    packetIns: { passed: 1, dropped: 49_000 },
+  };
+  expect(statusText({ ...status, sessions: [session] }, 120)).toMatch(/1 of 2 +1\.4 \(TLS\) +0\.4 ms +49000/);
+  expect(statusText({ ...status, sessions: [{ ...session, tls: false, roundTripMs: null }] }, 120)).toMatch(
+    /1\.4 +- +49000/,
+  );
   expect(text).toContain('policy revision 3 (redis), last edit refused: reservation.low: unknown name');
   expect(text).toMatch(/s1 +0000000000000001 +connected +1 of 2/);
   expect(text).toMatch(/h1 +away +qmp +-/);

@@ -14,6 +14,8 @@ import { FlowTables } from '../../../sim/switch/pipeline.ts';
 
 export const LOCAL = 0xfffffffe;
 const MBIT = 1e6;
+/** OFPET_FLOW_MOD_FAILED/OFPFMFC_TABLE_FULL. */
+const TABLE_FULL = '5/1';
 
 interface FakeSwitch {
   tables: FlowTables;
@@ -98,7 +100,7 @@ export class Fabric {
     }
     const done = { kind: 'written' as const, dpid: e.dpid, batch: e.batch, errors };
     if (errors.length === 0) this.send({ ...done, outcome: 'applied' });
-    else this.send({ ...done, outcome: 'refused', holds: this.#holds(s) });
+    else this.send({ ...done, outcome: 'refused', isTableFull: errors.includes(TABLE_FULL), holds: this.#holds(s) });
   }
 
   #holds(s: FakeSwitch): { flows: Flow[]; meterIds: number[] } {

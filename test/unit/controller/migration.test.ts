@@ -13,7 +13,7 @@ import { arpPacket } from '../../../sim/packet.ts';
 import {
   CLIENT_MAC,
   CORE,
-  type Fabric,
+  Fabric,
   type FabricOptions,
   GUEST_MAC,
   guest,
@@ -450,8 +450,8 @@ describe('what can go wrong', () => {
     expect(sent(f, 'prepare')).toHaveLength(0);
   });
 
-  /** From now on a switch refuses new flows of the given feature; everything else of a batch it takes. */
-  function refuse(f: Fabric, dpid: string, feature: number): void {
+  /** From now on a switch refuses new flows of the given feature; everything else of a batch it takes. The answer ends it. */
+  function refuse(f: Fabric, dpid: string, feature: number): () => void {
     const tables = f.switches.get(dpid)?.tables;
     if (!tables) throw new Error(`no switch ${dpid}`);
     const apply = tables.apply.bind(tables);
@@ -459,6 +459,9 @@ describe('what can go wrong', () => {
       const isAdd = mod.cls === 'OFPFlowMod' && mod.command === ofproto_v1_3.OFPFC_ADD;
       if (isAdd && parseCookie(mod.cookie)?.feature === feature) return [{ type: 5, code: 1 }];
       return apply(mod, nowMs);
+    };
+    return () => {
+      tables.apply = apply;
     };
   }
 
@@ -471,11 +474,28 @@ describe('what can go wrong', () => {
     ask(f);
     expect(job(f)).toMatchObject({
       state: 'failed',
-      note: expect.stringMatching(new RegExp(`switch ${CORE} refused`)),
+      note: expect.stringMatching(new RegExp(`switch ${CORE} refused .* its flow table is full .*: remove .* limit`)),
     });
     expect(sent(f, 'start')).toHaveLength(0);
     f.pass(11_000);
     for (const feature of [FEATURE.stream, FEATURE.answer, FEATURE.moved]) expect(ours(f, feature)).toEqual([]);
+  });
+
+  test('a full table is tried ever less often, and at once fills up when there is room', () => {
+    const f = new Fabric();
+    f.addSwitch(CORE, { 1: 'client' });
+    const allow = refuse(f, CORE, FEATURE.forwarding);
+    f.connect(CORE);
+    for (let s = 0; s < 400; s++) f.pass(1000);
+    const waits = f.effects.flatMap((e) =>
+      e.kind === 'log' && e.event === 'switch.refused' ? [e.fields.againInMs] : [],
+    );
+    expect(waits).toEqual([10_000, 20_000, 40_000, 80_000, 160_000, 160_000]);
+    expect(ours(f, FEATURE.forwarding)).toEqual([]);
+    allow();
+    for (let s = 0; s < 160; s++) f.pass(1000);
+    expect(ours(f, FEATURE.forwarding).length).toBeGreaterThan(0);
+    expect(f.state.switches.get(CORE)).toMatchObject({ refusedWhy: '', tableFullTimes: 0 });
   });
 
   test('a stopped guest does not wait for a switch that refuses its new place, and nothing calls that confirmed', () => {
