@@ -15,10 +15,13 @@ import {
   type Topic,
 } from '../contracts/feed.ts';
 import {
+  AUTHOR_HEADER,
   type MigrateAnswer,
   migrateAnswerSchema,
   type migrateRequestSchema,
+  type PolicyHistory,
   type PolicyPatch,
+  policyHistorySchema,
   type StatusView,
   statusViewSchema,
 } from '../contracts/rest.ts';
@@ -89,9 +92,15 @@ export class FairwayClient {
     return this.#call('GET', '/v1/policy', policyViewSchema);
   }
 
-  /** Changes fields by dotted path, all of them or none. */
-  patchPolicy(patch: PolicyPatch): Promise<PolicyView> {
-    return this.#call('PATCH', '/v1/policy', policyViewSchema, patch);
+  /** Changes fields by dotted path, all of them or none; `author` is kept in the history. */
+  patchPolicy(patch: PolicyPatch, author = ''): Promise<PolicyView> {
+    const headers = author === '' ? {} : { [AUTHOR_HEADER]: encodeURIComponent(author) };
+    return this.#call('PATCH', '/v1/policy', policyViewSchema, patch, headers);
+  }
+
+  /** The last edits of the policy, accepted and refused, the newest first. */
+  policyHistory(): Promise<PolicyHistory> {
+    return this.#call('GET', '/v1/policy/history', policyHistorySchema);
   }
 
   /**
@@ -142,8 +151,14 @@ export class FairwayClient {
     });
   }
 
-  async #call<T>(method: string, path: string, schema: z.ZodType<T>, body?: unknown): Promise<T> {
-    const answer = schema.safeParse(await this.#request(method, path, body));
+  async #call<T>(
+    method: string,
+    path: string,
+    schema: z.ZodType<T>,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<T> {
+    const answer = schema.safeParse(await this.#request(method, path, body, headers));
     if (answer.success) return answer.data;
     throw new FairwayError(
       'client.unreadable',
@@ -152,10 +167,11 @@ export class FairwayClient {
     );
   }
 
-  async #request(method: string, path: string, body?: unknown): Promise<unknown> {
+  async #request(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<unknown> {
     const response = await fetch(`${this.url}${path}`, {
       method,
       headers: {
+        ...headers,
         authorization: `Bearer ${this.#token}`,
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },

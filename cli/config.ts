@@ -27,7 +27,7 @@ export interface Loaded<T> {
 }
 
 /** Variables that are options of the command line and not keys of a configuration. */
-const OTHER_VARIABLES = ['FAIRWAY_CONFIG', 'FAIRWAY_LOG_LEVEL', 'FAIRWAY_TOKEN', 'FAIRWAY_URL'];
+const OTHER_VARIABLES = ['FAIRWAY_AUTHOR', 'FAIRWAY_CONFIG', 'FAIRWAY_LOG_LEVEL', 'FAIRWAY_TOKEN', 'FAIRWAY_URL'];
 
 export const loadControllerConfig = (sources: ConfigSources) => load(controllerConfigSchema, sources);
 export const loadAgentConfig = (sources: ConfigSources) => load(agentConfigSchema, sources);

@@ -166,6 +166,7 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     'fairway policy get reservation',
     'fairway policy set direction.windowMs=3000 reservation.medium="capacity - ceiling"',
     'fairway policy check policy.yaml',
+    'fairway policy explain web1',
   ]);
   connected(
     command(policy, 'get', 'Print the policy in force, or one part of it.', [
@@ -183,6 +184,7 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     ]),
   )
     .argument('<assignments...>', 'PATH=VALUE, with dotted paths')
+    .addOption(new Option('--author <name>', 'who makes the edit (default: user@machine)').env('FAIRWAY_AUTHOR'))
     .option('--json', 'print the policy that is now in force as one JSON object')
     .action(does(async () => (await import('./commands/policy.ts')).set));
   command(policy, 'check', 'Check a policy file (YAML or JSON) without a controller.', [
@@ -190,8 +192,45 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     'fairway policy check --json policy.yaml',
   ])
     .argument('<file>', 'policy file; - for standard input')
-    .option('--json', 'print { "ok": …, "problem": … } as one JSON object')
+    .option('--json', 'print { "ok": …, "problem": …, "problems": […] } as one JSON object')
     .action(does(async () => (await import('./commands/policy.ts')).check));
+  connected(
+    command(policy, 'diff', 'Compare two policies field by field. Exit status 0: the same, 1: they differ.', [
+      'fairway policy diff defaults policy.yaml',
+      'fairway policy diff running new.yaml',
+    ]),
+  )
+    .argument('<a>', 'policy file, - for standard input, `defaults`, or `running` for the one in force')
+    .argument('<b>', 'the same')
+    .option('--json', 'print { "same": …, "changes": [{ "path", "before", "after" }] } as one JSON object')
+    .action(does(async () => (await import('./commands/policy.ts')).diff));
+  connected(
+    command(policy, 'explain', 'Which rule gives a value, which others it goes before, and what it comes to.', [
+      'fairway policy explain web1',
+      'fairway policy explain reservation.low --guest web1 --capacity "200 Mbit/s" --rate "120 Mbit/s"',
+      'fairway policy explain sla.floor --label tier=gold --label tenant=acme --file policy.yaml',
+    ]),
+  )
+    .argument('<path-or-guest>', 'dotted path such as reservation.low, sla.floor or sla.ceiling; else a guest')
+    .option('--guest <name>', 'for this guest; its labels and host are those that the controller knows')
+    .option('--label <key=value>', 'for a guest with this label (repeatable)', collect, [])
+    .option('--tenant <name>', "for a guest of this tenant (default: the guest's label tenant)")
+    .option('--host <name>', 'for migrations from this host')
+    .option('--link <id>', 'on this link, <datapath id>:<port>')
+    .option('--capacity <rate>', 'of a link with this capacity', '1 Gbit/s')
+    .option('--rate <rate>', 'whose workload is taken to want this', '0 bit/s')
+    .option('--file <file>', 'of a policy file, - for standard input or `defaults`, instead of the one in force')
+    .option('--json', 'print the explanations as one JSON object')
+    .action(does(async () => (await import('./commands/policy.ts')).explain));
+  connected(
+    command(policy, 'history', 'The last edits: when, who, what, and why those refused were.', [
+      'fairway policy history --limit 5',
+      'fairway policy history --json | jq .edits[0]',
+    ]),
+  )
+    .option('--limit <number>', 'print at most this many', wholeNumber)
+    .option('--json', 'print { "edits": […] } as one JSON object, the newest first')
+    .action(does(async () => (await import('./commands/policy.ts')).history));
 
   const lab = command(
     fairway,

@@ -10,6 +10,7 @@ import {
   directionSchema,
   enforcementSchema,
   jobStateSchema,
+  labelsSchema,
   prioritySchema,
   reasonSchema,
   strategySchema,
@@ -44,6 +45,8 @@ export const topologyViewSchema = z.object({
       at: portRef,
     }),
   ),
+  /** Guests that agents report, with the labels that policies go by. */
+  guests: z.array(z.object({ name: z.string(), host: z.string(), labels: labelsSchema })).optional(),
   agents: z.array(
     z.object({ host: z.string(), connected: z.boolean(), dpid: z.string().nullable(), driver: z.string() }),
   ),

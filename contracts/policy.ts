@@ -40,7 +40,7 @@ function measured(
   text: string,
 ) {
   const what = `must be a number${unit === '' ? '' : ` of ${unit}`} or a text such as "${example}"`;
-  const schema = z.preprocess((v) => (typeof v === 'string' ? (read(v) ?? v) : v), number(what));
+  const schema = z.preprocess((v) => (typeof v === 'string' && v.length <= 100 ? (read(v) ?? v) : v), number(what));
   return schema.register(fields, { kind: 'number', unit: unit === '' ? 'share' : unit, range, text });
 }
 

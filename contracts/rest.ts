@@ -11,6 +11,9 @@
  * | `DELETE /v1/migrations/:id` | → 202 `{ id }` (cancel) |
  * | `GET /v1/policy` | → PolicyView |
  * | `PATCH /v1/policy` | `{ "dotted.path": value, … }` → PolicyView, all fields or none |
+ * | `GET /v1/policy/history` | → `{ edits: PolicyEdit[] }`, the newest first |
+ *
+ * Whoever changes the policy may say who they are in the header `fairway-author`; it is kept in the history.
  */
 import { z } from 'zod';
 import { nameSchema, prioritySchema, strategySchema, techniqueSchema } from './common.ts';
@@ -21,6 +24,7 @@ import {
   slicesViewSchema,
   topologyViewSchema,
 } from './feed.ts';
+import { policyEditSchema } from './policy.ts';
 
 export const migrateRequestSchema = z.strictObject({
   /** One or more guests, all to the same or each to its own destination. Several make a group. */
@@ -36,10 +40,15 @@ export const migrateRequestSchema = z.strictObject({
 export type MigrateRequest = z.infer<typeof migrateRequestSchema>;
 
 export const policyPatchSchema = z.record(
-  z.string().min(1).max(200),
-  z.union([z.string().max(1000), z.number(), z.boolean(), z.null()]),
+  z.string().min(1).max(400),
+  z.union([z.string().max(100_000), z.number(), z.boolean(), z.null()]),
 );
 export type PolicyPatch = z.infer<typeof policyPatchSchema>;
+
+export const AUTHOR_HEADER = 'fairway-author';
+
+export const policyHistorySchema = z.object({ edits: z.array(policyEditSchema) });
+export type PolicyHistory = z.infer<typeof policyHistorySchema>;
 
 export const migrateAnswerSchema = z.object({
   migrations: z.array(z.object({ id: z.string(), guest: z.string() })),

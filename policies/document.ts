@@ -66,6 +66,11 @@ export interface PolicyProblem {
 
 const MAX_OVERRIDES = 2_000;
 const MAX_SHOWN = 5;
+const MAX_KEY = 100;
+/** Longest dotted path, and longest text of a leaf and of a list or map, in characters. */
+const MAX_PATH = 400;
+const MAX_TEXT = 1_000;
+const MAX_JSON = 100_000;
 
 class Problems {
   readonly list: PolicyProblem[] = [];
@@ -80,7 +85,9 @@ class Problems {
 
 /** The problem as text, beginning with the dotted path of the field. */
 export const problemText = ({ keys, message }: PolicyProblem): string =>
-  `${keys.length === 0 ? '(document)' : keys.join('.')}: ${message}`;
+  `${keys.length === 0 ? '(document)' : keys.map(shortened).join('.')}: ${message}`;
+/** Names that come from outside may be of any length. */
+const shortened = (key: string): string => (key.length > MAX_KEY ? `${key.slice(0, MAX_KEY)}…` : key);
 
 function invalid(message: string, cause?: unknown): FairwayError {
   return new FairwayError('POLICY_INVALID', message, ['badInput'], cause);
@@ -604,7 +611,13 @@ export function applyPolicyPatch(doc: PolicyDocument, patch: PolicyPatch): Polic
 }
 
 function edit(tree: Tree, path: string, value: string | number | boolean | null): void {
+  if (path.length > MAX_PATH) throw invalid(`${shortened(path)}: a path has at most ${MAX_PATH} characters`);
   const place = placeOf(path);
+  const most = place === undefined || ['json', 'entry', 'node'].includes(place.kind) ? MAX_JSON : MAX_TEXT;
+  if (typeof value === 'string' && value.length > most) {
+    // Before anything looks at it.
+    throw invalid(`${path}: is ${value.length} characters long; at most ${most} are read`);
+  }
   if (place === undefined || place.keys.includes('__proto__')) throw unknownField(path);
   const { keys, kind } = place;
   const isLink = keys[0] === 'sla' && keys[1] === 'links' && keys.length > 2;

@@ -26,6 +26,14 @@ export {
 } from './document.ts';
 export { effectivePolicy, type OverrideRule, overrideRules, type PolicySubject } from './effective.ts';
 export {
+  type ExplainInputs,
+  explainSetting,
+  explainSubject,
+  isSetting,
+  type PolicyExplanation,
+  type ValueRule,
+} from './explain.ts';
+export {
   compileExpression,
   type Expression,
   type ExpressionOptions,

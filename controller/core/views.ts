@@ -43,6 +43,11 @@ export function topologyView(state: ControllerState): TopologyView {
       kind: l.kind,
       at: l.at,
     })),
+    guests: [...state.agents.values()].flatMap((a) =>
+      a.guests
+        .filter((g) => g.state === 'running' || g.state === 'paused')
+        .map((g) => ({ name: g.spec.name, host: a.host, labels: g.spec.labels ?? {} })),
+    ),
     agents: [...state.agents.values()].map((a) => ({
       host: a.host,
       connected: a.connected,

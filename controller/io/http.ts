@@ -12,9 +12,11 @@ import { describeIssues, FairwayError } from '../../contracts/common.ts';
 import { type MigrationView, type PolicyView, TOPICS, type Topic, topicSchema } from '../../contracts/feed.ts';
 import type { Log } from '../../contracts/log.ts';
 import {
+  AUTHOR_HEADER,
   type MigrateAnswer,
   type MigrateRequest,
   migrateRequestSchema,
+  type PolicyHistory,
   type PolicyPatch,
   policyPatchSchema,
   type StatusView,
@@ -30,7 +32,9 @@ export interface HttpHandlers {
   migration(id: string): MigrationView | undefined;
   cancel(id: string): Promise<void>;
   policy(): PolicyView;
-  patchPolicy(fields: PolicyPatch): Promise<PolicyView>;
+  /** `author` is '' where nobody said who they are. */
+  patchPolicy(fields: PolicyPatch, author: string): Promise<PolicyView>;
+  policyHistory(): PolicyHistory;
 }
 
 export interface HttpOptions {
@@ -107,8 +111,16 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
       needsToken: true,
       methods: {
         GET: () => ({ status: 200, body: handlers.policy() }),
-        PATCH: async (r) => ({ status: 200, body: await handlers.patchPolicy(await readBody(r, policyPatchSchema)) }),
+        PATCH: async (r) => ({
+          status: 200,
+          body: await handlers.patchPolicy(await readBody(r, policyPatchSchema), authorOf(r)),
+        }),
       },
+    },
+    {
+      path: /^\/v1\/policy\/history$/,
+      needsToken: true,
+      methods: { GET: () => ({ status: 200, body: handlers.policyHistory() }) },
     },
   ];
 
@@ -234,6 +246,16 @@ function urlOf(request: IncomingMessage): URL {
 
 /** For logs: without a token that may be in the query. */
 const pathOnly = (request: IncomingMessage): string => (request.url ?? '').split('?')[0] as string;
+
+/** Who says they make the request; names beyond ASCII come percent-encoded. */
+function authorOf(request: IncomingMessage): string {
+  const text = String(request.headers[AUTHOR_HEADER] ?? '');
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
 
 function decodeId(text: string): string {
   let id: string;

@@ -252,10 +252,11 @@ export async function startController(config: ControllerConfig, o: ServerOptions
           emit({ kind: 'cancel', id });
         },
         policy: () => policyView(state),
-        patchPolicy: async (fields) => {
-          await store.patch(fields);
+        patchPolicy: async (fields, author) => {
+          await store.patch(fields, author);
           return policyView(state);
         },
+        policyHistory: () => ({ edits: [...store.history()] }),
       },
     });
     undo.push(() => http.close());

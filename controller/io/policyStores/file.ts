@@ -1,19 +1,32 @@
 /**
  * The policy kept in a YAML file that people edit. The file is looked at several times a second; an edit that is not
  * valid leaves the last good document in force and its reason in `<file>.status` (JSON), which also keeps that last
- * good document, so that a restart during a broken edit does not fall back to the defaults. See `store.ts`.
+ * good document, so that a restart during a broken edit does not fall back to the defaults. The last edits are in
+ * `<file>.history`, one JSON object a line, the newest last. `yaml.ts` reads the text. See `store.ts`.
  */
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { userInfo } from 'node:os';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { type Document, isMap, parseDocument, stringify } from 'yaml';
+import { type Document, isMap, stringify } from 'yaml';
 import type { Clock } from '../../../contracts/clock.ts';
 import { FairwayError } from '../../../contracts/common.ts';
 import type { Log } from '../../../contracts/log.ts';
-import { DEFAULT_POLICY, type PolicyDocument, type PolicyStatus } from '../../../contracts/policy.ts';
-import type { PolicyPatch } from '../../../contracts/rest.ts';
 import {
+  DEFAULT_POLICY,
+  type PolicyChange,
+  type PolicyDocument,
+  type PolicyEdit,
+  type PolicyStatus,
+  policyEditSchema,
+} from '../../../contracts/policy.ts';
+import type { PolicyPatch } from '../../../contracts/rest.ts';
+import { splitPath } from '../../../policies/index.ts';
+import {
+  changesBetween,
+  changesOf,
+  type EditOrigin,
   fieldOf,
   type OnPolicyChange,
   type OnPolicyRefused,
@@ -23,8 +36,9 @@ import {
   refusalText,
   WorkQueue,
 } from './store.ts';
+import { type PolicyText, readPolicyText } from './yaml.ts';
 
-const MAX_BYTES = 1024 * 1024;
+const MAX_BYTES = 1024 * 1024; // What is read at all; `yaml.ts` wants less.
 const MAX_ATTEMPTS = 4;
 
 const header = (file: string): string =>
@@ -57,7 +71,7 @@ export class FilePolicyStore implements PolicyStore {
     this.#clock = o.clock;
     this.#log = o.log;
     this.#pollMs = o.pollMs ?? 200;
-    this.#inForce = new PolicyInForce(o.clock, o.log);
+    this.#inForce = new PolicyInForce(o.codec, o.clock, o.log);
   }
 
   /** False while the file cannot be read. */
@@ -73,6 +87,7 @@ export class FilePolicyStore implements PolicyStore {
     await this.#queue.run(async () => {
       const before = await this.#readStatus();
       if (before) this.#inForce.restore(before.doc ?? DEFAULT_POLICY, before.revision);
+      this.#inForce.restoreHistory(await this.#readHistory());
       if ((await this.#signature()) === GONE) {
         await this.#write(this.#file, header(this.#file) + stringify(DEFAULT_POLICY));
       }
@@ -91,7 +106,8 @@ export class FilePolicyStore implements PolicyStore {
     return { doc: this.#inForce.doc, status: this.#inForce.status };
   }
 
-  patch(fields: PolicyPatch): Promise<PolicyStatus> {
+  patch(fields: PolicyPatch, author = ''): Promise<PolicyStatus> {
+    const origin = { author, via: 'http' } as const;
     return this.#queue.run(async () => {
       for (let attempt = 1; ; attempt++) {
         const signature = await this.#signature();
@@ -99,16 +115,25 @@ export class FilePolicyStore implements PolicyStore {
         let yaml: Document.Parsed;
         let result: PolicyDocument;
         try {
-          yaml = readYaml(text);
+          const read = readPolicyText(text);
+          yaml = read.yaml;
           // On top of the file, so that an edit just made by hand is kept; of the document in force where that is broken.
-          const kept = this.#tryParse(yaml);
+          const kept = this.#tryParse(read);
           const base = kept ?? this.#inForce.doc;
           const next = this.#patched(base, fields);
-          const paths = new Set([...changedPaths(base, next), ...(kept ? [] : Object.keys(fields))]);
-          for (const path of paths) setPath(yaml, path.split('.'), next);
-          result = this.#parse(readYaml(yaml.toString()));
+          const paths = [...changedPaths(base, next), ...(kept ? [] : Object.keys(fields).map(splitPath))];
+          for (const path of paths) setPath(yaml, path, next);
+          result = this.#codec.parse(readPolicyText(yaml.toString()).value);
         } catch (e) {
-          if (e instanceof PatchRefused) throw e.cause;
+          if (e instanceof PatchRefused) {
+            this.#inForce.noteRefusal(
+              refusalText(e.cause),
+              origin,
+              changesOf(this.#codec.flatten(this.#inForce.doc), fields),
+            );
+            await this.#writeHistory();
+            throw e.cause;
+          }
           throw this.#conflict(refusalText(e));
         }
         if ((await this.#signature()) !== signature) {
@@ -118,11 +143,15 @@ export class FilePolicyStore implements PolicyStore {
         await this.#write(this.#file, yaml.toString());
         this.#loaded = await this.#signature();
         this.#candidate = undefined;
-        this.#inForce.accept(result);
+        if (this.#inForce.accept(result, origin)) await this.#writeHistory();
         await this.#writeStatus();
         return this.#inForce.status;
       }
     });
+  }
+
+  history(): readonly PolicyEdit[] {
+    return this.#inForce.history;
   }
 
   async close(): Promise<void> {
@@ -147,19 +176,9 @@ export class FilePolicyStore implements PolicyStore {
     }
   }
 
-  #parse(yaml: Document.Parsed): PolicyDocument {
-    let value: unknown;
+  #tryParse({ value }: PolicyText): PolicyDocument | undefined {
     try {
-      value = yaml.toJS();
-    } catch (e) {
-      throw invalid(`(document): ${(e as Error).message}`);
-    }
-    return this.#codec.parse(value);
-  }
-
-  #tryParse(yaml: Document.Parsed): PolicyDocument | undefined {
-    try {
-      return this.#parse(yaml);
+      return this.#codec.parse(value);
     } catch (e) {
       refusalText(e);
       return undefined;
@@ -182,15 +201,20 @@ export class FilePolicyStore implements PolicyStore {
 
   async #load(isStart: boolean): Promise<void> {
     const signature = await this.#signature();
+    const origin: EditOrigin = { author: await this.#owner(), via: 'file' };
     let refusal: string | undefined;
+    let value: unknown;
+    let edit: PolicyEdit | undefined;
     try {
       if (signature === GONE) throw invalid(`(document): ${this.#file} is gone`);
-      this.#inForce.accept(this.#parse(readYaml(await this.#readText())));
+      ({ value } = readPolicyText(await this.#readText()));
+      edit = this.#inForce.accept(this.#codec.parse(value), origin);
     } catch (e) {
       refusal = refusalText(e);
+      edit = this.#inForce.refuse(refusal, origin, this.#attempted(value));
     }
+    if (edit) await this.#writeHistory();
     if (refusal !== undefined) {
-      this.#inForce.refuse(refusal);
       this.#log('warn', 'policy.refused', { file: this.#file, reason: refusal });
     } else {
       this.#log('info', 'policy.accepted', { file: this.#file, revision: this.#inForce.status.revision, isStart });
@@ -199,6 +223,20 @@ export class FilePolicyStore implements PolicyStore {
     this.#loaded = signature;
     this.#candidate = undefined;
     await this.#writeStatus();
+  }
+
+  /** What a refused text would have changed, as far as it can be told. */
+  #attempted(value: unknown): PolicyChange[] {
+    if (!isTree(value)) return [];
+    return changesBetween(this.#codec.flatten(this.#inForce.doc), this.#codec.flatten(value as PolicyDocument));
+  }
+
+  /** Whose file it is: the best guess at who wrote it. */
+  async #owner(): Promise<string> {
+    const owner = await stat(this.#file).catch(() => undefined);
+    if (owner === undefined) return '';
+    const self = userInfo();
+    return owner.uid === self.uid ? self.username : `uid ${owner.uid}`;
   }
 
   async #readText(): Promise<string> {
@@ -248,13 +286,37 @@ export class FilePolicyStore implements PolicyStore {
     }
   }
 
+  async #readHistory(): Promise<PolicyEdit[]> {
+    const text = await readFile(`${this.#file}.history`, 'utf8').catch(() => '');
+    const edits = text.split('\n').flatMap((line) => {
+      try {
+        const edit = policyEditSchema.safeParse(JSON.parse(line));
+        return edit.success ? [edit.data] : [];
+      } catch {
+        // The last line of all is empty; one that somebody wrote into it is nobody's edit.
+        return [];
+      }
+    });
+    return edits.reverse();
+  }
+
+  async #writeHistory(): Promise<void> {
+    const lines = [...this.#inForce.history].reverse().map((e) => `${JSON.stringify(e)}\n`);
+    await this.#writeAside(`${this.#file}.history`, lines.join(''));
+  }
+
   async #writeStatus(): Promise<void> {
     const s = this.#inForce.status;
     const text = { ...s, field: fieldOf(s.reason), at: new Date(s.atMs).toISOString(), inForce: this.#inForce.doc };
+    await this.#writeAside(`${this.#file}.status`, `${JSON.stringify(text, null, 2)}\n`);
+  }
+
+  /** Writes what is told beside the policy; that it cannot be told does not undo the edit. */
+  async #writeAside(path: string, text: string): Promise<void> {
     try {
-      await this.#write(`${this.#file}.status`, `${JSON.stringify(text, null, 2)}\n`);
+      await this.#write(path, text);
     } catch (e) {
-      this.#log('warn', 'policy.status-not-written', { file: `${this.#file}.status`, error: (e as Error).message });
+      this.#log('warn', 'policy.status-not-written', { file: path, error: (e as Error).message });
     }
   }
 
@@ -291,25 +353,14 @@ class PatchRefused extends Error {}
 
 const invalid = (reason: string): FairwayError => new FairwayError('POLICY_INVALID', reason, ['badInput']);
 
-/** Reads YAML (JSON is YAML too). Throws FairwayError (bad input) that tells the first mistake with its place. */
-function readYaml(text: string): Document.Parsed {
-  const yaml = parseDocument(text, { prettyErrors: true });
-  const first = yaml.errors[0];
-  if (!first) return yaml;
-  const at = first.linePos?.[0];
-  // The library's text goes on with a drawing of the line; the first line of it is the message.
-  const message = first.message.split('\n')[0]?.replace(/ at line \d+, column \d+:?$/, '');
-  throw invalid(`${at ? `line ${at.line}, column ${at.col}` : '(document)'}: ${message}`);
-}
-
 const isTree = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
 
-/** Dotted paths of the smallest parts in which two documents differ. */
-function changedPaths(a: unknown, b: unknown, prefix = ''): string[] {
+/** The keys that lead to the smallest parts in which two documents differ. */
+function changedPaths(a: unknown, b: unknown, keys: readonly string[] = []): (readonly string[])[] {
   if (isDeepStrictEqual(a, b)) return [];
-  if (!isTree(a) || !isTree(b)) return [prefix];
-  const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
-  return [...keys].flatMap((k) => changedPaths(a[k], b[k], prefix === '' ? k : `${prefix}.${k}`));
+  if (!isTree(a) || !isTree(b)) return [keys];
+  const all = new Set([...Object.keys(a), ...Object.keys(b)]);
+  return [...all].flatMap((k) => changedPaths(a[k], b[k], [...keys, k]));
 }
 
 /** Makes one part of the YAML text say what `doc` says there; comments around it stay. */

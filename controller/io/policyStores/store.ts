@@ -7,7 +7,13 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../../contracts/clock.ts';
 import { FairwayError } from '../../../contracts/common.ts';
 import type { Log } from '../../../contracts/log.ts';
-import { DEFAULT_POLICY, type PolicyDocument, type PolicyStatus } from '../../../contracts/policy.ts';
+import {
+  DEFAULT_POLICY,
+  type PolicyChange,
+  type PolicyDocument,
+  type PolicyEdit,
+  type PolicyStatus,
+} from '../../../contracts/policy.ts';
 import type { PolicyPatch } from '../../../contracts/rest.ts';
 import { applyPolicyPatch, flattenPolicy, parsePolicy, unflattenPolicy } from '../../../policies/document.ts';
 
@@ -48,22 +54,66 @@ export interface PolicyStore {
   start(onChange: OnPolicyChange, onRefused: OnPolicyRefused): Promise<{ doc: PolicyDocument; status: PolicyStatus }>;
   /**
    * Changes some fields, all or none. Throws FairwayError: bad input that names the field, `POLICY_STORE_AWAY`
-   * (retryable; with outcomeUnknown when the connection broke meanwhile), `POLICY_CONFLICT` (conflict).
+   * (retryable; with outcomeUnknown when the connection broke meanwhile), `POLICY_CONFLICT` (conflict). `author` is kept
+   * with the edit in the history.
    */
-  patch(fields: PolicyPatch): Promise<PolicyStatus>;
+  patch(fields: PolicyPatch, author?: string): Promise<PolicyStatus>;
+  /** The last edits, accepted and refused, the newest first. They outlive the controller where the place does. */
+  history(): readonly PolicyEdit[];
   close(): Promise<void>;
 }
 
-/** The document in force with its status, and who must be told: what all stores have in common. */
+/** How many edits are kept. */
+export const HISTORY_LENGTH = 100;
+const MAX_CHANGES = 50;
+const MAX_TEXT = 200;
+const MAX_AUTHOR = 100;
+
+/** Who made an edit, and where. */
+export type EditOrigin = Pick<PolicyEdit, 'author' | 'via'>;
+
+/** What differs between two sets of flat fields, by path. */
+export function changesBetween(before: Flat, after: Flat): PolicyChange[] {
+  const of = (flat: Flat, path: string) => (Object.hasOwn(flat, path) ? (flat[path] as string) : null);
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    .map((path) => ({ path, before: of(before, path), after: of(after, path) }))
+    .filter((c) => c.before !== c.after)
+    .sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** What a patch would change. */
+export function changesOf(before: Flat, fields: PolicyPatch): PolicyChange[] {
+  return Object.entries(fields).map(([path, value]) => ({
+    path,
+    before: Object.hasOwn(before, path) ? (before[path] as string) : null,
+    after: value === null ? null : String(value),
+  }));
+}
+
+/** For lists and screens: no longer than that, and without control characters. */
+function cut(text: string, most = MAX_TEXT): string {
+  const short = text.length > most ? `${text.slice(0, most)}…` : text;
+  return short.replace(/[\x00-\x1f\x7f-\x9f]/g, ' ').trim();
+}
+const cutOrNull = (text: string | null): string | null => (text === null ? null : cut(text));
+
+/** Fields of a document as text, by dotted path. */
+export type Flat = Record<string, string>;
+
+/** The document in force with its status, its history and who must be told: what all stores have in common. */
 export class PolicyInForce {
   doc: PolicyDocument = DEFAULT_POLICY;
   status: PolicyStatus;
+  /** The newest first. */
+  history: readonly PolicyEdit[] = [];
+  readonly #flatten: PolicyCodec['flatten'];
   readonly #clock: Clock;
   readonly #log: Log;
   #onChange: OnPolicyChange | undefined;
   #onRefused: OnPolicyRefused | undefined;
 
-  constructor(clock: Clock, log: Log) {
+  constructor(codec: PolicyCodec, clock: Clock, log: Log) {
+    this.#flatten = codec.flatten;
     this.#clock = clock;
     this.#log = log;
     this.status = { state: 'accepted', revision: 0, reason: '', atMs: clock.now() };
@@ -83,10 +133,14 @@ export class PolicyInForce {
     if (!isSame) this.#tell(() => this.#onChange?.(this.doc, this.status));
   }
 
-  /** Puts a checked document in force. The revision grows only when it differs from the one in force. */
-  accept(doc: PolicyDocument): void {
+  /**
+   * Puts a checked document in force. The revision grows only when it differs from the one in force. The answer is the
+   * edit that is now in the history, if it was one; `edit` is taken where it was made before.
+   */
+  accept(doc: PolicyDocument, origin: EditOrigin, edit?: PolicyEdit): PolicyEdit | undefined {
     const isSame = isDeepStrictEqual(doc, this.doc);
-    if (isSame && this.status.state === 'accepted' && this.status.revision > 0) return;
+    if (isSame && this.status.state === 'accepted' && this.status.revision > 0) return undefined;
+    const changes = isSame ? [] : changesBetween(this.#flatten(this.doc), this.#flatten(doc));
     this.doc = doc;
     const grows = !isSame || this.status.revision === 0;
     this.status = {
@@ -95,14 +149,64 @@ export class PolicyInForce {
       reason: '',
       atMs: this.#clock.now(),
     };
+    const made = changes.length === 0 ? undefined : (edit ?? this.edit('accepted', origin, changes));
+    if (made !== undefined) this.#remember(made);
     this.#tell(() => this.#onChange?.(this.doc, this.status));
+    return made;
   }
 
   /** Refuses an edit; the document in force stays. The same refusal again is not told again. */
-  refuse(reason: string): void {
-    if (this.status.state === 'refused' && this.status.reason === reason) return;
+  refuse(reason: string, origin: EditOrigin, changes: readonly PolicyChange[]): PolicyEdit | undefined {
+    if (this.status.state === 'refused' && this.status.reason === reason) return undefined;
     this.status = { state: 'refused', revision: this.status.revision, reason, atMs: this.#clock.now() };
+    const edit = this.noteRefusal(reason, origin, changes);
     this.#tell(() => this.#onRefused?.(this.status));
+    return edit;
+  }
+
+  /** Keeps a refused edit in the history; the status is another matter. A refusal that is the newest already is kept once. */
+  noteRefusal(reason: string, origin: EditOrigin, changes: readonly PolicyChange[]): PolicyEdit | undefined {
+    const edit = this.edit('refused', origin, changes, reason);
+    const last = this.history[0];
+    // After a restart it is not known any more who made an edit that is still there.
+    const author = edit.author === '' ? (last?.author ?? '') : edit.author;
+    if (last !== undefined && isDeepStrictEqual({ ...edit, author, atMs: last.atMs }, last)) return undefined;
+    this.#remember(edit);
+    return edit;
+  }
+
+  /** An edit as the history keeps it: long texts are cut, and of many changes the first are listed. */
+  edit(
+    state: PolicyEdit['state'],
+    { author, via }: EditOrigin,
+    changes: readonly PolicyChange[],
+    reason = '',
+    revision = this.status.revision,
+  ): PolicyEdit {
+    return {
+      atMs: this.#clock.now(),
+      author: cut(author, MAX_AUTHOR),
+      via,
+      state,
+      revision,
+      reason: cut(reason, 5 * MAX_TEXT),
+      changes: changes.slice(0, MAX_CHANGES).map((c) => ({
+        path: cut(c.path),
+        before: cutOrNull(c.before),
+        after: cutOrNull(c.after),
+      })),
+      more: Math.max(0, changes.length - MAX_CHANGES),
+    };
+  }
+
+  /** Takes up what an earlier run kept; edits of this run stay the newest. */
+  restoreHistory(earlier: readonly PolicyEdit[]): void {
+    const kept = this.history.filter((own) => !earlier.some((e) => isDeepStrictEqual(e, own)));
+    this.history = [...kept, ...earlier].slice(0, HISTORY_LENGTH);
+  }
+
+  #remember(edit: PolicyEdit): void {
+    this.history = [edit, ...this.history].slice(0, HISTORY_LENGTH);
   }
 
   /** A fault in who listens is not taken for one of the place where the policy is kept. */

@@ -225,7 +225,11 @@ describe('policy', () => {
       expect(JSON.parse(asJson.out)).toMatchObject({ ok: false, problem: expect.stringContaining('marks.low') });
       expect(asJson.status).toBe(EXIT.usage);
       expect(await check('a: [')).toMatchObject({ status: EXIT.usage });
-      expect(JSON.parse((await check(stringify(DEFAULT_POLICY), '--json')).out)).toEqual({ ok: true, problem: null });
+      expect(JSON.parse((await check(stringify(DEFAULT_POLICY), '--json')).out)).toEqual({
+        ok: true,
+        problem: null,
+        problems: [],
+      });
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -6,13 +6,27 @@ import { FairwayError } from '../../../contracts/common.ts';
 import type { MigrationView, PolicyView, Topic, TopicData } from '../../../contracts/feed.ts';
 import { silentLog } from '../../../contracts/log.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
-import type { StatusView } from '../../../contracts/rest.ts';
+import type { PolicyHistory, StatusView } from '../../../contracts/rest.ts';
 import { AgentGateway } from '../../../controller/io/agents.ts';
 import { Feed } from '../../../controller/io/feed.ts';
 import { startHttp } from '../../../controller/io/http.ts';
 import { ManualClock, until } from './support.ts';
 
 const token = 'the-right-token-0123456789';
+const history: PolicyHistory = {
+  edits: [
+    {
+      atMs: 5,
+      author: 'alice',
+      via: 'http',
+      state: 'accepted',
+      revision: 2,
+      reason: '',
+      changes: [{ path: 'limits.perHostIn', before: '8', after: '3' }],
+      more: 0,
+    },
+  ],
+};
 const policy: PolicyView = {
   policy: DEFAULT_POLICY,
   status: { state: 'accepted', revision: 1, reason: '', atMs: 0 },
@@ -101,7 +115,8 @@ beforeEach(async () => {
       migration: (id) => (id === migration.id ? migration : undefined),
       cancel: (id) => may(id, undefined),
       policy: () => policy,
-      patchPolicy: (fields) => may(fields, policy),
+      patchPolicy: (fields, author) => may(author === '' ? fields : { ...fields, author }, policy),
+      policyHistory: () => history,
     },
   });
   base = `http://127.0.0.1:${http.port}`;
@@ -142,6 +157,11 @@ test('the routes', async () => {
     body: policy,
   });
   expect(asked[2]).toEqual({ 'reservation.low': 'capacity' });
+  await call('PATCH', '/v1/policy', '{"marks.low":16}', { 'fairway-author': encodeURIComponent('Zoë') });
+  expect(asked[3]).toEqual({ 'marks.low': 16, author: 'Zoë' });
+  await call('PATCH', '/v1/policy', '{"marks.low":16}', { 'fairway-author': '100%' });
+  expect(asked[4]).toEqual({ 'marks.low': 16, author: '100%' });
+  expect(await call('GET', '/v1/policy/history')).toMatchObject({ status: 200, body: history });
 });
 
 test('healthz needs no token, all else does, and nothing else is accepted for it', async () => {
@@ -317,6 +337,7 @@ test('a port in use is told with the cure', async () => {
       cancel: async () => undefined,
       policy: () => policy,
       patchPolicy: async () => policy,
+      policyHistory: () => history,
     },
   });
   await expect(again).rejects.toMatchObject({ code: 'HTTP_LISTEN', message: expect.stringContaining('is in use') });
