@@ -138,7 +138,15 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
     const heardBefore = heard.get(name);
     if (closed || !nameSchema.safeParse(name).success) return;
     const domain = ['--domain', name];
-    // None of these asks the guest's QEMU, which has no ear for anybody while a copy comes in.
+    const waiting = book.ofGuest(name)?.state;
+    if (waiting?.role === 'destination' && !waiting.guestRan) {
+      // libvirt gives no definition out while a copy comes in; what the machine will be is known.
+      const here = await stateOf(name);
+      if (heard.get(name) !== heardBefore) return refreshNow(name);
+      if (here === undefined || here === 'shut off') return gone(name);
+      guests.set(name, { spec: waiting.command.guest, state: 'incoming', portName: '' });
+      return tellGuests();
+    }
     const answers = await virsh
       .runAll([
         ['domstate', ...domain],
@@ -159,7 +167,7 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
       return;
     }
     const { portName } = readDefinition(definition, cards);
-    const now = isIncoming(name) ? 'incoming' : state === 'running' || state === 'idle' ? 'running' : 'paused';
+    const now = state === 'running' || state === 'idle' ? 'running' : 'paused';
     guests.set(name, { spec: spec.data, state: now, portName });
     tellGuests();
   }
@@ -184,11 +192,6 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
     }
     switch (e.what) {
       case 'Started':
-        if (job?.state.role === 'destination' && !job.state.guestRan) {
-          // libvirt tells no more for as long as the machine is being made; what it will be is known.
-          guests.set(e.domain, { spec: job.state.command.guest, state: 'incoming', portName: '' });
-          tellGuests();
-        }
         void refresh(e.domain);
         break;
       case 'Suspended':
@@ -201,8 +204,9 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
           // "Resumed Post-copy" is the beginning, "Resumed Migrated" the end.
           if (e.why === 'Migrated') book.followDestination(job, { type: 'status', status: 'completed' });
         }
-        if (guests.has(e.domain)) setState(e.domain, 'running');
-        else void refresh(e.domain);
+        setState(e.domain, 'running');
+        // Its network card has a name now.
+        if ((guests.get(e.domain)?.portName ?? '') === '') void refresh(e.domain);
         break;
       case 'Stopped':
       case 'Crashed':

@@ -49,6 +49,10 @@ async function make(): Promise<Rig> {
       clock.advance(ms);
       await Promise.resolve();
     },
+    async restart(host) {
+      await drivers[host].close({ stopGuests: false });
+      await drivers[host].open(to(host));
+    },
     async close() {
       for (const host of HOSTS) await drivers[host].close({ stopGuests: true });
     },

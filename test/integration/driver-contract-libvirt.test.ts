@@ -61,6 +61,8 @@ async function make(): Promise<Rig> {
     writeFileSync(xml, domainXml(wanted, serial));
     await (daemons.h1 as PrivateLibvirt).virsh('define', xml);
     await (daemons.h1 as PrivateLibvirt).virsh('start', wanted.name);
+    definitionOn = async (host) => daemons[host]?.virsh('dumpxml', '--inactive', wanted.name).catch(() => undefined);
+    definition = (await definitionOn('h1')) as string;
     const { reports, to } = collectReports();
     const driver = (host: HostName) => {
       const { uri } = daemons[host] as PrivateLibvirt;
@@ -84,7 +86,24 @@ async function make(): Promise<Rig> {
     const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
     while (!readIfThere(serial).includes('fw-count')) await pause(50);
     const spec = drivers.h1.guests()[0]?.spec as GuestSpec;
-    return { drivers, reports, spec, console: () => readIfThere(serial), sharedConsole: true, pause, close };
+    return {
+      drivers,
+      reports,
+      spec,
+      console: () => readIfThere(serial),
+      sharedConsole: true,
+      pause,
+      async restart(host) {
+        await drivers[host].close({ stopGuests: false });
+        drivers[host] = driver(host);
+        drivers[host].setProgressPeriod(50);
+        await drivers[host].open(to(host));
+      },
+      async killMachine(host) {
+        await daemons[host]?.virsh('destroy', spec.name);
+      },
+      close,
+    };
   } catch (error) {
     await close();
     throw error;
@@ -92,4 +111,29 @@ async function make(): Promise<Rig> {
 }
 
 const reason = whyNoRealGuests() ?? whyNoLibvirt();
-describe('QEMU by libvirt', () => driverContract({ make, ...(reason === undefined ? {} : { skipped: reason }) }));
+const real = reason === undefined ? test : test.skip;
+const named = (name: string) => (reason === undefined ? name : `skipped, because ${reason}: ${name}`);
+/** The guest's definition before the first move, and how each host has it now. */
+let definition: string;
+let definitionOn: (host: HostName) => Promise<string | undefined>;
+
+describe('QEMU by libvirt', () => {
+  driverContract({ make, ...(reason === undefined ? {} : { skipped: reason }) });
+
+  real(named('the definition is where the guest is, as it was, and nowhere else'), async () => {
+    const found = await Promise.all(HOSTS.map(definitionOn));
+    expect(found.filter((text) => text !== undefined)).toEqual([definition]);
+  });
+
+  real(named('a libvirt that is not there is told apart from a program that is not'), async () => {
+    const open = (libvirt: Record<string, string>) => {
+      const runDir = mkdtempSync(join(tmpdir(), 'fw-none-'));
+      const config = agentConfigSchema.parse({ host: 'h3', controller: 'ws://127.0.0.1:1', runDir, libvirt });
+      const driver = createLibvirtDriver({ config, clock: systemClock(), log: silentLog });
+      return driver.open(() => {}).finally(() => rmSync(runDir, { recursive: true }));
+    };
+    const uri = 'qemu+unix:///system?socket=/nonexistent/libvirt-sock';
+    await expect(open({ uri })).rejects.toMatchObject({ code: 'libvirt-unreachable', labels: ['retryable'] });
+    await expect(open({ uri, virsh: '/nonexistent/virsh' })).rejects.toMatchObject({ code: 'libvirt-missing' });
+  });
+});

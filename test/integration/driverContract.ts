@@ -23,6 +23,10 @@ export interface Rig {
   readonly sharedConsole?: boolean;
   /** Lets time pass. */
   pause(ms: number): Promise<void>;
+  /** Ends a host's driver as the agent's end would, and starts another in its place; guests and copies go on. */
+  restart(host: HostName): Promise<void>;
+  /** Kills the machine that waits for a copy, where there is one to kill. */
+  killMachine?(host: HostName): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -97,8 +101,8 @@ export function driverContract({ make, skipped }: RigOptions): void {
     event(host: HostName, name: EventMessage['event']): Promise<EventMessage>;
     events(host: HostName): EventMessage['event'][];
     progress(fits: (p: CopyProgress) => boolean): Promise<CopyProgress>;
-    source: MigrationDriver;
-    destination: MigrationDriver;
+    readonly source: MigrationDriver;
+    readonly destination: MigrationDriver;
   }
   type StartOptions = Partial<Omit<AgentCommandOf<'start'>, 'do'>>;
   async function begin(method: CopyMethod, over: StartOptions = {}): Promise<Copy> {
@@ -133,8 +137,13 @@ export function driverContract({ make, skipped }: RigOptions): void {
       id,
       from,
       to,
-      source,
-      destination,
+      // Another one after a restart.
+      get source() {
+        return rig.drivers[from];
+      },
+      get destination() {
+        return rig.drivers[to];
+      },
       event: (host, name) =>
         until(() => {
           const failed = ended();
@@ -289,6 +298,35 @@ export function driverContract({ make, skipped }: RigOptions): void {
       if (stands()) await copy.event(copy.from, 'preSwitchover');
       await copy.source.cancel(copy.id);
       await staysHome(copy);
+    });
+
+    real(named('a copy goes on while both agents are restarted, and they find it'), async () => {
+      const copy = await begin(method('pre-copy'), { bandwidthBps: SLOW_BPS });
+      await copy.progress((p) => p.transferredBytes > 500e3);
+      await copy.event(copy.from, 'stream');
+      for (const host of HOSTS) await rig.restart(host);
+      expect(copy.source.migrations()).toMatchObject([{ migration: copy.id, guest: rig.spec.name, role: 'source' }]);
+      expect(copy.destination.migrations()).toMatchObject([{ migration: copy.id, role: 'destination' }]);
+      expect(copy.source.pastEvents().map((e) => e.event)).toEqual(['stream']);
+      expect([statesOn(copy.from), statesOn(copy.to)]).toEqual([['running'], ['incoming']]);
+      await copy.source.setBandwidth({ do: 'setBandwidth', migration: copy.id, bandwidthBps: FAST_BPS });
+      await arrives(copy, 'pre-copy');
+    });
+
+    real(named('a guest whose destination dies goes on where it is'), async () => {
+      if (rig.killMachine === undefined) return;
+      for (const technique of ['pre-copy', 'stop-and-copy'] as const) {
+        const copy = await begin(method(technique), { bandwidthBps: SLOW_BPS });
+        await copy.progress((p) => p.transferredBytes > 500e3);
+        await rig.killMachine(copy.to);
+        expect((await copy.event(copy.from, 'failed')).reason).toMatch(/\w/);
+        await copy.destination.abandon(copy.id);
+        await copy.source.finish(copy.id);
+        await until(() => statesOn(copy.from)[0] === 'running');
+        expect(statesOn(copy.to)).toEqual([]);
+        expect(copy.events(copy.to)).toEqual([]);
+        await countsOn(copy.from);
+      }
     });
 
     real(named('a hybrid goes on as post-copy when a pass does not pay'), async () => {

@@ -54,6 +54,16 @@ export async function makeQmpRig(
     console,
     pause,
     folderOf: (host) => guestPaths(runDir(host), spec.name).dir,
+    async restart(host) {
+      await drivers[host].close({ stopGuests: false });
+      drivers[host] = driver(host);
+      drivers[host].setProgressPeriod(50);
+      await drivers[host].open(to(host));
+    },
+    async killMachine(host) {
+      const pid = processOf(runDir(host), spec.name);
+      if (pid !== undefined) process.kill(pid, 'SIGKILL');
+    },
     async close() {
       await Promise.allSettled(HOSTS.map((h) => drivers[h].close({ stopGuests: true })));
       // Whatever a failed test left behind is ended by its own pid file.
