@@ -144,7 +144,7 @@ export function fixedSize(s: AnyStruct, version: Version): number | undefined {
 function minSize(s: AnyStruct, version: Version): number {
   if (s.options.custom !== undefined) return s.options.custom.min;
   return slotsOf(s, version).reduce(
-    (n, slot) => n + (sizeOf(slot.kind, version) ?? (slot.kind.t === 'match' ? 4 : 0)),
+    (n, slot) => n + (sizeOf(slot.kind, version) ?? (slot.kind.t === 'match' && slot.kind.bare === undefined ? 4 : 0)),
     0,
   );
 }

@@ -230,6 +230,16 @@ test('messages of 1.0 are inside OFPVendor in JSON, as Ryu has them', () => {
   expect(encode(fromJson({ NXTRoleReply: { role: 1 } }, 1), 5).equals(encode(msg))).toBe(true);
 });
 
+test('statistics and updates of flows that match everything and do nothing', () => {
+  for (const msg of [
+    of10.NXFlowStatsReply({ body: [of10.NXFlowStats(), of10.NXFlowStats({ priority: 3 })] }),
+    of10.NXFlowMonitorStatsReply({ body: [of10.NXFlowUpdateFull({ event: nx.NXFME_ADDED })] }),
+    of10.NXFlowMonitorStatsRequest({ body: [of10.NXFlowMonitor({ id: 1 }), of10.NXFlowMonitor({ id: 2 })] }),
+  ]) {
+    expect(decode(encode(msg))).toEqual(msg);
+  }
+});
+
 test('what does not fit is refused by class and field', () => {
   const refused = (action: object, field: string) => {
     const bad = { ...action } as ReturnType<typeof of13.NXActionExit>;
