@@ -16,8 +16,6 @@ export interface Options {
   readonly plain: boolean;
   /** Version of the objects, by its number on the wire. */
   readonly version: Version;
-  /** Also actions of Nicira's that Ryu reads and does not write. */
-  readonly nicira?: boolean;
   /** The family what is generated is a member of, and how many of its members are around it. */
   readonly inside?: { readonly family: AnyFamily; readonly depth: number };
 }
@@ -291,7 +289,7 @@ const NX_OF_10 = [
   'NXActionDecNshTtl',
   'NXActionController2',
 ];
-/** Those that it does not write rightly in any version. It reads them, which openflow-nicira.test.ts compares. */
+/** Those that it does not write rightly in any version. It reads them, which openflow-os-ken-nicira.test.ts compares. */
 const NX_NOT_WRITTEN = [
   // not made from its own JSON
   'NXActionBundle',
@@ -338,7 +336,7 @@ function membersOf(f: AnyFamily, o: Options): Arb[] {
     ? declared.filter(
         (m) =>
           NOT_RYUS[m.cls]?.includes(o.version) !== true &&
-          (!m.cls.startsWith('NXAction') || o.nicira === true || isRyusNicira(m.cls, o.version)),
+          (!m.cls.startsWith('NXAction') || isRyusNicira(m.cls, o.version)),
       )
     : [...declared, unknownOf(f, o.version)];
   // os-ken reads unknown properties, but does not write them
@@ -439,7 +437,7 @@ const known = new Map<string, Map<AnyStruct, Arb>>();
 /** Objects of one class, made by its factory. */
 export function structArb(s: AnyStruct, o: Options): Arb {
   // Actions hold actions: what generates them would be made thousands of times over.
-  const key = `${o.version} ${o.plain} ${o.nicira} ${o.inside?.family.name} ${o.inside?.depth}`;
+  const key = `${o.version} ${o.plain} ${o.inside?.family.name} ${o.inside?.depth}`;
   const made = known.get(key) ?? new Map<AnyStruct, Arb>();
   known.set(key, made);
   const arb = made.get(s) ?? newStructArb(s, o);
