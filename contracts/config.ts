@@ -32,10 +32,21 @@ export const controllerConfigSchema = z.strictObject({
     .strictObject({
       ...listen.shape,
       tls: openflowTls.optional(),
+      /** equal: the only controller. primary: in charge of its switches. standby: ready to take over from `primary`. */
+      role: z.enum(['equal', 'primary', 'standby']).default('equal'),
+      /** HTTP address of the controller that a standby takes over from, such as `http://192.0.2.1:8653`. */
+      primary: z
+        .string()
+        .regex(/^https?:\/\//, 'must be an http:// or https:// address')
+        .optional(),
       /** Switches that wait to be connected to: `tcp:host:port` or `ssl:host:port`. */
       connect: z.array(z.string()).default([]),
       maxConnections: z.number().int().min(1).default(10_000),
       maxPerAddress: z.number().int().min(1).default(2000),
+    })
+    .refine((o) => o.role !== 'standby' || o.primary !== undefined, {
+      path: ['primary'],
+      message: 'a standby needs the HTTP address of the controller it takes over from',
     })
     .prefault({ port: 6653 }),
   /** HTTP interface, feed and agents. */

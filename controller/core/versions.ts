@@ -76,6 +76,8 @@ function to15(m: OfMessage<4>): OfMessage<6> {
       return of15.OFPMeterDescStatsRequest({ meter_id: m.meter_id });
     case 'OFPPortDescStatsRequest':
       return of15.OFPPortDescStatsRequest({ port_no: ofp.OFPP_ANY });
+    case 'OFPRoleRequest':
+      return of15.OFPRoleRequest({ role: m.role, generation_id: m.generation_id });
     case 'OFPMeterMod':
     case 'OFPBarrierRequest':
     case 'OFPEchoRequest':
@@ -168,6 +170,8 @@ function from15(m: OfMessage<6>): OfMessage<4> | undefined {
         flags: m.flags,
         body: m.body.map((f) => of13.OFPMeterFeaturesStats(f)),
       });
+    case 'OFPRoleReply':
+      return of13.OFPRoleReply({ role: m.role, generation_id: m.generation_id });
     case 'OFPMeterDescStatsReply':
       return of13.OFPMeterConfigStatsReply({
         flags: m.flags,

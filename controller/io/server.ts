@@ -25,6 +25,7 @@ import { Journal, type JournalLike, MemoryJournal } from './journal.ts';
 import { OvsdbClient } from './ovsdb.ts';
 import { openPolicyStore } from './policyStores/index.ts';
 import { QosManager } from './qos.ts';
+import { watchPrimary } from './standby.ts';
 import { SwitchServer } from './switches.ts';
 import { loadTls } from './tls.ts';
 
@@ -123,10 +124,12 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     });
     undo.push(() => agents.close());
 
-    const { tls, ...openflow } = config.openflow;
+    const { tls, primary, ...openflow } = config.openflow;
     const secure = tls === undefined ? {} : { tls: await loadTls(tls) };
     const switches = await SwitchServer.listen({ ...openflow, ...secure, clock, log, emit });
     undo.push(() => switches.close());
+    if (primary !== undefined && openflow.role === 'standby')
+      undo.push(watchPrimary({ url: primary, clock, log, onGone: () => switches.takeOver() }));
 
     /** Takes an event in; all that are waiting are worked on in order, one after the other. */
     function emit(event: Event): void {

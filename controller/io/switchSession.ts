@@ -23,6 +23,7 @@ import type { Event, FlowCounter, PortCounter, PortDescription, QueueCounter, Wr
 import { type Flow, flow } from '../core/flows.ts';
 import { PacketInLimiter } from '../core/packetLimits.ts';
 import { type Refusal, repair } from '../core/repair.ts';
+import { type ControllerRole, nextGeneration, sameGeneration } from '../core/roles.ts';
 import { fromVersion, SWITCH_VERSIONS, type SwitchVersion, toVersion } from '../core/versions.ts';
 
 const HELLO_MS = 10_000;
@@ -33,6 +34,9 @@ const REQUEST_MS = 8000;
 const ECHO_MS = 5000;
 /** A session whose place another wants has this long to prove that it is alive. */
 const PROOF_MS = 2000;
+const ROLE_TRIES = 5;
+/** Code of the error that tells a controller that another is master. OpenFlow 1.3.5 §6.3.6. */
+const IS_SLAVE = 'OFPBRC_IS_SLAVE';
 /** Output waiting for a switch that does not read; beyond it the session is useless and is ended. */
 const MAX_UNSENT_BYTES = 64 * 2 ** 20;
 
@@ -45,13 +49,19 @@ export interface SessionOwner {
   /** Takes a datapath id for the session. Answers why not, where it cannot have it. */
   claim(dpid: string, session: SwitchSession): Promise<string | undefined>;
   gone(session: SwitchSession, reason: string): void;
+  readonly role: ControllerRole;
+  /** The switch refused what only its master may do. */
+  fenced(dpid: string): void;
+  /** Resolves when this controller is to be in charge, or the session is over; at once where it is not on standby. */
+  whenInCharge(session: SwitchSession): Promise<void>;
 }
 
-/** Outcome of a write. `isTableFull`: a flow table had no room. */
+/** Outcome of a write. `isTableFull`: a flow table had no room. `isFenced`: another controller is the switch's master now. */
 export interface WriteResult {
   outcome: WriteOutcome;
   errors: string[];
   isTableFull: boolean;
+  isFenced?: boolean;
 }
 
 type PortDesc = { port_no: number; name: string; hw_addr: string; config: number; state: number; curr_speed: number };
@@ -105,8 +115,10 @@ export class SwitchSession {
           );
         },
         onMessage: (m) => this.#dispatch(m),
-        onError: (error) =>
-          owner.logLimited('switch.error', { dpid: this.dpid, remote, error: error.symbol, xid: error.error.xid }),
+        onError: (error) => {
+          owner.logLimited('switch.error', { dpid: this.dpid, remote, error: error.symbol, xid: error.error.xid });
+          if (this.dpid !== undefined && error.code === IS_SLAVE) owner.fenced(this.dpid);
+        },
         onBadMessage: (error) =>
           owner.logLimited('switch.badMessage', { dpid: this.dpid, remote, error: error.message }),
         onDown: ({ message }) => this.#over(message),
@@ -188,6 +200,8 @@ export class SwitchSession {
       return;
     }
     this.dpid = dpid;
+    await this.#takeRole();
+    if (this.#closed) return;
     this.#connection.send(toVersion(of13.OFPSetConfig({ flags: 0, miss_send_len: 128 }), this.#version));
     const ports = await this.request(of13.OFPPortDescStatsRequest({}));
     const maxMeters = await this.request(of13.OFPMeterFeaturesStatsRequest({})).then(
@@ -202,6 +216,35 @@ export class SwitchSession {
     this.#cancelDeadline();
     const described = ports.cls === 'OFPPortDescStatsReply' ? ports.body.map(describe) : [];
     this.#owner.emit({ kind: 'switchUp', dpid, ports: described, maxMeters, meterIds, flows });
+  }
+
+  /** Takes this controller's role at the switch; on standby, waits until there is something to do. */
+  async #takeRole(): Promise<void> {
+    const { role } = this.#owner;
+    if (role === 'equal') return;
+    if (role === 'standby') {
+      await this.#become(ofp.OFPCR_ROLE_SLAVE, sameGeneration);
+      // It may be a long wait, and there is nothing to be late for.
+      this.#cancelDeadline();
+      await this.#owner.whenInCharge(this);
+      if (this.#closed) return;
+    }
+    await this.#become(ofp.OFPCR_ROLE_MASTER, nextGeneration);
+  }
+
+  /** Asks for a role under an id made from the newest the switch knows; again when another was quicker. */
+  async #become(role: number, idAfter: (known: bigint) => bigint): Promise<void> {
+    for (let triesLeft = ROLE_TRIES; ; triesLeft--) {
+      const ask = of13.OFPRoleRequest({ role: ofp.OFPCR_ROLE_NOCHANGE, generation_id: 0n });
+      const known = await this.request(ask);
+      const generation_id = idAfter(known.cls === 'OFPRoleReply' ? known.generation_id : 0n);
+      try {
+        await this.request(of13.OFPRoleRequest({ role, generation_id }));
+        return;
+      } catch (error) {
+        if (triesLeft <= 1 || !messageOf(error).includes('OFPRRFC_STALE')) throw error;
+      }
+    }
   }
 
   #over(reason: string): void {
@@ -263,7 +306,9 @@ export class SwitchSession {
       batch = fix.messages;
     }
     const isTableFull = refusals.some((r) => r.code === 'OFPFMFC_TABLE_FULL');
-    return { outcome: refusals.length > 0 ? 'refused' : 'applied', errors: refusals.map((r) => r.text), isTableFull };
+    const isFenced = refusals.some((r) => r.code === IS_SLAVE);
+    const errors = refusals.map((r) => r.text);
+    return { outcome: refusals.length > 0 ? 'refused' : 'applied', errors, isTableFull, isFenced };
   }
 
   async #transact(messages: readonly OfMessage<4>[]): Promise<{ refused: Refusal[]; unknown?: string }> {

@@ -14,6 +14,7 @@ import { bindingProblem, type CertificateRules, type PeerCertificate } from '../
 import { OURS } from '../core/cookies.ts';
 import type { Event } from '../core/events.ts';
 import type { Flow } from '../core/flows.ts';
+import type { ControllerRole } from '../core/roles.ts';
 import { versionText } from '../core/versions.ts';
 import { type SessionOwner, SwitchSession, type WriteResult } from './switchSession.ts';
 
@@ -45,6 +46,8 @@ export interface SwitchServerOptions {
   tls?: SwitchTls;
   /** Switches to connect to: `tcp:host:port` or `ssl:host:port`. */
   connect?: readonly string[];
+  /** Default `equal`. */
+  role?: ControllerRole;
   /** Connections in total. Default 10,000. */
   maxConnections?: number;
   /** Connections of one address. Default 2,000. */
@@ -107,12 +110,16 @@ export class SwitchServer implements SessionOwner {
   #logAtMs: number;
   #linesLeftOut = 0;
   #closed = false;
+  #role: ControllerRole;
+  /** Sessions that wait for `takeOver`. */
+  readonly #waiting = new Map<SwitchSession, () => void>();
 
   private constructor(o: SwitchServerOptions) {
     this.clock = o.clock;
     this.emit = o.emit;
     this.#log = o.log;
     this.#tls = o.tls;
+    this.#role = o.role ?? 'equal';
     this.#limits = { total: o.maxConnections ?? 10_000, perAddress: o.maxPerAddress ?? 2000 };
     this.#logAtMs = o.clock.now();
     this.#targets = (o.connect ?? []).map(parseTarget);
@@ -156,6 +163,34 @@ export class SwitchServer implements SessionOwner {
   /** Connections at the moment, those that have not said who they are too. */
   get connections(): number {
     return this.#sockets.size;
+  }
+
+  // ---- roles -------------------------------------------------------------------------------------------------------
+
+  get role(): ControllerRole {
+    return this.#role;
+  }
+
+  whenInCharge(session: SwitchSession): Promise<void> {
+    if (this.#role !== 'standby' || session.isClosed) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.set(session, resolve));
+  }
+
+  /** A standby takes charge of every switch, now and as they come; the core then hears of them. */
+  takeOver(): void {
+    if (this.#role !== 'standby') return;
+    this.#role = 'primary';
+    this.#log('warn', 'controller.takesOver', { switches: this.sessions.size });
+    for (const resolve of this.#waiting.values()) resolve();
+    this.#waiting.clear();
+  }
+
+  /** Another controller is in charge: stands by from now on, rather than take the switches back. */
+  fenced(dpid: string): void {
+    if (this.#role === 'standby') return;
+    this.#role = 'standby';
+    this.#log('error', 'controller.fenced', { dpid, advice: 'another controller has taken over; this one stands by' });
+    for (const s of [...this.#all.keys()]) s.close('another controller has taken over');
   }
 
   // ---- connections -------------------------------------------------------------------------------------------------
@@ -297,6 +332,8 @@ export class SwitchServer implements SessionOwner {
   gone(session: SwitchSession, reason: string): void {
     const target = this.#all.get(session);
     this.#all.delete(session);
+    this.#waiting.get(session)?.();
+    this.#waiting.delete(session);
     const { dpid, remote } = session;
     if (dpid !== undefined) this.#log('info', 'switch.gone', { dpid, remote, reason });
     else this.logLimited('switch.gone', { remote, reason });
@@ -360,6 +397,7 @@ export class SwitchServer implements SessionOwner {
       return;
     }
     void session.write(messages).then(async (result) => {
+      if (result.isFenced === true) this.fenced(dpid);
       const holds = result.outcome === 'refused' ? await session.readBack().catch(() => undefined) : undefined;
       // An answer that never came leaves the tables unknown: a new session reads them.
       const isUnknown = result.outcome === 'unknown' || (result.outcome === 'refused' && !holds);
@@ -389,12 +427,13 @@ export class SwitchServer implements SessionOwner {
 
   /** Removes every flow and meter of ours from the connected switches; for those who leave for good. */
   async removeAll(meterIds: (dpid: string) => number[]): Promise<void> {
-    const work = [...this.sessions].map(([dpid, s]) => {
+    const work = [...this.sessions].map(async ([dpid, s]) => {
+      if (!s.isAnnounced) return;
       const flows = of13.flowDelete({ cookie: OURS.cookie, cookie_mask: OURS.mask });
       const meters = meterIds(dpid).map((meter_id) =>
         of13.OFPMeterMod({ command: ofp.OFPMC_DELETE, flags: 0, meter_id, bands: [] }),
       );
-      return s.write([flows, ...meters]);
+      await s.write([flows, ...meters]);
     });
     await Promise.all(work);
   }

@@ -246,6 +246,46 @@ real(named('a bridge with OpenFlow 1.0 only is refused, and its log says what to
   expect(events).toEqual([]);
 });
 
+real(named('a standby takes over what the primary installed, and the old primary stands by'), async () => {
+  const first = await listen({ role: 'primary' });
+  const heard: Event[] = [];
+  const second = await SwitchServer.listen({
+    host: address.controller,
+    port: 0,
+    clock: systemClock(),
+    log: (_level, event, fields) => logged.push(`second: ${event} ${JSON.stringify(fields)}`),
+    emit: (e) => heard.push(e),
+    role: 'standby',
+  });
+  try {
+    bridge('br0', A, 'OpenFlow13');
+    const targets = [first, second].map((s) => `tcp:${address.controller}:${s.port}`);
+    ovs.vsctl('set-controller', 'br0', ...targets);
+    await until(() => up(A) !== undefined && second.sessions.has(A), `both are connected; log: ${logged}`);
+    expect(await write(first, 1, [addFlow(label)])).toMatchObject({ outcome: 'applied' });
+    expect(heard).toEqual([]);
+
+    second.takeOver();
+    await until(() => heard.length > 0, `the second is told; log: ${logged}`);
+    expect(heard[0]).toMatchObject({
+      kind: 'switchUp',
+      dpid: A,
+      flows: [{ key: label.key, signature: label.signature }],
+    });
+    second.write(A, 2, [addFlow(miss)]);
+    await until(() => heard.some((e) => e.kind === 'written'), 'the second writes');
+    expect(heard.find((e) => e.kind === 'written')).toMatchObject({ outcome: 'applied' });
+
+    expect((await write(first, 3, [removeFlow(label)]))?.outcome).not.toBe('applied');
+    await until(() => saw('switchDown').length === 1 && first.sessions.has(A), 'the first comes back as standby');
+    expect(first.role).toBe('standby');
+    expect(saw('switchUp')).toHaveLength(1);
+    expect((await second.sessions.get(A)?.readFlows())?.map((f) => f.key).sort()).toEqual([label.key, miss.key].sort());
+  } finally {
+    await second.close();
+  }
+});
+
 real(named('a full flow table is told apart from other refusals'), async () => {
   const s = await listen();
   bridge('br0', A, 'OpenFlow13');

@@ -31,6 +31,7 @@ const sent: OfMessage<4>[] = [
   of13.OFPBarrierRequest({}),
   of13.OFPEchoRequest({ data: Buffer.alloc(0) }),
   of13.OFPSetConfig({ flags: 0, miss_send_len: 128 }),
+  of13.OFPRoleRequest({ role: ofp.OFPCR_ROLE_MASTER, generation_id: 7n }),
   of13.OFPPortDescStatsRequest({}),
   of13.OFPPortStatsRequest({ port_no: ofp.OFPP_ANY }),
   of13.OFPQueueStatsRequest({ port_no: ofp.OFPP_ANY, queue_id: ofp.OFPQ_ALL }),
