@@ -1,6 +1,6 @@
 /** Events from switches and agents that change the network view: ports, links, who is where. Part of `step.ts`. */
 import type { AgentHello, GuestInfo } from '../../contracts/agent.ts';
-import { linkId, type Port, type PortRef } from '../../topology/index.ts';
+import { linkId, type Port, type PortRef, type Topology } from '../../topology/index.ts';
 import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
 import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
@@ -75,6 +75,7 @@ export function onPortChanged(t: Turn, e: On<'portChanged'>): void {
   const topology =
     e.change === 'removed' ? before.withoutPort(ref) : before.withPort(e.dpid, toPort(t, e.dpid, e.port));
   t.set({ topology });
+  for (const id of lostLinks(before, topology)) t.log('warn', 'link.lost', { link: id, port: linkId(ref) });
   if (e.change === 'removed') {
     const id = linkId(ref);
     // The switch has dropped the port's queues with the port.
@@ -82,6 +83,11 @@ export function onPortChanged(t: Turn, e: On<'portChanged'>): void {
   }
   placeGuests(t);
   if (e.change !== 'removed' && e.port.isUp) probe(t, e.dpid, e.port.portNo);
+}
+
+/** Links of one snapshot that a later one no longer has. */
+function lostLinks(before: Topology, after: Topology): string[] {
+  return before.links === after.links ? [] : [...before.links.keys()].filter((id) => !after.links.has(id));
 }
 
 /** Sends LLDP out of every port that could lead to another switch. */
