@@ -185,12 +185,23 @@ export class Topology {
    * passing through and is dropped. Ignored unless both ends are known ports that are up.
    */
   withLink(link: Link): Topology {
-    if (this.port(link.from)?.isUp !== true || this.port(link.to)?.isUp !== true) return this;
-    const id = linkId(link.from);
-    const old = this.links.get(id);
+    return this.withLinks([link]);
+  }
+
+  /** As `withLink` for each in order, in one new snapshot. */
+  withLinks(found: readonly Link[]): Topology {
+    const added = new Map<string, Link>();
+    const ends = new Set<string>();
+    for (const link of found) {
+      if (this.port(link.from)?.isUp !== true || this.port(link.to)?.isUp !== true) continue;
+      const id = linkId(link.from);
+      ends.add(id).add(linkId(link.to));
+      const old = added.get(id) ?? this.links.get(id);
+      if (old === undefined || !sameRef(old.to, link.to)) added.set(id, link);
+    }
     return this.#with({
-      links: old !== undefined && sameRef(old.to, link.to) ? this.links : plus(this.links, id, link),
-      locations: without(this.locations, (l) => sameRef(l.at, link.from) || sameRef(l.at, link.to)),
+      links: added.size === 0 ? this.links : new Map([...this.links, ...added]),
+      locations: without(this.locations, (l) => ends.has(linkId(l.at))),
     });
   }
 

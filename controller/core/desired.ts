@@ -8,7 +8,7 @@ import type { Priority } from '../../contracts/common.ts';
 import { PRIORITIES } from '../../contracts/common.ts';
 import { findPath, floodPorts, nextHops, type PortRef, type Topology } from '../../topology/index.ts';
 import { cookieFor, FEATURE, type Feature } from './cookies.ts';
-import type { SwitchTables } from './difference.ts';
+import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
 import { type Flow, flow, type Instructions, type Match, type Meter } from './flows.ts';
 import type { ControllerState, Job } from './state.ts';
@@ -115,19 +115,43 @@ export function desiredTables(state: ControllerState): ReadonlyMap<string, Switc
 
 function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
   const base = networkFlows(state.topology, state.settings.forwarding);
-  const out: Tables = new Map();
+  const out = new Map<string, SwitchTables>();
   for (const [dpid, s] of state.switches) {
-    if (s.connected) out.set(dpid, { flows: new Map(base.get(dpid)), meters: new Map() });
+    if (s.connected) out.set(dpid, tablesOf(base.get(dpid) ?? EMPTY_TABLES.flows));
   }
-  const put = putInto(out);
+  // What no migration touches is the same object as last time, and known to be equal to what is installed.
+  const changed: Tables = new Map();
+  const own = (dpid: string) => {
+    const shared = out.get(dpid);
+    let mine = changed.get(dpid);
+    if (shared && !mine) {
+      mine = { flows: new Map(shared.flows), meters: new Map() };
+      changed.set(dpid, mine);
+      out.set(dpid, mine);
+    }
+    return mine;
+  };
+  const putOwn = putInto(changed);
+  const put: Put = (dpid, ...rest) => {
+    own(dpid);
+    putOwn(dpid, ...rest);
+  };
   for (const job of state.jobs.values()) {
     if (!isActive(job)) continue;
     streamFlows(state, job, put);
     movedFlows(state, job, put);
     const meter = guardOf(state, job);
-    if (meter) out.get(job.dpids[0] as string)?.meters.set(meter.meterId, meter);
+    if (meter) own(job.dpids[0] as string)?.meters.set(meter.meterId, meter);
   }
   return out;
+}
+
+const bare = new WeakMap<ReadonlyMap<string, Flow>, SwitchTables>();
+/** Tables of these flows and no meters; the same ones for the same flows. */
+function tablesOf(flows: ReadonlyMap<string, Flow>): SwitchTables {
+  const known = bare.get(flows) ?? { flows, meters: EMPTY_TABLES.meters };
+  bare.set(flows, known);
+  return known;
 }
 
 /** The port of `dpid` that leads to a place; undefined when no way is known. */

@@ -8,7 +8,7 @@ import type { Event, PortDescription } from './events.ts';
 import type { Flow } from './flows.ts';
 import { buildLldp, parseLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
-import { isActive, NEW_SWITCH, type PortHistory, type QosState, withEntry, withoutEntry } from './state.ts';
+import { isActive, NEW_SWITCH, type QosState, withEntry, withoutEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
 type On<K extends Event['kind']> = Extract<Event, { kind: K }>;
@@ -116,6 +116,11 @@ export function discover(t: Turn): void {
   }
 }
 
+/** Brings the links that were found into the topology, before anything else is made of it. */
+export function linksAdded(t: Turn): void {
+  if (t.addFoundLinks()) placeGuests(t);
+}
+
 export function onPacketIn(t: Turn, e: On<'packetIn'>): void {
   const here: PortRef = { dpid: e.dpid, portNo: e.inPort };
   if (!t.state.topology.port(here)) return;
@@ -123,17 +128,15 @@ export function onPacketIn(t: Turn, e: On<'packetIn'>): void {
   if (from) {
     if (!t.state.topology.port(from) || from.dpid === e.dpid) return;
     const id = linkId(from);
-    const isNew = !t.state.topology.links.has(id);
-    t.set({
-      topology: t.state.topology.withLink({ from, to: here }),
-      linkSeenMs: withEntry(t.state.linkSeenMs, id, t.nowMs),
-    });
-    if (isNew) {
-      t.log('info', 'link.found', { from: id, to: linkId(here) });
-      placeGuests(t);
+    const link = { from, to: here };
+    if (!t.hasLink(link)) {
+      if (!t.state.topology.links.has(id)) t.log('info', 'link.found', { from: id, to: linkId(here) });
+      t.foundLink(link);
     }
+    t.draft('linkSeenMs').set(id, t.nowMs);
     return;
   }
+  linksAdded(t);
   if (t.state.topology.isLinkPort(here)) return;
   const seen = parseSender(e.frame);
   if (!seen) return;
@@ -218,7 +221,7 @@ export function onGuests(t: Turn, host: string, guests: readonly GuestInfo[]): v
 
 /** Counters of one switch: port rates for all its ports, stragglers for the jobs whose old edge it is. */
 export function onCounters(t: Turn, e: On<'counters'>): void {
-  const ports = new Map<string, PortHistory>(t.state.ports);
+  const ports = t.draft('ports');
   const windowMs = t.state.policy.doc.direction.windowMs;
   const streamBytes = new Map<number, number>();
   for (const f of e.flows) {
@@ -242,7 +245,6 @@ export function onCounters(t: Turn, e: On<'counters'>): void {
       addReading(ports.get(id), { atMs: t.nowMs, rxBytes: p.rxBytes, txBytes: p.txBytes, migrationTxBytes }, windowMs),
     );
   }
-  t.set({ ports });
   for (const job of t.state.jobs.values()) {
     if (job.state !== 'draining' || t.state.agents.get(job.from)?.dpid !== e.dpid) continue;
     const packets = e.flows

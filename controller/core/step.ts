@@ -22,6 +22,7 @@ import {
 } from './jobs.ts';
 import {
   discover,
+  linksAdded,
   onAgentDown,
   onAgentUp,
   onCounters,
@@ -49,10 +50,22 @@ const RETRY_MOST_MS = 160_000;
 const MAX_ROUNDS = 4;
 
 export function step(state: ControllerState, event: Event, nowMs: number): Step {
+  return stepAll(state, [event], nowMs);
+}
+
+/**
+ * Works on events that came together in one turn: each changes the state in its order, and what follows from the state is
+ * derived once for all. On a network of a thousand switches the deriving is nearly all of the work.
+ */
+export function stepAll(state: ControllerState, events: readonly Event[], nowMs: number): Step {
   const t = new Turn(state, nowMs);
-  handle(t, event);
-  settle(t, event);
-  publish(t, state, event);
+  for (const event of events) {
+    if (event.kind !== 'packetIn') linksAdded(t);
+    handle(t, event);
+  }
+  linksAdded(t);
+  settle(t, events);
+  publish(t, state, events);
   return { state: t.state, effects: t.effects };
 }
 
@@ -130,13 +143,13 @@ function handle(t: Turn, e: Event): void {
 }
 
 /** Everything that follows from the state. */
-function settle(t: Turn, event: Event): void {
+function settle(t: Turn, events: readonly Event[]): void {
   admitWaiting(t);
   // Readings come in every period ('sampled'); where they do not, slices are still worked out, from old knowledge.
   const overdueMs = t.state.policy.doc.reservation.periodMs * 1.5;
   if (
     t.reserveNow ||
-    (event.kind === 'tick' && activeSlices(t.state) && t.nowMs - t.state.lastReservationMs > overdueMs)
+    (events.some((e) => e.kind === 'tick') && activeSlices(t.state) && t.nowMs - t.state.lastReservationMs > overdueMs)
   )
     reserveAll(t);
   for (let round = 0; round < MAX_ROUNDS; round++) {
@@ -293,12 +306,17 @@ function onQosDone(t: Turn, e: Extract<Event, { kind: 'qosDone' }>): void {
 }
 
 /** What changed in this turn, for the feed and the journal. */
-function publish(t: Turn, before: ControllerState, event: Event): void {
+function publish(t: Turn, before: ControllerState, events: readonly Event[]): void {
   const { state } = t;
-  if (state.topology !== before.topology || state.agents !== before.agents || connected(state) !== connected(before)) {
+  if (
+    state.topology !== before.topology ||
+    state.agents !== before.agents ||
+    (state.switches !== before.switches && connected(state) !== connected(before))
+  ) {
     t.effects.push({ kind: 'publish', topic: 'topology', data: topologyView(state) });
   }
-  if (event.kind === 'sampled') t.effects.push({ kind: 'publish', topic: 'rates', data: ratesView(state, t.nowMs) });
+  if (events.some((e) => e.kind === 'sampled'))
+    t.effects.push({ kind: 'publish', topic: 'rates', data: ratesView(state, t.nowMs) });
   if (state.shares !== before.shares || state.qos !== before.qos)
     t.effects.push({ kind: 'publish', topic: 'slices', data: slicesView(state) });
   if (state.jobs !== before.jobs) {

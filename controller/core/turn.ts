@@ -6,6 +6,7 @@ import type { AgentCommand } from '../../contracts/agent.ts';
 import type { Reason } from '../../contracts/common.ts';
 import type { Decision } from '../../contracts/feed.ts';
 import type { LogLevel } from '../../contracts/log.ts';
+import { type Link, linkId } from '../../topology/index.ts';
 import type { Effect } from './events.ts';
 import { type ControllerState, type Job, withEntry } from './state.ts';
 
@@ -19,6 +20,9 @@ export class Turn {
   /** Set when slices must be worked out again in this turn. */
   reserveNow = false;
   readonly newDecisions: Decision[] = [];
+  /** Links found in this turn that are not in the topology yet, by id: a thousand of them make one new snapshot. */
+  readonly #foundLinks = new Map<string, Link>();
+  readonly #drafts = new Set<ReadonlyMap<string, unknown>>();
 
   constructor(state: ControllerState, nowMs: number) {
     this.state = state;
@@ -27,6 +31,42 @@ export class Turn {
 
   set(change: Partial<ControllerState>): void {
     this.state = { ...this.state, ...change };
+  }
+
+  /**
+   * The map to write to in this turn: copied the first time it is asked for, so that many entries of one turn cost one copy.
+   * Whoever holds the state from before the turn sees nothing of it.
+   */
+  draft<K extends 'ports' | 'linkSeenMs'>(
+    key: K,
+  ): Map<string, ControllerState[K] extends ReadonlyMap<string, infer T> ? T : never>;
+  draft(key: 'ports' | 'linkSeenMs'): Map<string, unknown> {
+    const before: ReadonlyMap<string, unknown> = this.state[key];
+    if (this.#drafts.has(before)) return before as Map<string, unknown>;
+    const copy = new Map(before);
+    this.#drafts.add(copy);
+    this.set({ [key]: copy });
+    return copy;
+  }
+
+  /** Whether a link is known as it is, found in this turn or before. */
+  hasLink(link: Link): boolean {
+    const id = linkId(link.from);
+    const known = this.#foundLinks.get(id) ?? this.state.topology.links.get(id);
+    return known !== undefined && known.to.dpid === link.to.dpid && known.to.portNo === link.to.portNo;
+  }
+
+  foundLink(link: Link): void {
+    this.#foundLinks.set(linkId(link.from), link);
+  }
+
+  /** Puts the links that were found into the topology. True when there were any. */
+  addFoundLinks(): boolean {
+    if (this.#foundLinks.size === 0) return false;
+    const links = [...this.#foundLinks.values()];
+    this.#foundLinks.clear();
+    this.set({ topology: this.state.topology.withLinks(links) });
+    return true;
   }
 
   job(id: string): Job | undefined {

@@ -16,7 +16,7 @@ import type { Effect, Event } from '../core/events.ts';
 import { checkCancel, checkRequest } from '../core/jobs.ts';
 import { journalOf, restoreJobs } from '../core/restore.ts';
 import { type ControllerState, initialState, type Settings } from '../core/state.ts';
-import { step } from '../core/step.ts';
+import { stepAll } from '../core/step.ts';
 import { migrationView, policyView, snapshot, statusView } from '../core/views.ts';
 import { AgentGateway } from './agents.ts';
 import { Feed } from './feed.ts';
@@ -35,6 +35,15 @@ const PROGRESS_PERIOD_MS = 500;
 /** Preparing a destination starts a machine; measuring takes its seconds; the rest is quick. */
 const COMMAND_MS = { prepare: 60_000, measureDirtyRate: 20_000 } as const;
 const DEFAULT_COMMAND_MS = 15_000;
+
+/** Events that may be worked on together. */
+const BURSTS: ReadonlySet<Event['kind']> = new Set(['packetIn', 'counters', 'written', 'switchUp']);
+
+/** Takes the events off the inbox that go into the next step: all those at its head that may go together, else one. */
+function takeBurst(inbox: Event[]): Event[] {
+  const other = inbox.findIndex((e) => !BURSTS.has(e.kind));
+  return inbox.splice(0, other === -1 ? inbox.length : Math.max(1, other));
+}
 
 export interface ServerOptions {
   log: Log;
@@ -131,18 +140,27 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     if (primary !== undefined && openflow.role === 'standby')
       undo.push(watchPrimary({ url: primary, clock, log, onGone: () => switches.takeOver() }));
 
-    /** Takes an event in; all that are waiting are worked on in order, one after the other. */
+    /**
+     * Takes an event in; all that are waiting are worked on in order. What comes in bursts, from many switches at a time, is
+     * gathered until the end of the event loop's turn and worked on as one; whatever comes first of the rest takes it along.
+     */
     function emit(event: Event): void {
       if (stopped) return;
       inbox.push(event);
-      if (!working) work();
+      if (working) return;
+      if (!BURSTS.has(event.kind)) work();
+      else if (inbox.length === 1) setImmediate(workLater);
+    }
+
+    function workLater(): void {
+      if (!working && !stopped) work();
     }
 
     function work(): void {
       working = true;
       try {
-        for (let next = inbox.shift(); next; next = inbox.shift()) {
-          const result = step(state, next, clock.now());
+        while (inbox.length > 0) {
+          const result = stepAll(state, takeBurst(inbox), clock.now());
           state = result.state;
           for (const effect of result.effects) carryOut(effect);
         }

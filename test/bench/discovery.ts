@@ -127,7 +127,8 @@ async function measure(
     const size = network.ports.length;
     const links = 2 * network.cables.length;
     const start = Date.now();
-    const switches = child(1, 'discoverySwitches.js', JSON.stringify(fabric));
+    const switches = child(1, 'discoverySwitches.js');
+    switches.child.stdin?.write(`${JSON.stringify(fabric)}\n`);
     if (!(await until((s) => s.switches >= size, limitMs))) {
       note(`only ${seen.switches} of ${size} switches were connected in time`);
       return rows;

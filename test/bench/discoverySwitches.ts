@@ -1,8 +1,9 @@
 /**
  * The network of discovery.ts, a process of its own: many light switches over OfConnection, joined by a fabric in memory that
- * carries LLDP and nothing else. It takes one `Fabric` as its argument. Lines on standard input: `down` takes the first cable's
+ * carries LLDP and nothing else. The first line of its standard input is a `Fabric`; of the others, `down` takes the first cable's
  * port down at both ends, `cut` makes the second cable carry nothing more; each is answered by a line with the time.
  */
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import {
@@ -23,7 +24,9 @@ export interface Fabric {
   cables: [number, number, number, number][];
 }
 
-const fabric = JSON.parse(process.argv[2] ?? 'null') as Fabric;
+const input = createInterface({ input: process.stdin });
+const [first] = (await once(input, 'line')) as [string];
+const fabric = JSON.parse(first) as Fabric;
 const timers: Timers = {
   now: () => performance.now(),
   after(ms, fn) {
@@ -112,7 +115,7 @@ fabric.ports.forEach((_, sw) => {
   attach(connection, connect({ host: '127.0.0.1', port: fabric.port, noDelay: true }), timers);
 });
 
-createInterface({ input: process.stdin })
+input
   .on('line', (line) => {
     const cable = fabric.cables[line === 'down' ? 0 : 1];
     if (cable === undefined) process.exit(1);
