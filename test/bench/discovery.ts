@@ -138,6 +138,7 @@ async function measure(
       note(`only ${seen.found - seen.lost} of ${links} links were found in time`);
       return rows;
     }
+    if (seen.gone > 0) note(`${seen.gone} connections ended before all links were found, and came back`);
     rows.push(['all links found after', (seen.foundAtMs - start) / 1000, 's']);
     rows.push(['processor time until then', seen.cpuSeconds - idle.cpuSeconds, 's']);
     // Three seconds of a quiet network: what keeping it costs.

@@ -8,6 +8,8 @@ import { startController } from '../../controller/io/server.ts';
 
 export interface Seen {
   switches: number;
+  /** Connections that ended. */
+  gone: number;
   /** Directed links found and lost, and when that last changed, in ms since the epoch. */
   found: number;
   lost: number;
@@ -20,7 +22,8 @@ export interface Seen {
   heapBytes: number;
 }
 
-const counts = { switches: 0, found: 0, lost: 0, switchesAtMs: 0, foundAtMs: 0, lostAtMs: 0 };
+const up = new Set<unknown>();
+const counts = { switches: 0, gone: 0, found: 0, lost: 0, switchesAtMs: 0, foundAtMs: 0, lostAtMs: 0 };
 const config = controllerConfigSchema.parse({
   openflow: { port: 0 },
   http: { port: 0 },
@@ -32,7 +35,8 @@ const controller = await startController(config, {
   journal: null,
   log(_level, event, fields) {
     if (event === 'switch.up') {
-      counts.switches++;
+      up.add(fields?.dpid);
+      counts.switches = up.size;
       counts.switchesAtMs = Date.now();
     } else if (event === 'link.found') {
       counts.found++;
@@ -40,7 +44,11 @@ const controller = await startController(config, {
     } else if (event === 'link.lost') {
       counts.lost++;
       counts.lostAtMs = Date.now();
-    } else if (event === 'switch.gone') process.stderr.write(`${JSON.stringify(fields)}\n`);
+    } else if (event === 'switch.gone') {
+      up.delete(fields?.dpid);
+      counts.switches = up.size;
+      counts.gone++;
+    }
   },
 });
 process.stdout.write(`${controller.openflowPort}\n`);

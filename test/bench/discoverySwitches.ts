@@ -26,6 +26,7 @@ export interface Fabric {
 
 const input = createInterface({ input: process.stdin });
 const [first] = (await once(input, 'line')) as [string];
+const RECONNECT_MS = 1000;
 const fabric = JSON.parse(first) as Fabric;
 const timers: Timers = {
   now: () => performance.now(),
@@ -102,18 +103,20 @@ function answer(sw: number, c: OfConnection<4>, m: OfMessage<4>): void {
   }
 }
 
-fabric.ports.forEach((_, sw) => {
+/** Connects a switch, and again when the connection ends, as switches do. */
+function start(sw: number): void {
   const connection: OfConnection<4> = new OfConnection<4>(
     {
       onMessage: (m) => answer(sw, connection, m),
-      onDown: (reason) => process.stderr.write(`switch ${sw + 1}: ${reason.message}\n`),
+      onDown: () => setTimeout(start, RECONNECT_MS, sw),
     },
     // a controller that is busy for long is what is measured, no reason to go
     { role: 'switch', versions: [4], echoIntervalMs: 0, stallMs: 600_000, helloTimeoutMs: 600_000 },
   );
-  connections.push(connection);
+  connections[sw] = connection;
   attach(connection, connect({ host: '127.0.0.1', port: fabric.port, noDelay: true }), timers);
-});
+}
+for (const sw of fabric.ports.keys()) start(sw);
 
 input
   .on('line', (line) => {

@@ -74,16 +74,14 @@ const counters = fc.record({ at: place, bytes: fc.nat(1e6) }).map(
     flows: [],
   }),
 );
-const portChanged = fc
-  .record({ at: place, isUp: fc.boolean() })
-  .map(
-    ({ at, isUp }): Event => ({
-      kind: 'portChanged',
-      dpid: dpid(at.sw),
-      change: 'modified',
-      port: port(at.portNo, isUp),
-    }),
-  );
+const portChanged = fc.record({ at: place, isUp: fc.boolean() }).map(
+  ({ at, isUp }): Event => ({
+    kind: 'portChanged',
+    dpid: dpid(at.sw),
+    change: 'modified',
+    port: port(at.portNo, isUp),
+  }),
+);
 const events = fc.array(
   fc.oneof(
     { weight: 5, arbitrary: lldp },
