@@ -57,6 +57,10 @@ export interface JobBook {
   source(id: string): Job;
   /** @throws FairwayError `guest-busy` while a copy of the guest runs from here. */
   checkIdle(guest: string): void;
+  /** The job to be finished, if it may be; undefined when it is forgotten already. @throws FairwayError (conflict). */
+  finishable(id: string): Job | undefined;
+  /** The destination's job to be abandoned, if it may be. @throws FairwayError `not-abandonable`. */
+  abandonable(id: string): Job | undefined;
   add(id: string, guest: string, state: Job['state']): Job;
   forget(job: Job): void;
   /** Forgets all that is known of a guest's past. */
@@ -230,6 +234,25 @@ export function createJobBook(options: JobBookOptions): JobBook {
       if (busy === undefined) return;
       const text = `guest ${guest} is already being copied by migration ${busy.id}`;
       throw new FairwayError('guest-busy', text, ['conflict']);
+    },
+    finishable(id) {
+      const job = jobs.get(id);
+      if (job?.state.role === 'source' && !isEnded(job.state.phase)) {
+        throw new FairwayError('migration-running', `migration ${id} is still ${job.state.phase}`, ['conflict']);
+      }
+      if (job?.state.role === 'destination' && !job.state.guestRan) {
+        const text = `the guest of migration ${id} has not run here yet`;
+        throw new FairwayError('guest-not-arrived', text, ['conflict']);
+      }
+      return job;
+    },
+    abandonable(id) {
+      const job = jobs.get(id);
+      if (job !== undefined && (job.state.role === 'source' || job.state.guestRan)) {
+        const why = job.state.role === 'source' ? 'this is the source' : 'the guest has run here';
+        throw new FairwayError('not-abandonable', `migration ${id} cannot be abandoned: ${why}`, ['conflict']);
+      }
+      return job;
     },
     add(id, guest, state) {
       const job = make(id, guest, state, [], '');
