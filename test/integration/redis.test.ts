@@ -313,3 +313,78 @@ real(
     expect(server.field('limits.perHostOut')).toBe('6');
   },
 );
+
+real(
+  named('hostile edits: each refused with its reason, the last good policy in force, and all in the history'),
+  async () => {
+    const { told, start, store } = use();
+    await start();
+    const hostile: [string, string, RegExp][] = [
+      ['reservation.low', `capacity - ${'1+'.repeat(400_000)}1`, /characters long/],
+      ['reservation.low', 'cov.constructor("return process")()', /must not contain/],
+      ['reservation.low', 'import(capacity)', /calls import\(\)/],
+      ['reservation.low', '-5 Mbit/s', /negative/],
+      ['reservation.low', 'NaN', /NaN/],
+      ['reservation.low', 'rate + 200 ms', /a rate and a time/],
+      ['sla.default.floor', '100', /bare number/],
+      ['overrides.guests.__proto__.sla.floor', '5 %', /no such field/],
+      ['overrides.labels.t.a.extends', 't.a', /t\.a → t\.a/],
+    ];
+    for (const [field, value, words] of hostile) {
+      const before = server.cli('hexists', 'fairway:policy', field) === '1' ? server.field(field) : undefined;
+      // By standard input: a megabyte is too long for an argument.
+      const args = ['-p', String(server.port), '-x', 'hset', 'fairway:policy', 'author', 'mallory', field];
+      execFileSync('redis-cli', args, { input: value });
+      await until(
+        () => server.status('state') === 'refused' && words.test(server.status('reason')),
+        `refused: ${field}`,
+      );
+      expect(told.doc).toEqual(DEFAULT_POLICY);
+      expect(store.history()[0]).toMatchObject({ state: 'refused', author: 'mallory', via: 'redis' });
+      if (before === undefined) server.cli('hdel', 'fairway:policy', field);
+      else server.cli('hset', 'fairway:policy', field, before);
+      await until(() => server.status('state') === 'accepted', 'undone');
+    }
+    expect(told.status?.revision).toBe(1);
+    expect(server.cli('hexists', 'fairway:policy', 'author')).toBe('0');
+    const newest = JSON.parse(server.cli('lindex', 'fairway:policy:history', '0')) as { changes: unknown[] };
+    expect(newest.changes).toEqual([{ path: 'overrides.labels.t.a.extends', before: null, after: 't.a' }]);
+  },
+);
+
+real(named('edits of several fields are one: together, or put together aside and renamed into place'), async () => {
+  const { told, start, store } = use();
+  await start();
+  // Valid only together; put together in two steps that nobody sees.
+  server.cli('hset', 'fairway:policy:staged', 'sla.default.floor', '90 %', 'author', 'alice');
+  await new Promise((r) => setTimeout(r, 300));
+  server.cli('hset', 'fairway:policy:staged', 'sla.default.ceiling', '95 %');
+  expect(told.changes).toBe(0);
+  server.cli('rename', 'fairway:policy:staged', 'fairway:policy:commit');
+  await until(() => told.doc.sla.default.floor === '90 %', 'the commit is in force');
+  expect(told.doc.sla.default).toEqual({ floor: '90 %', ceiling: '95 %' });
+  expect(told.changes).toBe(1);
+  expect(server.field('sla.default.ceiling')).toBe('95 %');
+  expect(server.cli('exists', 'fairway:policy:commit')).toBe('0');
+  expect(store.history()[0]).toMatchObject({ author: 'alice', via: 'redis', state: 'accepted', revision: 2 });
+
+  server.cli('hset', 'fairway:policy:commit', 'sla.default.floor', '10 %', 'limits.perHostIn', 'many', 'author', 'bob');
+  await until(() => server.status('state') === 'refused', 'the commit is refused');
+  expect(told.doc.sla.default.floor).toBe('90 %');
+  expect(server.field('sla.default.floor')).toBe('90 %');
+  expect(server.cli('exists', 'fairway:policy:commit')).toBe('0');
+  expect(store.history()[0]).toMatchObject({ author: 'bob', state: 'refused' });
+
+  // One command, one edit; and the history outlives the controller.
+  server.cli('hset', 'fairway:policy', 'sla.default.floor', '10 %', 'sla.default.ceiling', '20 %', 'author', 'carol');
+  await until(() => told.doc.sla.default.floor === '10 %', 'the edit is in force');
+  await until(() => server.cli('llen', 'fairway:policy:history') === '3', 'the history is written');
+  await store.close();
+  const second = use();
+  await second.start();
+  expect(second.store.history().map((e) => [e.author, e.state])).toEqual([
+    ['carol', 'accepted'],
+    ['bob', 'refused'],
+    ['alice', 'accepted'],
+  ]);
+});

@@ -6,12 +6,15 @@ import {
   type AdmissionItem,
   admit,
   applyPolicyPatch,
+  type CompiledPolicy,
   chooseTechnique,
   classifyDirection,
   compileExpression,
   compilePolicy,
   type Expression,
+  effectivePolicy,
   flattenPolicy,
+  type LinkReservation,
   parsePolicy,
   predictCopy,
   reserve,
@@ -511,4 +514,71 @@ describe('technique and direction', () => {
       }),
     );
   });
+});
+
+test('a mutated document is refused as declared, or leaves every floor whatever overrides it has', () => {
+  const paths = [
+    ...Object.keys(flattenPolicy(DEFAULT_POLICY)),
+    ...['overrides.guests.g.sla.floor', 'overrides.labels.t.a.extends', 'overrides.labels.t.b.extends'],
+    ...['overrides.hosts.h.reservation.low', 'overrides.tenants.x.reservation.minSliceBps', 'sla.links.a:1.floor'],
+    ...['overrides.labels.t.a.sla.floor', 'overrides.guests.g.reservation.high', 'overrides', 'overrides.guests'],
+  ];
+  const value = fc.oneof(
+    fc.constantFrom<string | number | boolean | null>(
+      'capacity',
+      'capacity - rate',
+      '120 %',
+      '0',
+      '5 Mbit/s',
+      't.a',
+      't.b',
+      '-1',
+    ),
+    fc.constantFrom('rate * 3', 'capacity / (capacity - 200 Mbit/s) * 1 Mbit/s', '10 Gbit/s', '1 s', 'NaN', '{}', '[]'),
+    fc.string(),
+    fc.double(),
+    fc.json({ maxDepth: 3 }),
+    fc.constantFrom(true, null),
+  );
+  const subject = fc.record({
+    guest: fc.constantFrom('g', 'h'),
+    host: fc.constantFrom('h', 'i'),
+    label: fc.constantFrom('a', 'b'),
+  });
+  const edits = fc.array(fc.tuple(fc.constantFrom(...paths), value), { minLength: 1, maxLength: 4 });
+  fc.assert(
+    fc.property(
+      edits,
+      fc.array(subject, { minLength: 1, maxLength: 5 }),
+      networks,
+      claims,
+      (list, who, links, asked) => {
+        let policy: CompiledPolicy;
+        try {
+          policy = compilePolicy(applyPolicyPatch(DEFAULT_POLICY, Object.fromEntries(list)));
+        } catch (e) {
+          if (!(e instanceof FairwayError)) throw e;
+          expect([e.code, e.labels]).toEqual(['POLICY_INVALID', ['badInput']]);
+          return;
+        }
+        const withPolicies = asked.map((c, i) => {
+          const { guest, host, label } = who[i % who.length] as { guest: string; host: string; label: string };
+          const own = effectivePolicy(policy, { guest, host, labels: { t: label, tenant: 'x' } });
+          return { ...c, policyOn: () => own };
+        });
+        const r = reserve({ links, claims: withPolicies }, policy);
+        for (const l of links) {
+          const state = r.links.get(l.id) as LinkReservation;
+          const sum = [...state.byMigration.values()].reduce((a, b) => a + b, 0);
+          expect(sum + state.floorBps).toBeLessThanOrEqual(l.capacityBps + ROUNDING_BPS);
+          // The floor that is kept is one that somebody on the link is given by the policy.
+          const given = withPolicies
+            .filter((c) => state.byMigration.has(c.migration))
+            .map((c) => c.policyOn().slaFor(l.id, l.capacityBps).floorBps);
+          if (given.length > 0) expect(state.floorBps).toBe(Math.min(...given));
+        }
+      },
+    ),
+    { numRuns: 500 },
+  );
 });

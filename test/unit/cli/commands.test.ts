@@ -234,4 +234,71 @@ describe('policy', () => {
       rmSync(folder, { recursive: true });
     }
   });
+
+  test('check names file, line and column; diff compares; explain says which rule counts; all without a controller', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'fairway-policy-'));
+    const local = async (...argv: string[]) => {
+      const s = screen();
+      return { status: await run(['policy', ...argv], s.terminal), out: s.out(), err: s.err() };
+    };
+    try {
+      const file = join(folder, 'policy.yaml');
+      const text =
+        'extends: defaults\noverrides:\n  labels: { tier: { gold: { sla: { floor: 20 % } } } }\nlimits: { perHostIn: 2 }\n...\n';
+      writeFileSync(file, text);
+      expect(await local('diff', 'defaults', file)).toMatchObject({
+        status: EXIT.failed,
+        out: `--- defaults\n+++ ${file}\nlimits.perHostIn\n  - 8\n  + 2\noverrides.labels.tier.gold.sla.floor\n  + 20 %\n`,
+      });
+      expect(await local('diff', file, file, '--json')).toMatchObject({
+        status: EXIT.ok,
+        out: '{"same":true,"changes":[]}\n',
+      });
+      const why = await local(
+        'explain',
+        'sla.floor',
+        '--label',
+        'tier=gold',
+        '--capacity',
+        '200 Mbit/s',
+        '--file',
+        file,
+      );
+      expect(why.out).toBe(
+        'sla.floor = 20 %\n  from label tier.gold (overrides.labels.tier.gold.sla.floor)\n  before 50 % from default\n' +
+          '  comes to 40.0 Mbit/s for capacity 200.0 Mbit/s, floor 40.0 Mbit/s, ceiling 140.0 Mbit/s, rate 0 bit/s\n',
+      );
+      const all = JSON.parse((await local('explain', 'web1', '--label', 'tier=gold', '--json', '--file', file)).out);
+      expect(all.settings[0]).toMatchObject({ path: 'sla.floor', rule: { level: 'label' }, result: { bps: 200e6 } });
+      expect((await local('explain', 'sla.floor', '--rate', 'fast', '--file', file)).status).toBe(EXIT.usage);
+      writeFileSync(file, text.replace('perHostIn: 2', 'perHostIn: 0'));
+      expect(await local('check', file)).toMatchObject({
+        status: EXIT.usage,
+        err: expect.stringContaining(`${file}:4:11: limits.perHostIn: `),
+      });
+      expect((await local('diff', 'defaults', file)).status).toBe(EXIT.usage);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('history prints who changed what, and why it was refused', async () => {
+    const edit = {
+      atMs: 0,
+      author: 'alice',
+      via: 'redis',
+      state: 'refused',
+      revision: 3,
+      reason: 'marks.low: must be a number',
+      changes: [{ path: 'marks.low', before: '14', after: 'x' }],
+      more: 0,
+    };
+    answering(200, { edits: [edit, { ...edit, author: '', state: 'accepted', reason: '', changes: [], more: 2 }] });
+    expect((await call('policy', 'history')).out).toBe(
+      '1970-01-01T00:00:00.000Z  alice (redis)  refused: marks.low: must be a number\n  marks.low: 14 → x\n' +
+        '1970-01-01T00:00:00.000Z  somebody (redis)  accepted, revision 3\n  … and 2 more\n',
+    );
+    expect(JSON.parse((await call('policy', 'history', '--limit', '1', '--json')).out)).toEqual({ edits: [edit] });
+    expect(fake.requests[0]?.line).toBe('GET /v1/policy/history');
+  });
 });
