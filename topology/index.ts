@@ -1,5 +1,6 @@
-/** The network as an immutable graph (`topology.ts`) and the paths over it (`paths.ts`). */
-export { findPath, floodPorts, nextHops, type Path, type PathOptions } from './paths.ts';
+/** The network as an immutable graph (`topology.ts`) and the paths over it (`paths.ts`, `disjoint.ts`). */
+export { type DisjointOptions, disjointPaths } from './disjoint.ts';
+export { findPath, floodPorts, narrowest, nextHops, type Path, type PathOptions } from './paths.ts';
 export {
   isUsablePort,
   type Link,

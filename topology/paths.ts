@@ -1,6 +1,6 @@
 /**
- * Paths over a Topology snapshot: the path of one stream, the next hops of managed forwarding, and the ports a
- * broadcast may leave by. Everything here is deterministic: equal topologies give equal answers, whatever the order in
+ * Paths over a Topology snapshot: the path of one stream, several that share nothing, the next hops of managed
+ * forwarding, and the ports a broadcast may leave by. Everything here is deterministic: equal topologies give equal answers, whatever the order in
  * which they were learned. Pure.
  */
 import { isUsablePort, LOCAL_PORT, linkId, type PortRef, type Topology } from './topology.ts';
@@ -78,26 +78,46 @@ function isBetter(a: Towards, b: Towards): boolean {
 /**
  * The path from a switch to a port: the shortest; among equally short ones the widest (by `residualBps`, else
  * capacity); among those the one through the smallest ids. Undefined when there is none, or the destination's port is
- * known to be absent from its switch.
+ * known to be absent from its switch. A breadth-first search: O(switches + links).
  */
 export function findPath(t: Topology, fromDpid: string, to: PortRef, options: PathOptions = {}): Path | undefined {
   const isThere = to.portNo === LOCAL_PORT ? t.switches.has(to.dpid) : t.port(to) !== undefined;
   if (!t.switches.has(fromDpid) || !isThere) return undefined;
   const table = towards(t, to.dpid, options.residualBps ?? ((id) => t.capacityBps(id)));
-  const path: Path = { dpids: [], hops: [], links: [] };
+  const hops: Path['hops'] = [];
   let at = fromDpid;
   for (;;) {
     const step = table.get(at);
     if (step === undefined) return undefined;
-    path.dpids.push(at);
     if (step.next === undefined) break;
-    path.hops.push({ dpid: at, outPort: step.next.outPort });
-    path.links.push(linkId({ dpid: at, portNo: step.next.outPort }));
+    hops.push({ dpid: at, outPort: step.next.outPort });
     at = step.next.dpid;
   }
-  path.hops.push({ dpid: to.dpid, outPort: to.portNo });
-  if (to.portNo !== LOCAL_PORT && (options.includeLast ?? !isGuestPort(t, to))) path.links.push(linkId(to));
-  return path;
+  return endingAt(t, hops, to, options);
+}
+
+/** The path over `hops` from switch to switch and out of `to`. */
+export function endingAt(t: Topology, between: Path['hops'], to: PortRef, options: PathOptions): Path {
+  const hops = [...between, { dpid: to.dpid, outPort: to.portNo }];
+  const withLast = to.portNo !== LOCAL_PORT && (options.includeLast ?? !isGuestPort(t, to));
+  return {
+    dpids: hops.map((h) => h.dpid),
+    hops,
+    links: (withLast ? hops : between).map((h) => linkId({ dpid: h.dpid, portNo: h.outPort })),
+  };
+}
+
+/** The link of a path that has least left, the first where several have; undefined for a path without links. */
+export function narrowest(
+  links: readonly string[],
+  residualBps: (linkId: string) => number,
+): { link: string; bps: number } | undefined {
+  let least: { link: string; bps: number } | undefined;
+  for (const link of links) {
+    const bps = residualBps(link);
+    if (least === undefined || bps < least.bps) least = { link, bps };
+  }
+  return least;
 }
 
 function isGuestPort(t: Topology, ref: PortRef): boolean {
