@@ -79,6 +79,12 @@ export const controllerConfigSchema = z.strictObject({
     .default({}),
   /** Capacity of ports whose switch reports no speed and that are not named above. */
   defaultCapacity: rate.prefault('1 Gbit/s'),
+  discovery: z
+    .strictObject({
+      /** File with the key that signs probes, for several controllers of one network; absent: a key of its own at each start. */
+      keyFile: z.string().optional(),
+    })
+    .prefault({}),
   journal: z.string().default('fairway.journal'),
 });
 export type ControllerConfig = z.infer<typeof controllerConfigSchema>;

@@ -47,6 +47,24 @@ export const topologyViewSchema = z.object({
   ),
   /** Guests that agents report, with the labels that policies go by. */
   guests: z.array(z.object({ name: z.string(), host: z.string(), labels: labelsSchema })).optional(),
+  /** Probes of link discovery that were not believed, by the port they came in at and why; counted since the start. */
+  refusedProbes: z
+    .array(
+      z.object({
+        at: portRef,
+        /** In the shape of ours, without a signature. */
+        unsigned: z.number(),
+        /** With a signature that is not ours. */
+        forged: z.number(),
+        /** Signed, but sent longer ago than `discovery.maxAgeMs`. */
+        stale: z.number(),
+        /** Signed, and not newer than one that had come of the same link. */
+        replayed: z.number(),
+        /** Signed, and sent or received at a port where a guest or host is attached. */
+        edge: z.number(),
+      }),
+    )
+    .default([]),
   agents: z.array(
     z.object({ host: z.string(), connected: z.boolean(), dpid: z.string().nullable(), driver: z.string() }),
   ),

@@ -273,6 +273,20 @@ export const policySchema = z.strictObject({
     silenceMs: duration(100, 600_000, 'A tunnel is taken down when no straggler has come for this long.'),
     maxDrainMs: duration(100, 3_600_000, 'A tunnel is taken down at the latest after this long.'),
   }),
+  /** How links between switches are found and lost. */
+  discovery: z.strictObject({
+    probeMs: duration(100, 600_000, 'A signed probe is sent out of every port this often.'),
+    silenceMs: duration(
+      300,
+      3_600_000,
+      'A link between connected switches that no probe crossed for this long is lost; at least two probe periods.',
+    ),
+    maxAgeMs: duration(
+      50,
+      600_000,
+      'A probe that arrives longer than this after it was sent is ignored: it may have been kept and sent again.',
+    ),
+  }),
   limits: z.strictObject({
     perHostOut: count(1, 1000, 'Migrations at a time out of one host; more are queued.', 'migrations'),
     perHostIn: count(1, 1000, 'Migrations at a time into one host; more are queued.', 'migrations'),
@@ -364,6 +378,7 @@ export const DEFAULT_POLICY: PolicyDocument = {
   sla: { default: { floor: '50 %', ceiling: '70 %' }, links: {} },
   marks: { high: 10, medium: 12, low: 14 },
   finish: { labelVlans: [3840, 4080], silenceMs: 2000, maxDrainMs: 30_000 },
+  discovery: { probeMs: 2000, silenceMs: 10_000, maxAgeMs: 5000 },
   limits: { perHostOut: 8, perHostIn: 8 },
   overrides: { guests: {}, labels: {}, tenants: {}, hosts: {} },
 };

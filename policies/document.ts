@@ -296,7 +296,7 @@ function checkAllowed(keys: readonly string[], allowed: readonly Technique[], pr
 
 /** Contradictions that no single field shows. */
 function checkConsistency(doc: PolicyDocument, problems: Problems): void {
-  const { direction, technique, strategy, marks, finish, workload } = doc;
+  const { direction, technique, strategy, marks, finish, workload, discovery } = doc;
   if (direction.outShare >= direction.inShare) {
     problems.add(
       ['direction', 'outShare'],
@@ -336,6 +336,12 @@ function checkConsistency(doc: PolicyDocument, problems: Problems): void {
     problems.add(
       ['finish', 'silenceMs'],
       `${finish.silenceMs} is longer than finish.maxDrainMs (${finish.maxDrainMs})`,
+    );
+  }
+  if (discovery.silenceMs < 2 * discovery.probeMs) {
+    problems.add(
+      ['discovery', 'silenceMs'],
+      `${discovery.silenceMs} is shorter than two probe periods (2 × ${discovery.probeMs}): one lost probe would lose the link`,
     );
   }
   // A workload left (1 + headroom) × what it sent uses 1 ÷ (1 + headroom) of that: were this already "saturated", every

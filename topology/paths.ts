@@ -99,7 +99,7 @@ export function findPath(t: Topology, fromDpid: string, to: PortRef, options: Pa
 /** The path over `hops` from switch to switch and out of `to`. */
 export function endingAt(t: Topology, between: Path['hops'], to: PortRef, options: PathOptions): Path {
   const hops = [...between, { dpid: to.dpid, outPort: to.portNo }];
-  const withLast = to.portNo !== LOCAL_PORT && (options.includeLast ?? !isGuestPort(t, to));
+  const withLast = to.portNo !== LOCAL_PORT && (options.includeLast ?? !t.isGuestPort(to));
   return {
     dpids: hops.map((h) => h.dpid),
     hops,
@@ -118,13 +118,6 @@ export function narrowest(
     if (least === undefined || bps < least.bps) least = { link, bps };
   }
   return least;
-}
-
-function isGuestPort(t: Topology, ref: PortRef): boolean {
-  for (const l of t.locations.values()) {
-    if (l.kind === 'guest' && l.at.dpid === ref.dpid && l.at.portNo === ref.portNo) return true;
-  }
-  return false;
 }
 
 /** For every other switch that can reach `toDpid`: its egress port towards it. Taken together they are loop-free. */

@@ -95,6 +95,7 @@ export class Topology {
 
   // Indexes over an immutable snapshot, made when first asked for.
   #linkPorts: ReadonlySet<string> | undefined;
+  #guestPorts: ReadonlySet<string> | undefined;
   #byName: ReadonlyMap<string, Location> | undefined;
   #byIp: ReadonlyMap<string, Location> | undefined;
 
@@ -232,6 +233,16 @@ export class Topology {
       this.#linkPorts = ports;
     }
     return this.#linkPorts.has(linkId(ref));
+  }
+
+  /** Whether a guest is attached at the port. */
+  isGuestPort(ref: PortRef): boolean {
+    if (this.#guestPorts === undefined) {
+      const ports = new Set<string>();
+      for (const l of this.locations.values()) if (l.kind === 'guest') ports.add(linkId(l.at));
+      this.#guestPorts = ports;
+    }
+    return this.#guestPorts.has(linkId(ref));
   }
 
   port(ref: PortRef): Port | undefined {

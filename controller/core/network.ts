@@ -4,9 +4,10 @@ import { linkId, type Port, type PortRef, type Topology } from '../../topology/i
 import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
 import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
+import { hostSeen, onLldp, portReset, probe, switchKnown } from './discovery.ts';
 import type { Event, PortDescription } from './events.ts';
 import type { Flow } from './flows.ts';
-import { buildLldp, parseLldp, parseSender } from './packets.ts';
+import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
 import { isActive, NEW_SWITCH, type QosState, withEntry, withoutEntry } from './state.ts';
 import type { Turn } from './turn.ts';
@@ -14,9 +15,6 @@ import type { Turn } from './turn.ts';
 type On<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 const OFPP_MAX = 0xffffff00;
-/** Probes are sent this often, and a link that stays silent for this long is gone. */
-const PROBE_PERIOD_MS = 2000;
-const LINK_SILENCE_MS = 10_000;
 
 function toPort(t: Turn, dpid: string, d: PortDescription): Port {
   const { settings } = t.state;
@@ -41,7 +39,10 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
       if (!ports.has(old)) topology = topology.withoutPort({ dpid: e.dpid, portNo: old });
     }
     for (const port of ports.values()) topology = topology.withPort(e.dpid, port);
-  } else topology = topology.withSwitch({ dpid: e.dpid, name, ports });
+  } else {
+    topology = topology.withSwitch({ dpid: e.dpid, name, ports });
+    switchKnown(t, e.dpid);
+  }
   const installed = tablesFound(e.flows, e.meterIds);
   // A switch that was restarted may have lost queues or the filters in front of them: they are set again.
   const qos = new Map<string, QosState>();
@@ -75,7 +76,10 @@ export function onPortChanged(t: Turn, e: On<'portChanged'>): void {
   const topology =
     e.change === 'removed' ? before.withoutPort(ref) : before.withPort(e.dpid, toPort(t, e.dpid, e.port));
   t.set({ topology });
-  for (const id of lostLinks(before, topology)) t.log('warn', 'link.lost', { link: id, port: linkId(ref) });
+  if (e.change === 'removed' || before.port(ref)?.isUp !== e.port.isUp) portReset(t, ref);
+  for (const link of lostLinks(before, topology)) {
+    t.log('warn', 'link.lost', { link, why: 'a port of it went down or away' });
+  }
   if (e.change === 'removed') {
     const id = linkId(ref);
     // The switch has dropped the port's queues with the port.
@@ -90,32 +94,6 @@ function lostLinks(before: Topology, after: Topology): string[] {
   return before.links === after.links ? [] : [...before.links.keys()].filter((id) => !after.links.has(id));
 }
 
-/** Sends LLDP out of every port that could lead to another switch. */
-function probe(t: Turn, dpid: string, only?: number): void {
-  if (!t.state.switches.get(dpid)?.connected) return;
-  for (const p of t.state.topology.switches.get(dpid)?.ports.values() ?? []) {
-    if (p.portNo > OFPP_MAX || !p.isUp || (only !== undefined && p.portNo !== only)) continue;
-    const frame = buildLldp(dpid, p.portNo, p.hwAddr, Math.ceil(LINK_SILENCE_MS / 1000));
-    t.effects.push({ kind: 'packetOut', dpid, portNo: p.portNo, frame });
-  }
-}
-
-/** Periodic part of discovery: probes, and links that fell silent. */
-export function discover(t: Turn): void {
-  if (t.nowMs - t.state.lastProbeMs < PROBE_PERIOD_MS) return;
-  t.set({ lastProbeMs: t.nowMs });
-  for (const dpid of t.state.switches.keys()) probe(t, dpid);
-  for (const [id, seenMs] of t.state.linkSeenMs) {
-    const link = t.state.topology.links.get(id);
-    // A switch that is away can neither send nor report probes: its silence proves nothing.
-    const answering =
-      link && t.state.switches.get(link.from.dpid)?.connected && t.state.switches.get(link.to.dpid)?.connected;
-    if (link && (!answering || t.nowMs - seenMs < LINK_SILENCE_MS)) continue;
-    t.set({ topology: t.state.topology.withoutLink(id), linkSeenMs: withoutEntry(t.state.linkSeenMs, id) });
-    if (link) t.log('warn', 'link.lost', { link: id });
-  }
-}
-
 /** Brings the links that were found into the topology, before anything else is made of it. */
 export function linksAdded(t: Turn): void {
   if (t.addFoundLinks()) placeGuests(t);
@@ -124,16 +102,8 @@ export function linksAdded(t: Turn): void {
 export function onPacketIn(t: Turn, e: On<'packetIn'>): void {
   const here: PortRef = { dpid: e.dpid, portNo: e.inPort };
   if (!t.state.topology.port(here)) return;
-  const from = parseLldp(e.frame);
-  if (from) {
-    if (!t.state.topology.port(from) || from.dpid === e.dpid) return;
-    const id = linkId(from);
-    const link = { from, to: here };
-    if (!t.hasLink(link)) {
-      if (!t.state.topology.links.has(id)) t.log('info', 'link.found', { from: id, to: linkId(here) });
-      t.foundLink(link);
-    }
-    t.draft('linkSeenMs').set(id, t.nowMs);
+  if (isLldp(e.frame)) {
+    onLldp(t, here, e.frame);
     return;
   }
   linksAdded(t);
@@ -153,6 +123,7 @@ export function onPacketIn(t: Turn, e: On<'packetIn'>): void {
     at: here,
   };
   t.set({ topology: t.state.topology.withLocation(location) });
+  hostSeen(t, here);
 }
 
 /**

@@ -10,6 +10,24 @@ const ETH_VLAN = 0x8100;
 
 /** Separates our probes from other systems' LLDP on the same wire. */
 const SYSTEM = 'fairway';
+/** Organisationally specific TLV (IEEE 802.1AB §8.6) with the proof: a locally administered OUI, then a subtype. */
+const ORGANISATION = Buffer.from([0x0a, 0x46, 0x57, 1]);
+const INSTANCE_BYTES = 8;
+export const TAG_BYTES = 16;
+const PROOF_BYTES = ORGANISATION.length + INSTANCE_BYTES + 8 + 8 + TAG_BYTES;
+
+/**
+ * Signs probes with a key that the core never sees; `controller/io/seal.ts` makes one. Pure in the sense that counts
+ * here: equal data gives an equal tag.
+ */
+export interface Seal {
+  /** Tells this controller's probes from those of others that share its key; 8 bytes, drawn at its start. */
+  readonly instance: Buffer;
+  /** Tag of `data`, TAG_BYTES long. */
+  sign(data: Buffer): Buffer;
+  /** Whether `tag` is the tag of `data`, in a time that does not depend on where they differ. */
+  verify(data: Buffer, tag: Buffer): boolean;
+}
 
 const macBytes = (mac: string): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex');
 const macText = (b: Buffer): string => [...b].map((x) => x.toString(16).padStart(2, '0')).join(':');
@@ -20,28 +38,63 @@ function tlv(type: number, value: Buffer): Buffer {
   return Buffer.concat([head, value]);
 }
 
-/** An LLDP frame (IEEE 802.1AB) that names the port it leaves from: chassis id and port id of subtype 7, locally assigned. */
-export function buildLldp(dpid: string, portNo: number, sourceMac: string, ttlSeconds: number): Buffer {
-  const ttl = Buffer.alloc(2);
-  ttl.writeUInt16BE(ttlSeconds);
-  const head = Buffer.alloc(2);
-  head.writeUInt16BE(ETH_LLDP);
-  return Buffer.concat([
-    macBytes(LLDP_MULTICAST),
-    macBytes(sourceMac),
-    head,
-    tlv(1, Buffer.concat([Buffer.from([7]), Buffer.from(dpid)])),
-    tlv(2, Buffer.concat([Buffer.from([7]), Buffer.from(String(portNo))])),
-    tlv(3, ttl),
-    tlv(5, Buffer.from(SYSTEM)),
-    tlv(0, Buffer.alloc(0)),
-  ]);
+/** One probe: the port it leaves from, and what makes it unique. */
+export interface Probe {
+  dpid: string;
+  portNo: number;
+  sourceMac: string;
+  ttlSeconds: number;
+  /** Grows with each probe of one controller. */
+  serial: number;
+  /** Controller time, ms. */
+  sentMs: number;
 }
 
-/** Where one of our LLDP frames was sent from; undefined for other frames and other systems' LLDP. */
-export function parseLldp(frame: Buffer): { dpid: string; portNo: number } | undefined {
-  if (frame.length < 14 || frame.readUInt16BE(12) !== ETH_LLDP) return undefined;
+/**
+ * An LLDP frame (IEEE 802.1AB) that names the port it leaves from: chassis id and port id of subtype 7, locally
+ * assigned. The tag at its end covers every byte before it.
+ */
+export function buildLldp(p: Probe, seal: Seal): Buffer {
+  const ttl = Buffer.alloc(2);
+  ttl.writeUInt16BE(p.ttlSeconds);
+  const head = Buffer.alloc(2);
+  head.writeUInt16BE(ETH_LLDP);
+  const proof = Buffer.alloc(PROOF_BYTES - TAG_BYTES);
+  ORGANISATION.copy(proof);
+  seal.instance.copy(proof, ORGANISATION.length);
+  proof.writeBigUInt64BE(BigInt(p.serial), ORGANISATION.length + INSTANCE_BYTES);
+  proof.writeBigUInt64BE(BigInt(Math.round(p.sentMs)), ORGANISATION.length + INSTANCE_BYTES + 8);
+  const proofHead = Buffer.alloc(2);
+  proofHead.writeUInt16BE((127 << 9) | PROOF_BYTES);
+  const signed = Buffer.concat([
+    macBytes(LLDP_MULTICAST),
+    macBytes(p.sourceMac),
+    head,
+    tlv(1, Buffer.concat([Buffer.from([7]), Buffer.from(p.dpid)])),
+    tlv(2, Buffer.concat([Buffer.from([7]), Buffer.from(String(p.portNo))])),
+    tlv(3, ttl),
+    tlv(5, Buffer.from(SYSTEM)),
+    proofHead,
+    proof,
+  ]);
+  return Buffer.concat([signed, seal.sign(signed), tlv(0, Buffer.alloc(0))]);
+}
+
+export const isLldp = (frame: Buffer): boolean => frame.length >= 14 && frame.readUInt16BE(12) === ETH_LLDP;
+
+/** What a frame in the shape of our probes claims; nothing of it is proven until its tag is verified. */
+export interface ProbeClaim {
+  dpid: string;
+  portNo: number;
+  /** Absent where the frame carries none, or not where ours has it: as the last TLV. */
+  proof: { instance: Buffer; serial: number; sentMs: number; signed: Buffer; tag: Buffer } | undefined;
+}
+
+/** Reads an LLDP frame in the shape of ours; undefined for other frames and other systems' LLDP. */
+export function parseLldp(frame: Buffer): ProbeClaim | undefined {
+  if (!isLldp(frame)) return undefined;
   let dpid: string | undefined;
+  let proof: ProbeClaim['proof'];
   let portNo: number | undefined;
   let ours = false;
   for (let at = 14; at + 2 <= frame.length; ) {
@@ -54,9 +107,22 @@ export function parseLldp(frame: Buffer): { dpid: string; portNo: number } | und
     if (type === 2 && value[0] === 7) portNo = Number(value.subarray(1).toString('latin1'));
     if (type === 5) ours = value.toString('latin1') === SYSTEM;
     at += 2 + length;
+    if (type === 127 && length === PROOF_BYTES && value.subarray(0, ORGANISATION.length).equals(ORGANISATION)) {
+      // Only an End TLV (two zero bytes) may follow: nothing of the frame is left out of the signature.
+      if (frame.length !== at + 2 || frame.readUInt16BE(at) !== 0) break;
+      const tagAt = at - TAG_BYTES;
+      const instanceAt = tagAt - 16 - INSTANCE_BYTES;
+      proof = {
+        instance: frame.subarray(instanceAt, instanceAt + INSTANCE_BYTES),
+        serial: Number(frame.readBigUInt64BE(tagAt - 16)),
+        sentMs: Number(frame.readBigUInt64BE(tagAt - 8)),
+        signed: frame.subarray(0, tagAt),
+        tag: frame.subarray(tagAt, at),
+      };
+    }
   }
   if (!ours || dpid === undefined || !/^[0-9a-f]{16}$/.test(dpid)) return undefined;
-  return portNo !== undefined && Number.isInteger(portNo) && portNo > 0 ? { dpid, portNo } : undefined;
+  return portNo !== undefined && Number.isInteger(portNo) && portNo > 0 ? { dpid, portNo, proof } : undefined;
 }
 
 /** What a frame tells of its sender. `ip` is known from ARP only. */

@@ -15,9 +15,10 @@ import type {
 import type { Decision, MigrationView } from '../../contracts/feed.ts';
 import type { PolicyStatus } from '../../contracts/policy.ts';
 import type { CompiledPolicy, LinkReservation } from '../../policies/index.ts';
-import { Topology } from '../../topology/index.ts';
+import { type PortRef, Topology } from '../../topology/index.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
+import type { Seal } from './packets.ts';
 
 /** What the operator told about the network; it does not change while running. */
 export interface Settings {
@@ -30,6 +31,8 @@ export interface Settings {
   /** Datapaths whose queues we may set (their OVSDB is known). */
   hasQueues(dpid: string): boolean;
   policyStore: string;
+  /** Signs the probes of discovery. */
+  seal: Seal;
 }
 
 export interface SwitchState {
@@ -157,6 +160,39 @@ export interface Job {
   transitions: MigrationView['transitions'];
 }
 
+/** Why a probe was not believed. */
+export type ProbeFault = 'unsigned' | 'forged' | 'stale' | 'replayed' | 'edge';
+
+/** What link discovery remembers; `discovery.ts` keeps it. Ports and links by id (`dpid:port`). */
+export interface Discovery {
+  lastProbeMs: number;
+  /** Of the next probe. */
+  nextSerial: number;
+  /** By datapath: when it connected first. */
+  switchSinceMs: ReadonlyMap<string, number>;
+  /** Ports that changed since: when they came up last. */
+  portSinceMs: ReadonlyMap<string, number>;
+  /** When a sender was first seen at a port, since that came up. */
+  hostSinceMs: ReadonlyMap<string, number>;
+  /** Probes not believed, by the port they came in at. */
+  refused: ReadonlyMap<string, { at: PortRef; counts: Readonly<Record<ProbeFault, number>> }>;
+  /** What of `refused` was logged and published last, and when. */
+  reported: Discovery['refused'];
+  reportedMs: number;
+}
+
+const NONE_REFUSED: Discovery['refused'] = new Map();
+const NO_DISCOVERY: Discovery = {
+  lastProbeMs: 0,
+  nextSerial: 1,
+  switchSinceMs: new Map(),
+  portSinceMs: new Map(),
+  hostSinceMs: new Map(),
+  refused: NONE_REFUSED,
+  reported: NONE_REFUSED,
+  reportedMs: 0,
+};
+
 export interface ControllerState {
   settings: Settings;
   startedAtMs: number;
@@ -172,10 +208,12 @@ export interface ControllerState {
   shares: ReadonlyMap<string, LinkReservation>;
   jobs: ReadonlyMap<string, Job>;
   decisions: readonly Decision[];
-  /** By directed link id: when its last LLDP frame arrived. */
-  linkSeenMs: ReadonlyMap<string, number>;
+  discovery: Discovery;
+  /** By directed link: when the last probe crossed it, and its serial. */
+  linkSeen: ReadonlyMap<string, { seenMs: number; serial: number }>;
+  /** Ports that have been an end of a link since they came up, by id. */
+  trunks: ReadonlyMap<string, PortRef>;
   lastReservationMs: number;
-  lastProbeMs: number;
   nextNumber: number;
   nextSerial: number;
 }
@@ -199,9 +237,10 @@ export function initialState(
     shares: new Map(),
     jobs: new Map(),
     decisions: [],
-    linkSeenMs: new Map(),
+    discovery: NO_DISCOVERY,
+    linkSeen: new Map(),
+    trunks: new Map(),
     lastReservationMs: 0,
-    lastProbeMs: 0,
     nextNumber: 1,
     nextSerial: 1,
   };

@@ -7,6 +7,7 @@
 import { PRIORITIES } from '../../contracts/common.ts';
 import { desiredTables, linkRef, QUEUE, queuedLinks, queuesFor } from './desired.ts';
 import { difference, EMPTY_TABLES, type SwitchTables } from './difference.ts';
+import { discover } from './discovery.ts';
 import type { Effect, Event, PortQos } from './events.ts';
 import {
   activeSlices,
@@ -21,7 +22,6 @@ import {
   settleIntoRunning,
 } from './jobs.ts';
 import {
-  discover,
   linksAdded,
   onAgentDown,
   onAgentUp,
@@ -311,6 +311,7 @@ function publish(t: Turn, before: ControllerState, events: readonly Event[]): vo
   if (
     state.topology !== before.topology ||
     state.agents !== before.agents ||
+    state.discovery.reportedMs !== before.discovery.reportedMs ||
     (state.switches !== before.switches && connected(state) !== connected(before))
   ) {
     t.effects.push({ kind: 'publish', topic: 'topology', data: topologyView(state) });

@@ -37,10 +37,10 @@ export class Turn {
    * The map to write to in this turn: copied the first time it is asked for, so that many entries of one turn cost one copy.
    * Whoever holds the state from before the turn sees nothing of it.
    */
-  draft<K extends 'ports' | 'linkSeenMs'>(
+  draft<K extends 'ports' | 'linkSeen' | 'trunks'>(
     key: K,
   ): Map<string, ControllerState[K] extends ReadonlyMap<string, infer T> ? T : never>;
-  draft(key: 'ports' | 'linkSeenMs'): Map<string, unknown> {
+  draft(key: 'ports' | 'linkSeen' | 'trunks'): Map<string, unknown> {
     const before: ReadonlyMap<string, unknown> = this.state[key];
     if (this.#drafts.has(before)) return before as Map<string, unknown>;
     const copy = new Map(before);

@@ -48,6 +48,7 @@ export function topologyView(state: ControllerState): TopologyView {
         .filter((g) => g.state === 'running' || g.state === 'paused')
         .map((g) => ({ name: g.spec.name, host: a.host, labels: g.spec.labels ?? {} })),
     ),
+    refusedProbes: [...state.discovery.refused.values()].map(({ at, counts }) => ({ at, ...counts })),
     agents: [...state.agents.values()].map((a) => ({
       host: a.host,
       connected: a.connected,

@@ -14,6 +14,7 @@ import { compilePolicy } from '../../policies/index.ts';
 import { METER_BASE, METER_COUNT } from '../core/desired.ts';
 import type { Effect, Event } from '../core/events.ts';
 import { checkCancel, checkRequest } from '../core/jobs.ts';
+import type { Seal } from '../core/packets.ts';
 import { journalOf, restoreJobs } from '../core/restore.ts';
 import { type ControllerState, initialState, type Settings } from '../core/state.ts';
 import { stepAll } from '../core/step.ts';
@@ -25,6 +26,7 @@ import { Journal, type JournalLike, MemoryJournal } from './journal.ts';
 import { OvsdbClient } from './ovsdb.ts';
 import { openPolicyStore } from './policyStores/index.ts';
 import { QosManager } from './qos.ts';
+import { discoveryKey, makeSeal } from './seal.ts';
 import { watchPrimary } from './standby.ts';
 import { SwitchServer } from './switches.ts';
 import { loadTls } from './tls.ts';
@@ -61,7 +63,7 @@ export interface FairwayServer {
   close(options?: { removeFlows?: boolean }): Promise<void>;
 }
 
-function settingsOf(config: ControllerConfig): Settings {
+function settingsOf(config: ControllerConfig, seal: Seal): Settings {
   return {
     version: VERSION,
     forwarding: config.forwarding,
@@ -70,6 +72,7 @@ function settingsOf(config: ControllerConfig): Settings {
     nameOf: (dpid) => config.switches[dpid]?.name,
     hasQueues: (dpid) => config.switches[dpid]?.ovsdb !== undefined,
     policyStore: config.policy.store,
+    seal,
   };
 }
 
@@ -106,7 +109,12 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       (doc, status) => emit({ kind: 'policyChanged', policy: compilePolicy(doc), status }),
       (status) => emit({ kind: 'policyRefused', status }),
     );
-    let state: ControllerState = initialState(settingsOf(config), compilePolicy(first.doc), first.status, clock.now());
+    let state: ControllerState = initialState(
+      settingsOf(config, makeSeal(await discoveryKey(config.discovery.keyFile))),
+      compilePolicy(first.doc),
+      first.status,
+      clock.now(),
+    );
     state = restoreJobs(state, journal.entries);
     await journal.compact(() => journalOf(state, clock.now()));
 

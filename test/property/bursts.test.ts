@@ -96,7 +96,7 @@ const events = fc.array(
 const network = (s: ControllerState) => ({
   links: new Map(s.topology.links),
   locations: new Map(s.topology.locations),
-  seen: new Map(s.linkSeenMs),
+  seen: new Map(s.linkSeen),
   ports: new Map(s.ports),
 });
 

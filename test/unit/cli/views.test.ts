@@ -85,6 +85,7 @@ test('the status page', () => {
           at: { dpid: '0000000000000001', portNo: 2 },
         },
       ],
+      refusedProbes: [],
       agents: [{ host: 'h1', connected: false, dpid: null, driver: 'qmp' }],
     },
     rates: {

@@ -8,6 +8,7 @@ import type { Effect, Event, PortQos } from '../../../controller/core/events.ts'
 import { type Flow, flow } from '../../../controller/core/flows.ts';
 import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
 import { step } from '../../../controller/core/step.ts';
+import { makeSeal } from '../../../controller/io/seal.ts';
 import { compilePolicy } from '../../../policies/index.ts';
 import { buildFrame, type Packet, parseFrame } from '../../../sim/packet.ts';
 import { FlowTables } from '../../../sim/switch/pipeline.ts';
@@ -16,6 +17,8 @@ export const LOCAL = 0xfffffffe;
 const MBIT = 1e6;
 /** OFPET_FLOW_MOD_FAILED/OFPFMFC_TABLE_FULL. */
 const TABLE_FULL = '5/1';
+/** Signs the probes of every fabric. */
+export const KEY = Buffer.alloc(32, 7);
 
 interface FakeSwitch {
   tables: FlowTables;
@@ -56,6 +59,7 @@ export class Fabric {
       nameOf: () => undefined,
       hasQueues: () => o.queues ?? true,
       policyStore: 'memory',
+      seal: makeSeal(KEY),
     };
     const status = { state: 'accepted' as const, revision: 1, reason: '', atMs: 0 };
     this.state = initialState(settings, compilePolicy(o.policy ?? DEFAULT_POLICY), status, this.nowMs);

@@ -42,7 +42,7 @@ const ratesOf = (workloadBps: number, bulk = 0): RatesView => ({
 function snapshot<T extends Topic>(topic: T): TopicData[T] {
   snapshots.push(topic);
   const all: TopicData = {
-    topology: { switches: [], links: [], locations: [], agents: [] },
+    topology: { switches: [], links: [], locations: [], refusedProbes: [], agents: [] },
     rates,
     slices: { links: [] },
     migrations: { migrations: [] },

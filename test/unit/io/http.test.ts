@@ -61,7 +61,7 @@ const migration: MigrationView = {
   transitions: [],
 };
 const views: TopicData = {
-  topology: { switches: [], links: [], locations: [], agents: [] },
+  topology: { switches: [], links: [], locations: [], refusedProbes: [], agents: [] },
   rates: { links: [], guests: [], hosts: [] },
   slices: { links: [] },
   migrations: { migrations: [migration] },

@@ -1,0 +1,151 @@
+/**
+ * Link discovery: signed LLDP probes out of every port, links where they arrive, links lost on silence. `network.ts`
+ * hands over the LLDP frames that switches report and says when ports and switches come and go. Part of `step.ts`.
+ *
+ * What a host can do to it: a frame it makes up lacks our key; one it kept is stale or was counted before; one it passes
+ * on at once to an accomplice elsewhere (which no signature can prevent) comes from or arrives at a port where hosts are
+ * known to be, and those become no links.
+ */
+import { linkId, type PortRef } from '../../topology/index.ts';
+import { buildLldp, type ProbeClaim, parseLldp } from './packets.ts';
+import { type ControllerState, type Discovery, type ProbeFault, withEntry, withoutEntry } from './state.ts';
+import type { Turn } from './turn.ts';
+
+const OFPP_MAX = 0xffffff00;
+/** Refused probes are logged and published at most this often, and this many ports at a time. */
+const REPORT_PERIOD_MS = 5000;
+const REPORTED_PORTS = 10;
+const NONE: Readonly<Record<ProbeFault, number>> = { unsigned: 0, forged: 0, stale: 0, replayed: 0, edge: 0 };
+
+const change = (t: Turn, c: Partial<Discovery>): void => t.set({ discovery: { ...t.state.discovery, ...c } });
+
+/** A datapath connected for the first time. */
+export function switchKnown(t: Turn, dpid: string): void {
+  change(t, { switchSinceMs: withEntry(t.state.discovery.switchSinceMs, dpid, t.nowMs) });
+}
+
+/** A port came up, went down or away: what is plugged in there may be something else from now on. */
+export function portReset(t: Turn, ref: PortRef): void {
+  const id = linkId(ref);
+  const { portSinceMs, hostSinceMs } = t.state.discovery;
+  const since = withEntry(portSinceMs, id, t.nowMs);
+  change(t, { portSinceMs: since, hostSinceMs: withoutEntry(hostSinceMs, id) });
+  if (t.state.trunks.has(id)) t.draft('trunks').delete(id);
+}
+
+/** A sender was learned at a port. */
+export function hostSeen(t: Turn, ref: PortRef): void {
+  const { hostSinceMs } = t.state.discovery;
+  const id = linkId(ref);
+  if (!hostSinceMs.has(id)) change(t, { hostSinceMs: withEntry(hostSinceMs, id, t.nowMs) });
+}
+
+/** Sends a probe out of every port that could lead to another switch, or out of one of them. */
+export function probe(t: Turn, dpid: string, only?: number): void {
+  if (!t.state.switches.get(dpid)?.connected) return;
+  const { seal } = t.state.settings;
+  const ttlSeconds = Math.min(0xffff, Math.ceil(t.state.policy.doc.discovery.silenceMs / 1000));
+  let serial = t.state.discovery.nextSerial;
+  for (const p of t.state.topology.switches.get(dpid)?.ports.values() ?? []) {
+    if (p.portNo > OFPP_MAX || !p.isUp || (only !== undefined && p.portNo !== only)) continue;
+    const { portNo, hwAddr: sourceMac } = p;
+    const frame = buildLldp({ dpid, portNo, sourceMac, ttlSeconds, serial: serial++, sentMs: t.nowMs }, seal);
+    t.effects.push({ kind: 'packetOut', dpid, portNo, frame });
+  }
+  change(t, { nextSerial: serial });
+}
+
+/** Periodic part: probes, links that fell silent, and a report of what was refused. */
+export function discover(t: Turn): void {
+  report(t);
+  const { probeMs, silenceMs } = t.state.policy.doc.discovery;
+  if (t.nowMs - t.state.discovery.lastProbeMs < probeMs) return;
+  change(t, { lastProbeMs: t.nowMs });
+  for (const dpid of t.state.switches.keys()) probe(t, dpid);
+  let { topology } = t.state;
+  for (const [id, { seenMs }] of t.state.linkSeen) {
+    const link = topology.links.get(id);
+    // A switch that is away can neither send nor report probes: its silence proves nothing.
+    const answering =
+      link && t.state.switches.get(link.from.dpid)?.connected && t.state.switches.get(link.to.dpid)?.connected;
+    if (link && (!answering || t.nowMs - seenMs < silenceMs)) continue;
+    // What crossed a link that is gone need not be remembered longer than it could be believed.
+    if (!link && t.nowMs - seenMs < t.state.policy.doc.discovery.maxAgeMs) continue;
+    t.draft('linkSeen').delete(id);
+    if (!link) continue;
+    topology = topology.withoutLink(id);
+    t.log('warn', 'link.lost', { link: id, why: `no probe crossed it for ${silenceMs} ms` });
+  }
+  t.set({ topology });
+}
+
+/** An LLDP frame that a switch reported. Links that are found enter the topology together, when the burst is worked on. */
+export function onLldp(t: Turn, here: PortRef, frame: Buffer): void {
+  const claim = parseLldp(frame);
+  if (!claim) return;
+  const fault = faultOf(t.state, claim, t.nowMs);
+  if (fault) refuse(t, here, fault);
+  // A peer that shares our key finds the links for itself: its clock and its serials are its own.
+  if (fault || !claim.proof?.instance.equals(t.state.settings.seal.instance)) return;
+  const from = { dpid: claim.dpid, portNo: claim.portNo };
+  // A cable back into the same switch is no link, and neither is one whose ends have gone since.
+  const { topology } = t.state;
+  if (from.dpid === here.dpid || !topology.port(from)?.isUp || !topology.port(here)?.isUp) return;
+  if (isEdge(t.state, from, here) || isEdge(t.state, here, from)) {
+    refuse(t, here, 'edge');
+    return;
+  }
+  const id = linkId(from);
+  const link = { from, to: here };
+  if (!t.hasLink(link)) {
+    if (!topology.links.has(id)) t.log('info', 'link.found', { from: id, to: linkId(here) });
+    t.foundLink(link);
+  }
+  t.draft('linkSeen').set(id, { seenMs: t.nowMs, serial: claim.proof.serial });
+  for (const end of [from, here]) if (!t.state.trunks.has(linkId(end))) t.draft('trunks').set(linkId(end), end);
+}
+
+/** What is wrong with a probe by itself, wherever it arrived. */
+function faultOf(state: ControllerState, claim: ProbeClaim, nowMs: number): ProbeFault | undefined {
+  const { seal } = state.settings;
+  const { proof } = claim;
+  if (!proof) return 'unsigned';
+  if (!seal.verify(proof.signed, proof.tag)) return 'forged';
+  if (!proof.instance.equals(seal.instance)) return undefined;
+  // Sent in the future: the clock was set back since.
+  if (Math.abs(nowMs - proof.sentMs) > state.policy.doc.discovery.maxAgeMs) return 'stale';
+  const last = state.linkSeen.get(linkId(claim));
+  return last && proof.serial <= last.serial ? 'replayed' : undefined;
+}
+
+/**
+ * Whether hosts are attached at `port`, so that it is no end of a link to `far`: a guest, which its agent reports, or a
+ * sender that appeared when a link to `far` would long have been found. A sender seen sooner may have come through it.
+ */
+function isEdge(state: ControllerState, port: PortRef, far: PortRef): boolean {
+  const id = linkId(port);
+  if (state.topology.isGuestPort(port)) return true;
+  const { hostSinceMs, switchSinceMs, portSinceMs } = state.discovery;
+  const seenMs = hostSinceMs.get(id);
+  if (seenMs === undefined || state.trunks.has(id)) return false;
+  const upMs = [port, far].flatMap((p) => [switchSinceMs.get(p.dpid) ?? 0, portSinceMs.get(linkId(p)) ?? 0]);
+  return seenMs - Math.max(...upMs) > state.policy.doc.discovery.silenceMs;
+}
+
+function refuse(t: Turn, at: PortRef, fault: ProbeFault): void {
+  const { refused } = t.state.discovery;
+  const counts = refused.get(linkId(at))?.counts ?? NONE;
+  change(t, {
+    refused: withEntry(refused, linkId(at), { at, counts: { ...counts, [fault]: counts[fault] + 1 } }),
+  });
+}
+
+/** Logs the ports whose counts grew and has them published, at a limited rate: a flood of forgeries is no flood of logs. */
+function report(t: Turn): void {
+  const { refused, reported, reportedMs } = t.state.discovery;
+  if (refused === reported || t.nowMs - reportedMs < REPORT_PERIOD_MS) return;
+  const grown = [...refused].filter(([id, r]) => reported.get(id) !== r);
+  for (const [port, { counts }] of grown.slice(0, REPORTED_PORTS)) t.log('warn', 'lldp.refused', { port, ...counts });
+  if (grown.length > REPORTED_PORTS) t.log('warn', 'lldp.refused', { morePorts: grown.length - REPORTED_PORTS });
+  change(t, { reported: refused, reportedMs: t.nowMs });
+}
