@@ -2,9 +2,13 @@
 import fc from 'fast-check';
 import { PACKET_IN_LIMITS, PacketInLimiter } from '../../../controller/core/packetLimits.ts';
 import { buildLldp } from '../../../controller/core/packets.ts';
+import { makeSeal } from '../../../controller/io/seal.ts';
 
 const ARP = Buffer.concat([Buffer.alloc(12, 2), Buffer.from('0806', 'hex'), Buffer.alloc(28)]);
-const LLDP = buildLldp('0000000000000001', 1, '02:00:00:00:00:01', 120);
+const LLDP = buildLldp(
+  { dpid: '0000000000000001', portNo: 1, sourceMac: '02:00:00:00:00:01', ttlSeconds: 120, serial: 1, sentMs: 0 },
+  makeSeal(Buffer.alloc(32, 1)),
+);
 const TAGGED_LLDP = Buffer.concat([LLDP.subarray(0, 12), Buffer.from('81000001', 'hex'), LLDP.subarray(12)]);
 
 /** Offers `count` frames at one time and answers how many were let through. */

@@ -8,6 +8,7 @@ import type { Event } from '../../../controller/core/events.ts';
 import { addFlow, flow, removeMeter, writeMeter } from '../../../controller/core/flows.ts';
 import { PACKET_IN_LIMITS } from '../../../controller/core/packetLimits.ts';
 import { buildLldp } from '../../../controller/core/packets.ts';
+import { makeSeal } from '../../../controller/io/seal.ts';
 import { SwitchServer, type SwitchServerOptions } from '../../../controller/io/switches.ts';
 import { parseFrame } from '../../../sim/packet.ts';
 import { EmulatedSwitch } from '../../../sim/switch/emulatedSwitch.ts';
@@ -100,7 +101,12 @@ test('a storm of 50,000 packet-ins of one port leaves the others, discovery and 
 
   const storm = packet(arp('11'));
   const quiet = packet(arp('22'));
-  const probe = packet(buildLldp('00000000000000ff', 7, '02:00:00:00:00:99', 120).toString('hex'));
+  const probe = packet(
+    buildLldp(
+      { dpid: '00000000000000ff', portNo: 7, sourceMac: '02:00:00:00:00:99', ttlSeconds: 120, serial: 1, sentMs: 0 },
+      makeSeal(Buffer.alloc(32, 1)),
+    ).toString('hex'),
+  );
   const beganMs = performance.now();
   const alive: Promise<boolean>[] = [];
   for (let i = 0; i < 100; i++) {
