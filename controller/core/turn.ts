@@ -20,8 +20,13 @@ export class Turn {
   /** Set when slices must be worked out again in this turn. */
   reserveNow = false;
   readonly newDecisions: Decision[] = [];
-  /** Links found in this turn that are not in the topology yet, by id: a thousand of them make one new snapshot. */
-  readonly #foundLinks = new Map<string, Link>();
+  /**
+   * Links found in this turn that are not in the topology yet, in order: a thousand of them make one new snapshot. One that
+   * a later one takes the place of counts too, because no host is where it ended.
+   */
+  readonly #foundLinks: Link[] = [];
+  /** The last found of each, by id. */
+  readonly #lastFound = new Map<string, Link>();
   readonly #drafts = new Set<ReadonlyMap<string, unknown>>();
 
   constructor(state: ControllerState, nowMs: number) {
@@ -52,19 +57,20 @@ export class Turn {
   /** Whether a link is known as it is, found in this turn or before. */
   hasLink(link: Link): boolean {
     const id = linkId(link.from);
-    const known = this.#foundLinks.get(id) ?? this.state.topology.links.get(id);
+    const known = this.#lastFound.get(id) ?? this.state.topology.links.get(id);
     return known !== undefined && known.to.dpid === link.to.dpid && known.to.portNo === link.to.portNo;
   }
 
   foundLink(link: Link): void {
-    this.#foundLinks.set(linkId(link.from), link);
+    this.#foundLinks.push(link);
+    this.#lastFound.set(linkId(link.from), link);
   }
 
   /** Puts the links that were found into the topology. True when there were any. */
   addFoundLinks(): boolean {
-    if (this.#foundLinks.size === 0) return false;
-    const links = [...this.#foundLinks.values()];
-    this.#foundLinks.clear();
+    if (this.#foundLinks.length === 0) return false;
+    const links = this.#foundLinks.splice(0);
+    this.#lastFound.clear();
     this.set({ topology: this.state.topology.withLinks(links) });
     return true;
   }

@@ -125,6 +125,7 @@ test('a burst leaves the network as its events one by one do, and what was befor
       stepAll(together, all, NOW + 1);
       expect(network(together)).toEqual(handedOut);
     }),
+    { numRuns: 1000 },
   );
 });
 
