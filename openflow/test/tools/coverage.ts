@@ -302,6 +302,8 @@ function print(
       `${NAMES[version]}: ${of - classes.length} of ${of} structures were in messages os-ken was asked about${rest}`,
     );
   }
+  if (why === undefined)
+    out.push('Nicira’s actions are compared one by one in test/integration/openflow-os-ken-nicira.test.ts.');
   if (why !== undefined) out.push(`os-ken was not asked, because ${why}`);
   out.push('', 'Not asked of os-ken:');
   for (const v of VERSIONS) {
