@@ -13,10 +13,8 @@ import { collectReports, driverContract, HOSTS, type HostName, type Rig } from '
 import { type PrivateLibvirt, startLibvirt, whyNoLibvirt } from './privateLibvirt.ts';
 import { countingGuest, readIfThere, whyNoRealGuests } from './realGuests.ts';
 
-jest.setTimeout(60_000);
-// Open: a held pre-copy with multifd has been seen not to come to its end (once in three runs of this file), which is one
-// more reason to look at how libvirt is kept from switching over. The first error is printed; failing twice fails.
-jest.retryTimes(1, { logErrorsBeforeRetry: true });
+// Open: a held pre-copy with multifd has been seen once not to come to its end; passes alone. Not excused: it fails then.
+jest.setTimeout(120_000);
 const FIRST_PORT = 45_000 + (process.pid % 300) * 10;
 
 function domainXml(spec: GuestSpec, serial: string): string {
