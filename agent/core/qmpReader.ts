@@ -5,7 +5,8 @@
 import { FairwayError } from '../../contracts/common.ts';
 
 export type QmpMessage =
-  | { kind: 'greeting' }
+  /** `capabilities`: what the server offers to be asked for, e.g. `oob`. */
+  | { kind: 'greeting'; capabilities: string[] }
   | { kind: 'event'; name: string; data: Record<string, unknown> }
   | { kind: 'return'; id: number | undefined; value: unknown }
   | { kind: 'error'; id: number | undefined; class: string; text: string };
@@ -36,7 +37,11 @@ export function parseQmpLine(line: string): QmpMessage {
       return { kind: 'error', id, class: error.class, text: error.desc };
     }
     if ('return' in value) return { kind: 'return', id, value: value.return };
-    if (isRecord(value.QMP)) return { kind: 'greeting' };
+    if (isRecord(value.QMP)) {
+      const offered: unknown = value.QMP.capabilities;
+      const capabilities = Array.isArray(offered) ? offered.filter((c): c is string => typeof c === 'string') : [];
+      return { kind: 'greeting', capabilities };
+    }
   }
   throw garbage(line, 'JSON that is no QMP message');
 }

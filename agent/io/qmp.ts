@@ -23,6 +23,12 @@ export interface QmpClient {
    * @throws FairwayError `qmp-<class>` for a refusal by QEMU, `qmp-timeout` (outcome unknown), `qmp-closed`.
    */
   execute(command: string, args?: Record<string, unknown>, timeoutMs?: number): Promise<unknown>;
+  /**
+   * Runs a command past those that wait, and past a QEMU whose main loop waits for something (a page of a guest, say). QEMU
+   * takes few commands so, `migrate-pause` and `migrate-recover` among them. One that offers no out-of-band execution gets
+   * it as any other.
+   */
+  executeOutOfBand(command: string, args?: Record<string, unknown>, timeoutMs?: number): Promise<unknown>;
   close(): void;
 }
 
@@ -41,9 +47,10 @@ export async function connectQmp(path: string, options: QmpOptions = {}): Promis
   const reader = createQmpReader();
   let lastId = 0;
   let closed: string | null = null;
-  let greeted!: () => void;
+  let hasOutOfBand = false;
+  let greeted!: (capabilities: readonly string[]) => void;
   let notGreeted!: (e: Error) => void;
-  const greeting = new Promise<void>((resolve, reject) => {
+  const greeting = new Promise<readonly string[]>((resolve, reject) => {
     greeted = resolve;
     notGreeted = reject;
   });
@@ -61,7 +68,7 @@ export async function connectQmp(path: string, options: QmpOptions = {}): Promis
     if (tell) options.onClose?.(error.message);
   };
   const take = (m: QmpMessage): void => {
-    if (m.kind === 'greeting') greeted();
+    if (m.kind === 'greeting') greeted(m.capabilities);
     if (m.kind === 'event') options.onEvent?.(m.name, m.data);
     if (m.kind === 'greeting' || m.kind === 'event') return;
     // A refusal without an id answers something that was no command to QEMU; it belongs to nobody.
@@ -82,22 +89,27 @@ export async function connectQmp(path: string, options: QmpOptions = {}): Promis
   socket.on('error', (e) => finish(new FairwayError('qmp-closed', `QMP socket ${path}: ${e.message}`), true));
   socket.on('close', () => finish(new FairwayError('qmp-closed', `QEMU closed its QMP socket ${path}`), true));
 
+  function send(
+    how: 'execute' | 'exec-oob',
+    command: string,
+    args: Record<string, unknown> | undefined,
+    limitMs = timeoutMs,
+  ): Promise<unknown> {
+    if (closed !== null) return Promise.reject(new FairwayError('qmp-closed', `${command}: ${closed}`));
+    return new Promise((resolve, reject) => {
+      const id = ++lastId;
+      const timer = setTimeout(() => {
+        waiting.delete(id);
+        const text = `${command}: no answer from QEMU within ${limitMs} ms`;
+        reject(new FairwayError('qmp-timeout', text, ['outcomeUnknown']));
+      }, limitMs);
+      waiting.set(id, { command, resolve, reject, timer });
+      socket.write(`${JSON.stringify({ [how]: command, ...(args === undefined ? {} : { arguments: args }), id })}\n`);
+    });
+  }
   const client: QmpClient = {
-    execute(command, args, limitMs = timeoutMs) {
-      if (closed !== null) return Promise.reject(new FairwayError('qmp-closed', `${command}: ${closed}`));
-      return new Promise((resolve, reject) => {
-        const id = ++lastId;
-        const timer = setTimeout(() => {
-          waiting.delete(id);
-          const text = `${command}: no answer from QEMU within ${limitMs} ms`;
-          reject(new FairwayError('qmp-timeout', text, ['outcomeUnknown']));
-        }, limitMs);
-        waiting.set(id, { command, resolve, reject, timer });
-        socket.write(
-          `${JSON.stringify({ execute: command, ...(args === undefined ? {} : { arguments: args }), id })}\n`,
-        );
-      });
-    },
+    execute: (command, args, limitMs) => send('execute', command, args, limitMs),
+    executeOutOfBand: (command, args, limitMs) => send(hasOutOfBand ? 'exec-oob' : 'execute', command, args, limitMs),
     close() {
       finish(new FairwayError('qmp-closed', 'the QMP connection was closed here'), false);
     },
@@ -108,8 +120,8 @@ export async function connectQmp(path: string, options: QmpOptions = {}): Promis
     finish(new FairwayError('qmp-timeout', text, ['retryable']), false);
   }, timeoutMs);
   try {
-    await greeting;
-    await client.execute('qmp_capabilities');
+    hasOutOfBand = (await greeting).includes('oob');
+    await client.execute('qmp_capabilities', hasOutOfBand ? { enable: ['oob'] } : undefined);
   } catch (error) {
     client.close();
     throw error;

@@ -11,7 +11,7 @@ import { FairwayError } from '../../../contracts/common.ts';
 const GREETING = '{"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}}, "capabilities": ["oob"]}}\r\n';
 const SAID = `${GREETING}{"return": {}, "id": 1}\r\n{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "MIGRATION", "data": {"status": "sét\\u00fcp"}}\r\n{"id": 2, "error": {"class": "GenericError", "desc": "no ÿ"}}\r\n`;
 const UNDERSTOOD: QmpMessage[] = [
-  { kind: 'greeting' },
+  { kind: 'greeting', capabilities: ['oob'] },
   { kind: 'return', id: 1, value: {} },
   { kind: 'event', name: 'MIGRATION', data: { status: 'sétüp' } },
   { kind: 'error', id: 2, class: 'GenericError', text: 'no ÿ' },
@@ -60,7 +60,13 @@ describe('the QMP client', () => {
   let serial = 0;
 
   /** A server that answers each line with what `answer` says. */
-  async function serve(greeting: string, answer: (request: { execute: string; id: number }) => string | undefined) {
+  interface Request {
+    execute: string;
+    'exec-oob'?: string;
+    arguments?: unknown;
+    id: number;
+  }
+  async function serve(greeting: string, answer: (request: Request) => string | undefined) {
     const path = join(folder, `s${serial++}`);
     const server = createServer((s) => {
       sockets.push(s);
@@ -68,7 +74,7 @@ describe('the QMP client', () => {
       s.write(greeting);
       s.on('data', (d) => {
         for (const line of d.toString().split('\n').filter(Boolean)) {
-          const text = answer(JSON.parse(line) as { execute: string; id: number });
+          const text = answer(JSON.parse(line) as Request);
           if (text !== undefined) s.write(text);
         }
       });
@@ -101,6 +107,23 @@ describe('the QMP client', () => {
     expect(events).toEqual(['STOP']);
     qmp.close();
     await expect(qmp.execute('third')).rejects.toMatchObject({ code: 'qmp-closed' });
+  });
+
+  test('commands go out of band where that is offered, and as any other where it is not', async () => {
+    for (const offers of [true, false]) {
+      const asked: Request[] = [];
+      const path = await serve(offers ? GREETING : GREETING.replace('"oob"', ''), (r) => {
+        asked.push(r);
+        return ok(r);
+      });
+      const qmp = await connectQmp(path);
+      await qmp.executeOutOfBand('migrate-recover', { uri: 'tcp:[::1]:1' });
+      qmp.close();
+      expect(asked).toEqual([
+        { execute: 'qmp_capabilities', ...(offers ? { arguments: { enable: ['oob'] } } : {}), id: 1 },
+        { [offers ? 'exec-oob' : 'execute']: 'migrate-recover', arguments: { uri: 'tcp:[::1]:1' }, id: 2 },
+      ]);
+    }
   });
 
   test("a refusal keeps QEMU's class and words", async () => {
