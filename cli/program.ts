@@ -3,6 +3,7 @@
  * it runs, so that `fairway --help` starts fast and a part that is missing on a machine disturbs only its own command.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { MultifdCompression } from '../contracts/agent.ts';
 import type { Priority, Strategy, Technique } from '../contracts/common.ts';
 import type { Topic } from '../contracts/feed.ts';
 import { VERSION } from '../contracts/version.ts';
@@ -11,6 +12,7 @@ import { EXIT, type Terminal } from './terminal.ts';
 // The words are written out here, checked against the contracts' types: loading the schemas would triple the start-up.
 const PRIORITIES = ['high', 'medium', 'low'] as const satisfies readonly Priority[];
 const TECHNIQUES = ['pre-copy', 'post-copy', 'hybrid', 'stop-and-copy'] as const satisfies readonly Technique[];
+const COMPRESSIONS = ['none', 'zlib', 'zstd'] as const satisfies readonly MultifdCompression[];
 const STRATEGIES = ['serial', 'parallel'] as const satisfies readonly Strategy[];
 const TOPICS = ['topology', 'rates', 'slices', 'migrations', 'decisions', 'policy'] as const satisfies readonly Topic[];
 const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
@@ -101,6 +103,7 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     command(fairway, 'migrate', 'Move guests to another host.', [
       'fairway migrate web1 --to host2 --priority high --wait',
       'fairway migrate db1,db2,db3 --to host2 --strategy serial --json',
+      'fairway migrate web1 --to host2 --technique pre-copy --multifd zstd',
     ]),
   )
     .argument('<guests>', 'names of the guests, separated by commas; several make a group', names)
@@ -108,6 +111,15 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     .addOption(new Option('--priority <priority>', 'how urgent it is').choices(PRIORITIES).default('medium'))
     .addOption(new Option('--technique <technique>', 'override the decision').choices(TECHNIQUES))
     .addOption(new Option('--strategy <strategy>', 'override the decision').choices(STRATEGIES))
+    .option('--auto-converge', "slow the guest's processors down while passes do not pay")
+    .option('--xbzrle', 'send only what changed of a page that was sent before')
+    .option('--xbzrle-cache <MiB>', 'memory for the pages sent before, a power of two; with --xbzrle', countingNumber)
+    .addOption(
+      new Option('--multifd <compression>', 'several connections, and how pages are compressed on them').choices(
+        COMPRESSIONS,
+      ),
+    )
+    .option('--channels <number>', 'connections of --multifd (default: 2)', countingNumber)
     .option('--wait', 'show progress until all have ended; fail unless all are done')
     .option('--json', 'print what was started, with --wait what became of it, as one JSON object')
     .action(does(async () => (await import('./commands/migrate.ts')).migrate));

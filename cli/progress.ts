@@ -3,6 +3,7 @@
  * are fed with the views of the feed; neither knows where they come from.
  */
 import { isFinal } from '../contracts/common.ts';
+import { copyText } from '../contracts/copyOrder.ts';
 import type { FeedEnvelope, MigrationView } from '../contracts/feed.ts';
 import { formatBytes, formatMs, formatRate } from '../contracts/units.ts';
 import type { Terminal } from './terminal.ts';
@@ -24,7 +25,13 @@ export function barLine(m: MigrationView, columns: number): string {
   const share = Math.min(1, Math.max(0, m.progressShare));
   const full = Math.round(share * BAR_WIDTH);
   const bar = `[${'#'.repeat(full)}${'·'.repeat(BAR_WIDTH - full)}] ${String(Math.floor(share * 100)).padStart(3)} %`;
-  const parts = [m.guest.padEnd(12), m.priority.padEnd(6), (m.technique ?? '').padEnd(9), bar, stateText(m)];
+  const parts = [
+    m.guest.padEnd(12),
+    m.priority.padEnd(6),
+    (m.technique === null ? '' : copyText(m.technique, m.options)).padEnd(9),
+    bar,
+    stateText(m),
+  ];
   return parts.join('  ').slice(0, columns);
 }
 
@@ -69,7 +76,7 @@ function plainLines(terminal: Terminal, wanted: (m: MigrationView) => boolean): 
         const key = JSON.stringify([m.state, m.technique, isFinal(m.state) ? 0 : tenth, m.note]);
         if (told.get(m.id) === key) continue;
         told.set(m.id, key);
-        const how = m.technique === null ? '' : ` (${m.technique}, ${m.strategy ?? 'alone'})`;
+        const how = m.technique === null ? '' : ` (${copyText(m.technique, m.options)}, ${m.strategy ?? 'alone'})`;
         const percent = isFinal(m.state) ? '' : ` ${Math.floor(m.progressShare * 100)} %`;
         terminal.out(`${m.id} ${m.guest} ${m.from} -> ${m.to} ${m.priority}${how}:${percent} ${stateText(m)}\n`);
       }

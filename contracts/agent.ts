@@ -111,6 +111,33 @@ export const copyProgressSchema = z.object({
 });
 export type CopyProgress = z.infer<typeof copyProgressSchema>;
 
+/** Rates of a network device, bit/s; `rx` is what comes in to the host, or for a guest to the guest. */
+const trafficSchema = { rxBps: finite, txBps: finite };
+
+/** How busy a host is. What did not change since the last message is absent. */
+export const hostTelemetrySchema = z.object({
+  /** Share of all processors' time that was not idle. */
+  cpuShare: z.number().min(0).max(1).optional(),
+  memoryUsedBytes: finite.optional(),
+  memoryTotalBytes: finite.optional(),
+  /** The device that carries migrations, when the agent knows it. */
+  nic: z.object({ name: z.string(), ...trafficSchema }).optional(),
+});
+export type HostTelemetry = z.infer<typeof hostTelemetrySchema>;
+
+/** What a guest does, as its host sees it. What did not change since the last message is absent. */
+export const guestTelemetrySchema = z.object({
+  guest: nameSchema,
+  /** Bytes of distinct pages that changed per second, over the shortest window sampled. */
+  dirtyBytesPerS: finite.optional(),
+  /** Writable working set: what can be dirty at a time, by the estimator of docs/agent.md; null: no bound was seen. */
+  workingSetBytes: finite.nullable().optional(),
+  /** Of the processors it has. */
+  cpuShare: z.number().min(0).max(1).optional(),
+  nic: z.object(trafficSchema).optional(),
+});
+export type GuestTelemetry = z.infer<typeof guestTelemetrySchema>;
+
 const hello = z.object({
   type: z.literal('hello'),
   protocol: z.literal(AGENT_PROTOCOL),
@@ -139,13 +166,12 @@ const hello = z.object({
 export const agentMessageSchema = z.discriminatedUnion('type', [
   hello,
   z.object({ type: z.literal('guests'), guests: z.array(guestInfoSchema) }),
+  /** At most one each period, and only what changed; all of it after `welcome`. */
   z.object({
-    type: z.literal('load'),
-    cpuShare: z.number().min(0).max(1),
-    memoryUsedBytes: finite,
-    memoryTotalBytes: finite,
+    type: z.literal('telemetry'),
+    host: hostTelemetrySchema.optional(),
+    guests: z.array(guestTelemetrySchema).optional(),
   }),
-  z.object({ type: z.literal('dirtyRate'), guest: z.string(), dirtyBytesPerS: finite }),
   /** Source: periodic while copying, only when something changed. */
   z.object({ type: z.literal('progress'), migration: z.string(), progress: copyProgressSchema }),
   /**
@@ -160,6 +186,9 @@ export const agentMessageSchema = z.discriminatedUnion('type', [
     stream: streamSchema.optional(),
     progress: copyProgressSchema.optional(),
     reason: z.string().optional(),
+    /** When the guest stopped at the source, or ran at the destination, by this host's clock (ms since the epoch). */
+    stoppedAtMs: finite.optional(),
+    resumedAtMs: finite.optional(),
   }),
   z.object({
     type: z.literal('result'),
@@ -169,6 +198,8 @@ export const agentMessageSchema = z.discriminatedUnion('type', [
     code: z.string().optional(),
     /** Refused for now only: the same order may succeed later. */
     retryable: z.boolean().optional(),
+    /** This host's clock when it answered, ms since the epoch: with the command's and the answer's times it bounds the difference of clocks. */
+    atMs: finite.optional(),
     value: z.unknown().optional(),
   }),
 ]);
@@ -229,7 +260,7 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
   z.object({ do: z.literal('finish'), migration }),
   /** Destination after failure or cancellation: remove the machine that never ran. */
   z.object({ do: z.literal('abandon'), migration }),
-  /** Measure; result value: { dirtyBytesPerS: number }. */
+  /** Measure; result value: dirtyRateResultSchema. Takes `seconds` and a quarter. */
   z.object({ do: z.literal('measureDirtyRate'), guest: nameSchema, seconds: z.number().min(0.2).max(60) }),
   /**
    * Hosts whose switch is a userspace datapath: map DSCP to the traffic class of a queue on a switch port (queue n is
@@ -256,8 +287,12 @@ export const prepareResultSchema = z.object({
   tls: z.boolean().optional(),
 });
 export type PrepareResult = z.infer<typeof prepareResultSchema>;
-/** Value of a `measureDirtyRate` result. */
-export const dirtyRateResultSchema = z.object({ dirtyBytesPerS: finite });
+/** Value of a `measureDirtyRate` result; fields as in guestTelemetrySchema. */
+export const dirtyRateResultSchema = z.object({
+  dirtyBytesPerS: finite,
+  workingSetBytes: finite.nullable().optional(),
+});
+export type DirtyRateResult = z.infer<typeof dirtyRateResultSchema>;
 
 /** Controller → agent: a command with the id its `result` will carry, or a welcome after hello. */
 export const controllerMessageSchema = z.discriminatedUnion('type', [

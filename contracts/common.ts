@@ -18,6 +18,11 @@ export const techniqueSchema = z.enum(['pre-copy', 'post-copy', 'hybrid', 'stop-
 export type Technique = z.infer<typeof techniqueSchema>;
 export const TECHNIQUES: readonly Technique[] = techniqueSchema.options;
 
+/** Options of a copy beside its technique, by name: what a policy allows. `zlib` and `zstd` are multifd with that compression. */
+export const copyOptionSchema = z.enum(['auto-converge', 'xbzrle', 'multifd', 'zlib', 'zstd']);
+export type CopyOption = z.infer<typeof copyOptionSchema>;
+export const COPY_OPTIONS: readonly CopyOption[] = copyOptionSchema.options;
+
 /** How a migration runs beside the others of its group or of its links. */
 export const strategySchema = z.enum(['serial', 'parallel']);
 export type Strategy = z.infer<typeof strategySchema>;

@@ -5,6 +5,7 @@
  * snapshots instead of what it missed (`resync: true`). `docs/feed.md` describes it for readers outside.
  */
 import { z } from 'zod';
+import { copyOptionsSchema, guestTelemetrySchema, hostTelemetrySchema } from './agent.ts';
 import {
   contentionSchema,
   directionSchema,
@@ -83,8 +84,26 @@ export const ratesViewSchema = z.object({
       ceilingBps: z.number(),
     }),
   ),
-  guests: z.array(z.object({ guest: z.string(), inBps: z.number(), outBps: z.number(), direction: directionSchema })),
-  hosts: z.array(z.object({ host: z.string(), inBps: z.number(), outBps: z.number(), direction: directionSchema })),
+  guests: z.array(
+    z.object({
+      guest: z.string(),
+      inBps: z.number(),
+      outBps: z.number(),
+      direction: directionSchema,
+      /** As its host's agent last said; see guestTelemetrySchema. */
+      telemetry: guestTelemetrySchema.omit({ guest: true }).optional(),
+    }),
+  ),
+  hosts: z.array(
+    z.object({
+      host: z.string(),
+      inBps: z.number(),
+      outBps: z.number(),
+      direction: directionSchema,
+      /** As its agent last said; see hostTelemetrySchema. */
+      telemetry: hostTelemetrySchema.optional(),
+    }),
+  ),
 });
 export type RatesView = z.infer<typeof ratesViewSchema>;
 
@@ -105,6 +124,10 @@ export type SlicesView = z.infer<typeof slicesViewSchema>;
 /** One step of a migration's slice: when it changed, to what and why. */
 export const sliceStepSchema = z.object({ atMs: z.number(), rateBps: z.number(), reason: reasonSchema });
 
+/** A time between events on two hosts, whose clocks are known to each other only within bounds. */
+export const seenDowntimeSchema = z.object({ atLeastMs: z.number(), atMostMs: z.number() });
+export type SeenDowntime = z.infer<typeof seenDowntimeSchema>;
+
 export const migrationViewSchema = z.object({
   id: z.string(),
   guest: z.string(),
@@ -114,6 +137,8 @@ export const migrationViewSchema = z.object({
   to: z.string(),
   state: jobStateSchema,
   technique: techniqueSchema.nullable(),
+  /** What was asked for beside the technique; absent when nothing was. */
+  options: copyOptionsSchema.optional(),
   strategy: strategySchema.nullable(),
   contention: contentionSchema.nullable(),
   enforcement: enforcementSchema.nullable(),
@@ -124,7 +149,10 @@ export const migrationViewSchema = z.object({
   transferredBytes: z.number(),
   remainingBytes: z.number(),
   passes: z.number(),
+  /** As the hypervisor says. */
   downtimeMs: z.number().nullable(),
+  /** From the stop at the source to the resume at the destination, by the agents' clocks; absent until both are known. */
+  seenDowntime: seenDowntimeSchema.optional(),
   requestedAtMs: z.number(),
   startedAtMs: z.number().nullable(),
   endedAtMs: z.number().nullable(),

@@ -10,7 +10,15 @@
  * the next version, and a version that is not known is refused.
  */
 import { z } from 'zod';
-import { labelSchema, nameSchema, type Priority, strategySchema, techniqueSchema } from './common.ts';
+import {
+  COPY_OPTIONS,
+  copyOptionSchema,
+  labelSchema,
+  nameSchema,
+  type Priority,
+  strategySchema,
+  techniqueSchema,
+} from './common.ts';
 import { parseMs, parseRateBps, parseShare } from './units.ts';
 
 // --- How fields are made --------------------------------------------------------------------------------------------
@@ -141,6 +149,12 @@ const techniqueSettings = {
     unit: 'list of techniques',
     range: 'at least one, none twice',
     text: 'Techniques that may be chosen; every entry of the table must be among them.',
+  }),
+  allowedOptions: z.array(copyOptionSchema).register(fields, {
+    kind: 'json',
+    unit: 'list of copy options',
+    range: `${COPY_OPTIONS.join(', ')}; none twice`,
+    text: 'Copy options that may be asked for with a migration; `multifd` is several connections without compression.',
   }),
   convergenceRatio: ratio(
     0.05,
@@ -347,6 +361,7 @@ export const DEFAULT_POLICY: PolicyDocument = {
   direction: { windowMs: 5000, inShare: 0.6, outShare: 0.4, idleShare: 0.01 },
   technique: {
     allowed: ['pre-copy', 'post-copy', 'hybrid'],
+    allowedOptions: [...COPY_OPTIONS],
     table: {
       'in-in': { guestIn: all('hybrid'), guestOut: all('post-copy') },
       'out-out': { guestIn: all('post-copy'), guestOut: all('post-copy') },

@@ -16,6 +16,7 @@
  * Whoever changes the policy may say who they are in the header `fairway-author`; it is kept in the history.
  */
 import { z } from 'zod';
+import { copyOptionsSchema } from './agent.ts';
 import { nameSchema, prioritySchema, strategySchema, techniqueSchema } from './common.ts';
 import {
   migrationViewSchema,
@@ -35,6 +36,8 @@ export const migrateRequestSchema = z.strictObject({
   priority: prioritySchema.default('medium'),
   /** Overrides of the decision, for experiments. The reason records say they were asked for. */
   technique: techniqueSchema.optional(),
+  /** How pages are sent besides; refused when the policy does not allow it, or the hypervisors of a move cannot do it. */
+  options: copyOptionsSchema.optional(),
   strategy: strategySchema.optional(),
 });
 export type MigrateRequest = z.infer<typeof migrateRequestSchema>;

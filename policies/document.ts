@@ -244,7 +244,9 @@ function compileOverrides(doc: PolicyDocument, problems: Problems): Map<string, 
   for (const { keys, settings } of entries) {
     compiled.set(keys.join('.'), compileSettings(keys, settings, problems));
     const allowed = settings.technique?.allowed;
-    if (allowed !== undefined) checkAllowed([...keys, 'technique', 'allowed'], allowed, problems);
+    if (allowed !== undefined) checkAllowed([...keys, 'technique', 'allowed'], allowed, 'a technique', problems);
+    const options = settings.technique?.allowedOptions;
+    if (options !== undefined) checkAllowed([...keys, 'technique', 'allowedOptions'], options, 'an option', problems);
   }
   if (Object.hasOwn(doc.overrides.labels, 'tenant')) {
     problems.add(
@@ -290,8 +292,8 @@ function checkExtends(doc: PolicyDocument, problems: Problems): void {
   }
 }
 
-function checkAllowed(keys: readonly string[], allowed: readonly Technique[], problems: Problems): void {
-  if (new Set(allowed).size !== allowed.length) problems.add(keys, 'names a technique twice');
+function checkAllowed(keys: readonly string[], allowed: readonly string[], what: string, problems: Problems): void {
+  if (new Set(allowed).size !== allowed.length) problems.add(keys, `names ${what} twice`);
 }
 
 /** Contradictions that no single field shows. */
@@ -320,7 +322,8 @@ function checkConsistency(doc: PolicyDocument, problems: Problems): void {
       }
     }
   }
-  checkAllowed(['technique', 'allowed'], technique.allowed, problems);
+  checkAllowed(['technique', 'allowed'], technique.allowed, 'a technique', problems);
+  checkAllowed(['technique', 'allowedOptions'], technique.allowedOptions, 'an option', problems);
   for (const [a, b] of [
     ['high', 'medium'],
     ['high', 'low'],

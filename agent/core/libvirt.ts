@@ -5,8 +5,9 @@
  */
 import type { Abilities, AgentCommandOf, MultifdCompression } from '../../contracts/agent.ts';
 import { TECHNIQUES } from '../../contracts/common.ts';
+import { mayBePostcopy } from '../../contracts/copyOrder.ts';
 import type { MigrateInfo } from './progress.ts';
-import { atLeast, mayBePostcopy, type Version } from './techniques.ts';
+import { atLeast, type Version } from './techniques.ts';
 
 /** `name: value` or `name=value` lines, such as `domjobinfo --rawstats` and `domstats --raw` print. */
 export function parsePairs(text: string): Record<string, string> {

@@ -21,9 +21,10 @@
  * starts it again here, and only when the hypervisor has said that the copy failed or was cancelled.
  */
 import type { AgentCommandOf, CopyProgress, Stream } from '../../contracts/agent.ts';
+import { mayBePostcopy } from '../../contracts/copyOrder.ts';
 import type { EventMessage } from './driver.ts';
 import { type MigrateInfo, sameProgress, toProgress } from './progress.ts';
-import { capabilitiesFor, mayBePostcopy, optionParameters } from './techniques.ts';
+import { capabilitiesFor, optionParameters } from './techniques.ts';
 
 export type SourcePhase =
   | 'capabilities'

@@ -192,7 +192,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
 
   async function sendLoad(): Promise<void> {
     const load = await readLoad();
-    if (load !== undefined) sendIfWelcome(load);
+    if (load !== undefined) sendIfWelcome({ type: 'telemetry', host: load });
   }
   const stopLoad = clock.every(options.loadPeriodMs ?? 3000, () => void sendLoad());
 

@@ -8,6 +8,7 @@ import type { Abilities, AgentCommandOf, GuestInfo, GuestSpec, Stream } from '..
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError, TECHNIQUES } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
+import { mayBePostcopy } from '../../contracts/copyOrder.ts';
 import type { Log } from '../../contracts/log.ts';
 import type { DriverReport, EventMessage, MigrationDriver, OngoingMigration } from '../core/driver.ts';
 import {
@@ -19,7 +20,7 @@ import {
   wantedBps,
 } from '../core/fluidCopy.ts';
 import { sameProgress } from '../core/progress.ts';
-import { COMPRESSIONS, checkOrder, hasOneConnection, mayBePostcopy } from '../core/techniques.ts';
+import { COMPRESSIONS, checkOrder, hasOneConnection } from '../core/techniques.ts';
 
 /** The network as a copy sees it. */
 export interface CopyNetwork {

@@ -1,12 +1,10 @@
 /** How busy this host is, read from the kernel. The arithmetic is in `core/proc.ts`. */
 import { readFile } from 'node:fs/promises';
-import type { AgentMessage } from '../../contracts/agent.ts';
+import type { HostTelemetry } from '../../contracts/agent.ts';
 import { type CpuTimes, cpuShare, parseCpuTimes, parseMemory } from '../core/proc.ts';
 
-export type LoadMessage = Extract<AgentMessage, { type: 'load' }>;
-
 /** A reader of the host's load; each call measures the processors since the last. Undefined where there is no /proc. */
-export function createLoadReader(): () => Promise<LoadMessage | undefined> {
+export function createLoadReader(): () => Promise<HostTelemetry | undefined> {
   let last: CpuTimes | undefined;
   return async () => {
     const [stat, meminfo] = await Promise.all(
@@ -17,6 +15,6 @@ export function createLoadReader(): () => Promise<LoadMessage | undefined> {
     if (cpu === undefined || memory === undefined) return undefined;
     const share = cpuShare(last ?? { busy: 0, total: 0 }, cpu);
     last = cpu;
-    return { type: 'load', cpuShare: share, memoryUsedBytes: memory.usedBytes, memoryTotalBytes: memory.totalBytes };
+    return { cpuShare: share, memoryUsedBytes: memory.usedBytes, memoryTotalBytes: memory.totalBytes };
   };
 }

@@ -1,5 +1,6 @@
 /** `fairway migrate` and `fairway cancel`. */
-import { isFinal, type Priority, type Strategy, type Technique } from '../../contracts/common.ts';
+import type { CopyOptions, MultifdCompression } from '../../contracts/agent.ts';
+import { FairwayError, isFinal, type Priority, type Strategy, type Technique } from '../../contracts/common.ts';
 import type { FeedEnvelope, MigrationView } from '../../contracts/feed.ts';
 import type { FairwayClient } from '../client.ts';
 import { type ConnectOptions, connect, followAgain } from '../connect.ts';
@@ -11,17 +12,41 @@ interface MigrateOptions extends ConnectOptions {
   priority: Priority;
   technique?: Technique;
   strategy?: Strategy;
+  autoConverge?: true;
+  xbzrle?: true;
+  xbzrleCache?: number;
+  multifd?: MultifdCompression;
+  channels?: number;
   wait?: true;
   json?: true;
 }
 
+/** Connections of multifd when nobody says how many. */
+const CHANNELS = 2;
+
+/** What was asked for beside the technique; undefined when nothing was. */
+function copyOptions(o: MigrateOptions): CopyOptions | undefined {
+  if (o.channels !== undefined && o.multifd === undefined) {
+    throw new FairwayError('cli.usage', '--channels is for --multifd: add it, or leave --channels out', ['badInput']);
+  }
+  const options: CopyOptions = {
+    ...(o.autoConverge && { autoConverge: true }),
+    ...(o.xbzrle && { xbzrle: true }),
+    ...(o.xbzrleCache !== undefined && { xbzrleCacheMiB: o.xbzrleCache }),
+    ...(o.multifd && { multifd: { channels: o.channels ?? CHANNELS, compression: o.multifd } }),
+  };
+  return Object.keys(options).length === 0 ? undefined : options;
+}
+
 export async function migrate(terminal: Terminal, o: MigrateOptions, guests: string[]): Promise<number> {
+  const options = copyOptions(o);
   const client = connect(terminal, o);
   const started = await client.migrate({
     moves: guests.map((guest) => ({ guest, destination: o.to })),
     priority: o.priority,
     ...(o.technique && { technique: o.technique }),
     ...(o.strategy && { strategy: o.strategy }),
+    ...(options && { options }),
   });
   if (!o.wait) {
     const lines = started.migrations.map(({ id, guest }) => `${id} ${guest} -> ${o.to}\n`);

@@ -12,6 +12,7 @@ import type { PolicyStatus } from '../../contracts/policy.ts';
 import type { MigrateRequest } from '../../contracts/rest.ts';
 import type { CompiledPolicy } from '../../policies/index.ts';
 import type { Flow } from './flows.ts';
+import type { ClockOffset } from './telemetry.ts';
 
 /** A switch port as the switch describes it; `speedBps` 0 when it says none. */
 export interface PortDescription {
@@ -69,7 +70,8 @@ export type Event =
     }
   | { kind: 'qosDone'; link: string; serial: number; enforcement: Enforcement; note: string }
   | { kind: 'agentUp'; host: string; hello: AgentHello }
-  | { kind: 'agentMessage'; host: string; message: AgentMessage }
+  /** `clock`: by how much the agent's clock is ahead of ours, as far as that is known. */
+  | { kind: 'agentMessage'; host: string; message: AgentMessage; clock?: ClockOffset }
   | { kind: 'agentDown'; host: string }
   | {
       kind: 'commandDone';

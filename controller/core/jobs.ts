@@ -7,26 +7,28 @@ import {
   type AgentMessage,
   type CopyProgress,
   dirtyRateResultSchema,
+  type GuestSpec,
   prepareResultSchema,
 } from '../../contracts/agent.ts';
 import { FairwayError, isFinal, type Reason } from '../../contracts/common.ts';
+import { copyText, namesOfOptions } from '../../contracts/copyOrder.ts';
 import type { MigrateRequest } from '../../contracts/rest.ts';
 import { formatRate } from '../../contracts/units.ts';
 import { admit, chooseStrategy, chooseTechnique, contentionOf, type GuestModel } from '../../policies/index.ts';
 import { findPath, linkId } from '../../topology/index.ts';
+import { canCopy, checkOptions } from './copyOptions.ts';
 import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
 import type { Event } from './events.ts';
 import { placeGuests } from './network.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
 import { payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
 import { type ControllerState, isActive, type Job, needsSlice, withEntry } from './state.ts';
+import { type ClockOffset, guestTelemetry, instantOf } from './telemetry.ts';
 import type { Turn } from './turn.ts';
 
 /** A request waits this long for the first counters of its path before it is decided without them. */
 const FIRST_RATES_MS = 4000;
 const MEASURE_SECONDS = 1;
-/** A working set is not measured; what is dirtied in this time stands for it, capped by the memory. */
-const WORKING_SET_SECONDS = 8;
 const PAGE_BYTES = 4096;
 
 const reason = (rule: string, text: string, inputs: Reason['inputs'] = {}): Reason => ({ rule, text, inputs });
@@ -64,6 +66,11 @@ export function checkRequest(state: ControllerState, request: MigrateRequest): v
     }
     if (host === destination)
       throw new FairwayError('ALREADY_THERE', `guest ${guest} already runs on ${destination}`, ['conflict']);
+    if (request.options) {
+      const labels = specOf(state, host, guest)?.labels ?? {};
+      const asked = request.technique === undefined ? {} : { technique: request.technique };
+      checkOptions(state, { guest, from: host, to: destination, labels }, { ...asked, options: request.options });
+    }
     const busy = [...state.jobs.values()].find((j) => j.guest === guest && !isFinal(j.state));
     if (busy)
       throw new FairwayError('ALREADY_MOVING', `guest ${guest} is already being migrated (${busy.id}, ${busy.state})`, [
@@ -79,10 +86,13 @@ function hostOf(state: ControllerState, guest: string): string | undefined {
   return undefined;
 }
 
+const specOf = (state: ControllerState, host: string, guest: string): GuestSpec | undefined =>
+  state.agents.get(host)?.guests.find((g) => g.spec.name === guest)?.spec;
+
 export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void {
   e.request.moves.forEach((move, i) => {
     const from = hostOf(t.state, move.guest) as string;
-    const spec = t.state.agents.get(from)?.guests.find((g) => g.spec.name === move.guest)?.spec;
+    const spec = specOf(t.state, from, move.guest);
     const id = e.ids[i];
     if (!spec || id === undefined) return;
     const job: Job = {
@@ -94,7 +104,11 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
       group: e.group,
       from,
       to: move.destination,
-      asked: { technique: e.request.technique ?? null, strategy: e.request.strategy ?? null },
+      asked: {
+        technique: e.request.technique ?? null,
+        strategy: e.request.strategy ?? null,
+        options: e.request.options ?? null,
+      },
       state: 'requested',
       technique: null,
       strategy: null,
@@ -104,6 +118,7 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
       dpids: [],
       awaiting: null,
       dirtyBytesPerS: null,
+      workingSetBytes: null,
       destination: null,
       stream: null,
       phase: 'initial',
@@ -116,6 +131,8 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
       copyEnded: false,
       cancelling: false,
       stragglers: { packets: 0, lastMs: 0 },
+      stoppedAt: null,
+      resumedAt: null,
       progress: null,
       progressShare: 0,
       requestedAtMs: t.nowMs,
@@ -292,7 +309,7 @@ function decideTechnique(t: Turn, id: string): void {
         source: source.direction,
         destination: destination.direction,
         guest: guest.direction,
-        model: modelOf(job),
+        model: modelOf(t.state, job),
         sliceBps,
         supported: supportedBy(t.state, job),
         ...(job.asked.technique ? { requested: job.asked.technique } : {}),
@@ -305,13 +322,19 @@ function decideTechnique(t: Turn, id: string): void {
     return;
   }
   t.decide('technique', id, chosen.reasons);
+  const { options } = job.asked;
+  if (options) {
+    const text = `${copyText(chosen.value, options)}: the options were asked for, and policy and both hosts allow them`;
+    t.decide('technique', id, [reason('technique.options', text, { options: namesOfOptions(options).join(', ') })]);
+  }
   const first = t.state.switches.get(job.dpids[0] ?? '');
   const queues = job.links.every((l) => t.state.settings.hasQueues(linkRef(l).dpid));
   const meters = (first?.maxMeters ?? 0) >= METER_BASE + METER_COUNT;
   const { allowed } = policyOf(t.state, job).doc.technique;
   const postcopy =
     supportedBy(t.state, job).includes('post-copy') && (allowed.includes('hybrid') || allowed.includes('post-copy'));
-  const mayTurnPostcopy = chosen.value === 'pre-copy' && job.asked.technique === null && postcopy;
+  const mayTurnPostcopy =
+    chosen.value === 'pre-copy' && job.asked.technique === null && postcopy && canCopy(t.state, job, 'pre-copy', true);
   t.setJob(id, {
     mayTurnPostcopy,
     technique: chosen.value,
@@ -327,18 +350,23 @@ function decideTechnique(t: Turn, id: string): void {
     technique: chosen.value,
     postcopyBandwidthBps: sliceBps,
     mayTurnPostcopy,
+    ...(options ? { options } : {}),
   });
 }
 
-function modelOf(job: Job): GuestModel {
-  const memoryBytes = job.spec.memoryMiB * 2 ** 20;
-  // Not measured (the agent could not): what the guest's definition says, else a guest that dirties nothing.
-  const dirtyBytesPerS = job.dirtyBytesPerS ?? (job.spec.dirtyPagesPerS ?? 0) * PAGE_BYTES;
-  const said = job.spec.workingSetMiB === undefined ? undefined : job.spec.workingSetMiB * 2 ** 20;
+/**
+ * The guest as its agent measured it right before, else as the agent's telemetry has it, else as its definition says (an
+ * emulated guest's does), else a guest that dirties nothing. A working set without a bound that was seen is all of its memory.
+ */
+function modelOf(state: ControllerState, job: Job): GuestModel {
+  const { spec } = job;
+  const seen = guestTelemetry(state, job.guest);
+  const memoryBytes = spec.memoryMiB * 2 ** 20;
+  const said = spec.workingSetMiB === undefined ? undefined : spec.workingSetMiB * 2 ** 20;
   return {
     memoryBytes,
-    dirtyBytesPerS,
-    workingSetBytes: Math.min(memoryBytes, said ?? dirtyBytesPerS * WORKING_SET_SECONDS),
+    dirtyBytesPerS: job.dirtyBytesPerS ?? seen?.dirtyBytesPerS ?? (spec.dirtyPagesPerS ?? 0) * PAGE_BYTES,
+    workingSetBytes: Math.min(memoryBytes, job.workingSetBytes ?? seen?.workingSetBytes ?? said ?? memoryBytes),
   };
 }
 
@@ -373,7 +401,8 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
   }
   if (e.step === 'measureDirtyRate' && job.awaiting === e.step) {
     const value = dirtyRateResultSchema.safeParse(e.value);
-    t.setJob(job.id, { awaiting: null, dirtyBytesPerS: value.success ? value.data.dirtyBytesPerS : null });
+    const { dirtyBytesPerS = null, workingSetBytes = null } = value.data ?? {};
+    t.setJob(job.id, { awaiting: null, dirtyBytesPerS, workingSetBytes });
     decideTechnique(t, job.id);
   } else if (e.step === 'prepare' && job.awaiting === 'prepare') {
     const value = prepareResultSchema.safeParse(e.value);
@@ -471,6 +500,7 @@ function start(t: Turn, job: Job): void {
     downtimeLimitMs: doc.technique.downtimeLimitMs,
     hybridPasses: doc.technique.hybridPasses,
     mayTurnPostcopy: job.mayTurnPostcopy,
+    ...(job.asked.options ? { options: job.asked.options } : {}),
     pauseBeforeSwitchover: true,
   });
 }
@@ -545,18 +575,7 @@ function copyDone(t: Turn, job: Job, progress: CopyProgress | undefined): void {
   t.reserveNow = true;
 }
 
-export function onAgentMessage(t: Turn, host: string, m: AgentMessage): void {
-  if (m.type === 'dirtyRate') {
-    const agent = t.state.agents.get(host);
-    if (agent)
-      t.set({
-        agents: withEntry(t.state.agents, host, {
-          ...agent,
-          dirtyBytesPerS: withEntry(agent.dirtyBytesPerS, m.guest, m.dirtyBytesPerS),
-        }),
-      });
-    return;
-  }
+export function onAgentMessage(t: Turn, host: string, m: AgentMessage, clock?: ClockOffset): void {
   if (m.type !== 'progress' && m.type !== 'event') return;
   const job = t.job(m.migration);
   // An agent may speak only for its own host's part in a migration.
@@ -566,6 +585,10 @@ export function onAgentMessage(t: Turn, host: string, m: AgentMessage): void {
     return;
   }
   if (m.progress && host === job.from) noteProgress(t, job, m.progress);
+  const stoppedAt = host === job.from ? instantOf(m.stoppedAtMs, clock) : null;
+  const resumedAt = host === job.to ? instantOf(m.resumedAtMs, clock) : null;
+  if (stoppedAt !== null) t.setJob(job.id, { stoppedAt });
+  if (resumedAt !== null) t.setJob(job.id, { resumedAt });
   switch (m.event) {
     case 'stream':
       if (m.stream && job.stream) t.setJob(job.id, { stream: { ...job.stream, sourcePort: m.stream.sourcePort } });

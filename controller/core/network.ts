@@ -153,7 +153,6 @@ export function placeGuests(t: Turn): void {
 }
 
 export function onAgentUp(t: Turn, host: string, hello: AgentHello): void {
-  const before = t.state.agents.get(host);
   t.set({
     agents: withEntry(t.state.agents, host, {
       connected: true,
@@ -163,8 +162,8 @@ export function onAgentUp(t: Turn, host: string, hello: AgentHello): void {
       dpid: hello.dpid ?? null,
       migrationPort: hello.migrationPort ?? null,
       techniques: hello.techniques,
+      abilities: hello.abilities ?? null,
       guests: hello.guests,
-      dirtyBytesPerS: before?.dirtyBytesPerS ?? new Map(),
     }),
   });
   t.log('info', 'agent.up', {

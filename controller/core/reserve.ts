@@ -11,6 +11,7 @@ import {
   reserve,
   type SliceClaim,
 } from '../../policies/index.ts';
+import { canCopy } from './copyOptions.ts';
 import { workloadBps, workloadPeakBps } from './rates.ts';
 import { type ControllerState, type Job, needsSlice } from './state.ts';
 import type { Turn } from './turn.ts';
@@ -120,8 +121,9 @@ export function switchoverPayloadBps(t: Turn, job: Job): number {
   return payloadBps(Math.max(widened, job.sliceBps));
 }
 
-/** Techniques both ends can do. */
+/** Techniques both ends can do, with the options that were asked for. */
 export function supportedBy(state: ControllerState, job: Job): Technique[] {
   const there = state.agents.get(job.to)?.techniques ?? [];
-  return (state.agents.get(job.from)?.techniques ?? []).filter((x) => there.includes(x));
+  const both = (state.agents.get(job.from)?.techniques ?? []).filter((x) => there.includes(x));
+  return job.asked.options ? both.filter((x) => canCopy(state, job, x, false)) : both;
 }

@@ -2,7 +2,16 @@
  * The controller's state: plain readonly data, replaced and never changed in place. `step.ts` moves it on; `desired.ts`
  * derives from it what switches should hold; `views.ts` shows it to the feed.
  */
-import type { AgentHello, CopyProgress, GuestInfo, GuestSpec, PrepareResult, Stream } from '../../contracts/agent.ts';
+import type {
+  Abilities,
+  AgentHello,
+  CopyOptions,
+  CopyProgress,
+  GuestInfo,
+  GuestSpec,
+  PrepareResult,
+  Stream,
+} from '../../contracts/agent.ts';
 import type {
   Contention,
   Enforcement,
@@ -19,6 +28,7 @@ import { type PortRef, Topology } from '../../topology/index.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
 import type { Seal } from './packets.ts';
+import type { Instant, Telemetry } from './telemetry.ts';
 
 /** What the operator told about the network; it does not change while running. */
 export interface Settings {
@@ -70,9 +80,9 @@ export interface AgentState {
   dpid: string | null;
   migrationPort: string | null;
   techniques: readonly Technique[];
+  /** What its hypervisor can do; null when it did not say. */
+  abilities: Abilities | null;
   guests: readonly GuestInfo[];
-  /** By guest name: bytes dirtied per second. */
-  dirtyBytesPerS: ReadonlyMap<string, number>;
 }
 
 /** Traffic of one switch port as the switch sees it: received (rx) and sent (tx), bit/s. `migrationTxBps` is the part of tx that is migration streams. */
@@ -118,7 +128,7 @@ export interface Job {
   group: string | null;
   from: string;
   to: string;
-  asked: { technique: Technique | null; strategy: Strategy | null };
+  asked: { technique: Technique | null; strategy: Strategy | null; options?: CopyOptions | null };
   state: JobState;
   technique: Technique | null;
   strategy: Strategy | null;
@@ -130,6 +140,8 @@ export interface Job {
   /** The command whose result is awaited. */
   awaiting: 'measureDirtyRate' | 'prepare' | 'start' | 'continueSwitchover' | null;
   dirtyBytesPerS: number | null;
+  /** Writable working set as measured before the copy; null when it was not, or no bound was seen. */
+  workingSetBytes?: number | null;
   destination: PrepareResult | null;
   stream: Stream | null;
   phase: 'initial' | 'running' | 'switchover';
@@ -147,6 +159,9 @@ export interface Job {
   cancelling: boolean;
   /** Stragglers seen at the old edge and when the last came. */
   stragglers: { packets: number; lastMs: number };
+  /** When the guest stopped at the source and ran at the destination, as their agents saw it. */
+  stoppedAt?: Instant | null;
+  resumedAt?: Instant | null;
   progress: CopyProgress | null;
   /** Estimate 0…1 of what is done. Later passes find new work; what was once shown is not taken back. */
   progressShare: number;
@@ -201,6 +216,8 @@ export interface ControllerState {
   topology: Topology;
   switches: ReadonlyMap<string, SwitchState>;
   agents: ReadonlyMap<string, AgentState>;
+  /** By host. */
+  telemetry: ReadonlyMap<string, Telemetry>;
   /** By link id (`dpid:port`): every port's history, edge ports too. */
   ports: ReadonlyMap<string, PortHistory>;
   qos: ReadonlyMap<string, QosState>;
@@ -232,6 +249,7 @@ export function initialState(
     topology: Topology.empty,
     switches: new Map(),
     agents: new Map(),
+    telemetry: new Map(),
     ports: new Map(),
     qos: new Map(),
     shares: new Map(),

@@ -35,6 +35,7 @@ import {
 } from './network.ts';
 import { reserveAll } from './reserve.ts';
 import { type ControllerState, type QosState, type SwitchState, withEntry, withoutEntry } from './state.ts';
+import { onTelemetry } from './telemetry.ts';
 import { Turn } from './turn.ts';
 import { migrationView, policyView, ratesView, slicesView, topologyView } from './views.ts';
 
@@ -105,7 +106,8 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'agentMessage':
       if (e.message.type === 'guests') onGuests(t, e.host, e.message.guests);
-      else onAgentMessage(t, e.host, e.message);
+      else if (e.message.type === 'telemetry') onTelemetry(t, e.host, e.message);
+      else onAgentMessage(t, e.host, e.message, e.clock);
       break;
     case 'commandDone':
       onCommandDone(t, e);

@@ -12,6 +12,7 @@ import type {
 import type { StatusView } from '../../contracts/rest.ts';
 import { guestTraffic, hostTraffic, migrationBps, workloadBps } from './rates.ts';
 import type { ControllerState, Job } from './state.ts';
+import { downtimeBetween, guestTelemetry } from './telemetry.ts';
 
 /** Rates older than this are shown as zero: nobody is reading that switch. */
 const STALE_MS = 10_000;
@@ -76,13 +77,27 @@ export function ratesView(state: ControllerState, nowMs: number): RatesView {
     }),
     guests: [...new Set(guests)].map((guest) => {
       const t = guestTraffic(state, guest);
-      return { guest, inBps: Math.round(t.inBps), outBps: Math.round(t.outBps), direction: t.direction };
+      const { guest: _, ...telemetry } = guestTelemetry(state, guest) ?? { guest };
+      return {
+        guest,
+        inBps: Math.round(t.inBps),
+        outBps: Math.round(t.outBps),
+        direction: t.direction,
+        ...(Object.keys(telemetry).length === 0 ? {} : { telemetry }),
+      };
     }),
     hosts: [...state.agents.values()]
       .filter((a) => a.driver !== 'none')
       .map((a) => {
         const t = hostTraffic(state, a.host);
-        return { host: a.host, inBps: Math.round(t.inBps), outBps: Math.round(t.outBps), direction: t.direction };
+        const telemetry = state.telemetry.get(a.host)?.host;
+        return {
+          host: a.host,
+          inBps: Math.round(t.inBps),
+          outBps: Math.round(t.outBps),
+          direction: t.direction,
+          ...(telemetry === undefined ? {} : { telemetry }),
+        };
       }),
   };
 }
@@ -106,6 +121,7 @@ export function slicesView(state: ControllerState): SlicesView {
 }
 
 export function migrationView(j: Job): MigrationView {
+  const seenDowntime = downtimeBetween(j.stoppedAt ?? null, j.resumedAt ?? null);
   return {
     id: j.id,
     guest: j.guest,
@@ -115,6 +131,7 @@ export function migrationView(j: Job): MigrationView {
     to: j.to,
     state: j.state,
     technique: j.technique,
+    ...(j.asked.options ? { options: j.asked.options } : {}),
     strategy: j.strategy,
     contention: j.contention,
     enforcement: j.enforcement,
@@ -125,6 +142,7 @@ export function migrationView(j: Job): MigrationView {
     remainingBytes: j.progress?.remainingBytes ?? 0,
     passes: j.progress?.passes ?? 0,
     downtimeMs: j.progress?.downtimeMs ?? null,
+    ...(seenDowntime === undefined ? {} : { seenDowntime }),
     requestedAtMs: j.requestedAtMs,
     startedAtMs: j.startedAtMs,
     endedAtMs: j.endedAtMs,

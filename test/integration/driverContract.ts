@@ -4,9 +4,10 @@
  * the end its counting must be unbroken: nothing lost, nothing counted twice, which two running copies would do.
  */
 import type { DriverReport, EventMessage, MigrationDriver } from '../../agent/core/driver.ts';
-import { COPY_METHODS, type CopyMethod, mayBePostcopy } from '../../agent/core/techniques.ts';
+import { COPY_METHODS, type CopyMethod } from '../../agent/core/techniques.ts';
 import type { AgentCommandOf, CopyProgress, GuestSpec } from '../../contracts/agent.ts';
 import { FairwayError } from '../../contracts/common.ts';
+import { mayBePostcopy } from '../../contracts/copyOrder.ts';
 
 export const HOSTS = ['h1', 'h2'] as const;
 export type HostName = (typeof HOSTS)[number];

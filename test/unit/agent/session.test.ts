@@ -67,7 +67,7 @@ describe("the agent's session", () => {
       migrations: [],
     });
     expect(controller.authorizations[0]).toBe('Bearer secret');
-    const load = await controller.until((m) => (m.type === 'load' ? m : undefined));
+    const load = await controller.until((m) => (m.type === 'telemetry' ? m.host : undefined));
     expect(load.memoryTotalBytes).toBeGreaterThan(0);
   });
 

@@ -1,7 +1,6 @@
 /** What contradicts itself and what a hypervisor lacks is refused with a reason; what both ends set is the same. */
 import {
   COPY_METHODS,
-  type CopyOrder,
   capabilitiesFor,
   checkOrder,
   optionParameters,
@@ -9,6 +8,7 @@ import {
 } from '../../../agent/core/techniques.ts';
 import { copyOptionsSchema } from '../../../contracts/agent.ts';
 import { FairwayError } from '../../../contracts/common.ts';
+import type { CopyOrder } from '../../../contracts/copyOrder.ts';
 
 const ALL = ['postcopy-ram', 'auto-converge', 'xbzrle', 'multifd', 'pause-before-switchover'];
 const qemu = (version: [number, number, number] = [10, 0, 2], without: string[] = []) =>

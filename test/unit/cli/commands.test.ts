@@ -59,6 +59,19 @@ describe('migrate', () => {
     });
   });
 
+  test('copy options go with the request, and half of one is refused before anything is asked', async () => {
+    answering(202, STARTED);
+    const options = ['--technique', 'pre-copy', '--auto-converge', '--multifd', 'zstd', '--channels', '4'];
+    await call('migrate', 'web1', '--to', 'h2', ...options);
+    expect(JSON.parse(fake.requests[0]?.body ?? '')).toMatchObject({
+      technique: 'pre-copy',
+      options: { autoConverge: true, multifd: { channels: 4, compression: 'zstd' } },
+    });
+    fake.requests.length = 0;
+    expect(await call('migrate', 'web1', '--to', 'h2', '--channels', '4')).toMatchObject({ status: EXIT.usage });
+    expect(fake.requests).toEqual([]);
+  });
+
   test('--json prints the answer', async () => {
     answering(202, STARTED);
     expect(JSON.parse((await call('migrate', 'web1,web2', '--to', 'h2', '--json')).out)).toEqual(STARTED);

@@ -89,9 +89,9 @@ test('hello is welcomed and told; messages come through; a hang-up is told', asy
   const a = await agent('hv1');
   expect(a.got[0]).toEqual({ type: 'welcome', protocol: AGENT_PROTOCOL, progressPeriodMs: 500 });
   expect(gateway.hosts).toEqual(['hv1']);
-  a.say({ type: 'load', cpuShare: 0.5, memoryUsedBytes: 1, memoryTotalBytes: 2 });
+  a.say({ type: 'telemetry', host: { cpuShare: 0.5 } });
   await until(() => messages.length === 1, 'it came through');
-  expect(messages[0]).toMatchObject({ type: 'load', cpuShare: 0.5 });
+  expect(messages[0]).toMatchObject({ type: 'telemetry', host: { cpuShare: 0.5 } });
   a.ws.close();
   await until(() => gateway.hosts.length === 0, 'the gateway noticed');
   expect(told).toEqual(['up hv1', 'down hv1']);
@@ -165,7 +165,7 @@ test('what is not valid is refused and counted, and hurts neither its sender nor
     '{',
     '[]',
     'null',
-    { type: 'load', cpuShare: 3 },
+    { type: 'telemetry', host: { cpuShare: 3 } },
     { type: 'x' },
     hello('hv1'),
     { type: 'result', id: 'x' },
@@ -174,7 +174,7 @@ test('what is not valid is refused and counted, and hurts neither its sender nor
   a.ws.send(Buffer.from([1, 2, 3]), { binary: true });
   await until(() => a.got.length === 1 + bad.length + 1, 'all were refused');
   expect(a.got.slice(1).every((m) => m.type === 'refused')).toBe(true);
-  expect(a.got[4]).toMatchObject({ reason: expect.stringMatching(/^load: cpuShare: /) });
+  expect(a.got[4]).toMatchObject({ reason: expect.stringMatching(/^telemetry: host.cpuShare: /) });
   expect(gateway.refused).toBe(bad.length + 1);
   for (const x of [a, b]) x.say({ type: 'guests', guests: [] });
   await until(() => messages.length === 2, 'both are still heard');
