@@ -169,7 +169,7 @@ export function floodPorts(t: Topology): ReadonlyMap<string, number[]> {
   for (const [dpid, node] of t.switches) {
     const ports = tree.get(dpid) ?? new Set<number>();
     for (const p of node.ports.values()) {
-      if (p.isUp && isUsablePort(p.portNo) && !t.isLinkPort({ dpid, portNo: p.portNo })) ports.add(p.portNo);
+      if (p.isUp && isUsablePort(p.portNo) && !t.isTrunk({ dpid, portNo: p.portNo })) ports.add(p.portNo);
     }
     flood.set(
       dpid,

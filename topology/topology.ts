@@ -4,7 +4,7 @@
  * that a reader may keep a snapshot and compare snapshots by identity. Neighbour: `paths.ts` (shortest paths, next
  * hops, flood trees over a snapshot). Pure; imports nothing of ours.
  *
- * Invariants kept here: both ends of every link are known ports that are up; nobody is located at a link's port.
+ * Invariants kept here: both ends of every link are known ports that are up, and trunks; nobody is located at a trunk.
  */
 
 /** A port of a switch. `dpid` is 16 lower-case hexadecimal digits. */
@@ -92,9 +92,13 @@ export class Topology {
   readonly links: ReadonlyMap<string, Link>;
   /** By Ethernet address, lower case. */
   readonly locations: ReadonlyMap<string, Location>;
+  /**
+   * Ports that have been an end of a link since they came up, by id: no host is attached there, even if the link is not
+   * seen at the moment. To take such a port for an edge would close a loop for broadcasts when only probes were lost.
+   */
+  readonly trunks: ReadonlySet<string>;
 
   // Indexes over an immutable snapshot, made when first asked for.
-  #linkPorts: ReadonlySet<string> | undefined;
   #guestPorts: ReadonlySet<string> | undefined;
   #byName: ReadonlyMap<string, Location> | undefined;
   #byIp: ReadonlyMap<string, Location> | undefined;
@@ -103,7 +107,7 @@ export class Topology {
 
   /** The network before anything is known of it. (Made on demand: TypeScript 7.0 miscompiles a static field that constructs its own class when the class has private methods.) */
   static get empty(): Topology {
-    Topology.#empty ??= new Topology(new Map(), new Map(), new Map());
+    Topology.#empty ??= new Topology(new Map(), new Map(), new Map(), new Set());
     return Topology.#empty;
   }
 
@@ -111,22 +115,27 @@ export class Topology {
     switches: ReadonlyMap<string, SwitchNode>,
     links: ReadonlyMap<string, Link>,
     locations: ReadonlyMap<string, Location>,
+    trunks: ReadonlySet<string>,
   ) {
     this.switches = switches;
     this.links = links;
     this.locations = locations;
+    this.trunks = trunks;
   }
 
   #with(change: {
     switches?: ReadonlyMap<string, SwitchNode>;
     links?: ReadonlyMap<string, Link>;
     locations?: ReadonlyMap<string, Location>;
+    trunks?: ReadonlySet<string>;
   }): Topology {
     const switches = change.switches ?? this.switches;
     const links = change.links ?? this.links;
     const locations = change.locations ?? this.locations;
-    if (switches === this.switches && links === this.links && locations === this.locations) return this;
-    return new Topology(switches, links, locations);
+    const trunks = change.trunks ?? this.trunks;
+    const isSame =
+      switches === this.switches && links === this.links && locations === this.locations && trunks === this.trunks;
+    return isSame ? this : new Topology(switches, links, locations, trunks);
   }
 
   /** Adds or replaces a switch. Links at ports that it no longer has, or that are down, go; so do locations at ports that are gone. */
@@ -146,6 +155,8 @@ export class Topology {
     const broken = (ref: PortRef) => ref.dpid === node.dpid && node.ports.get(ref.portNo)?.isUp !== true;
     return this.#with({
       switches: plus(this.switches, node.dpid, node),
+      // What is plugged into a port that was down may be something else when it comes back.
+      trunks: this.#trunksWithout(old, (portNo) => broken({ dpid: node.dpid, portNo })),
       links: without(this.links, (l) => broken(l.from) || broken(l.to)),
       locations:
         old === undefined
@@ -163,6 +174,7 @@ export class Topology {
       switches: without(this.switches, (_, d) => d === dpid),
       links: without(this.links, (l) => l.from.dpid === dpid || l.to.dpid === dpid),
       locations: without(this.locations, (l) => l.at.dpid === dpid),
+      trunks: this.#trunksWithout(this.switches.get(dpid), () => true),
     });
   }
 
@@ -200,23 +212,25 @@ export class Topology {
       const old = added.get(id) ?? this.links.get(id);
       if (old === undefined || !sameRef(old.to, link.to)) added.set(id, link);
     }
+    const isNews = [...ends].some((id) => !this.trunks.has(id));
     return this.#with({
       links: added.size === 0 ? this.links : new Map([...this.links, ...added]),
+      trunks: isNews ? new Set([...this.trunks, ...ends]) : this.trunks,
       locations: without(this.locations, (l) => ends.has(linkId(l.at))),
     });
   }
 
-  /** Removes one direction of a cable. */
+  /** Removes one direction of a cable. Its ports are still trunks. */
   withoutLink(id: string): Topology {
     return this.#with({ links: without(this.links, (_, k) => k === id) });
   }
 
   /**
-   * Adds or moves a host or guest. Ignored at the port of a link, where its packets are only passing through. A switch
+   * Adds or moves a host or guest. Ignored at a trunk, where its packets are only passing through. A switch
    * that is not known yet is no obstacle: agents may report a guest before its switch connects.
    */
   withLocation(l: Location): Topology {
-    if (this.isLinkPort(l.at)) return this;
+    if (this.isTrunk(l.at)) return this;
     const old = this.locations.get(l.mac);
     return old !== undefined && sameLocation(old, l) ? this : this.#with({ locations: plus(this.locations, l.mac, l) });
   }
@@ -225,14 +239,21 @@ export class Topology {
     return this.#with({ locations: without(this.locations, (_, m) => m === mac) });
   }
 
-  /** Whether the port is either end of a known link. */
-  isLinkPort(ref: PortRef): boolean {
-    if (this.#linkPorts === undefined) {
-      const ports = new Set<string>();
-      for (const l of this.links.values()) ports.add(linkId(l.from)).add(linkId(l.to));
-      this.#linkPorts = ports;
+  /** The trunks without the ports of a switch that `drop` picks; the same set when it picks none. */
+  #trunksWithout(node: SwitchNode | undefined, drop: (portNo: number) => boolean): ReadonlySet<string> {
+    let kept: Set<string> | undefined;
+    for (const portNo of node?.ports.keys() ?? []) {
+      const id = linkId({ dpid: node?.dpid as string, portNo });
+      if (!this.trunks.has(id) || !drop(portNo)) continue;
+      kept ??= new Set(this.trunks);
+      kept.delete(id);
     }
-    return this.#linkPorts.has(linkId(ref));
+    return kept ?? this.trunks;
+  }
+
+  /** Whether the port is either end of a link, or was since it came up. */
+  isTrunk(ref: PortRef): boolean {
+    return this.trunks.has(linkId(ref));
   }
 
   /** Whether a guest is attached at the port. */

@@ -6,7 +6,15 @@
 import { of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import type { Priority } from '../../contracts/common.ts';
 import { PRIORITIES } from '../../contracts/common.ts';
-import { findPath, floodPorts, nextHops, type PortRef, type Topology } from '../../topology/index.ts';
+import {
+  findPath,
+  floodPorts,
+  LOCAL_PORT,
+  linkId,
+  nextHops,
+  type PortRef,
+  type Topology,
+} from '../../topology/index.ts';
 import { cookieFor, FEATURE, type Feature } from './cookies.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
@@ -209,7 +217,7 @@ function deriveNetworkFlows(
     put(dpid, 0, 0, FEATURE.infrastructure, any, [apply([toController(LEARN_BYTES)]), goto(TABLE.moved)]);
     put(dpid, 1, 0, FEATURE.infrastructure, any, [goto(TABLE.forward)]);
     for (const portNo of node.ports.keys()) {
-      if (!topology.isLinkPort({ dpid, portNo })) continue;
+      if (!topology.isTrunk({ dpid, portNo })) continue;
       put(dpid, 0, PRIORITY.link, FEATURE.infrastructure, of13.OFPMatch({ in_port: portNo }), [goto(TABLE.moved)]);
     }
     if (forwarding === 'normal') put(dpid, 2, 0, FEATURE.forwarding, any, [apply([output(ofp.OFPP_NORMAL)])]);
@@ -243,7 +251,7 @@ function guardOf(state: ControllerState, job: Job): Meter | undefined {
   return { meterId: meterOf(job), rateKbps, burstKbits: Math.ceil(rateKbps * GUARD_SECONDS) };
 }
 
-/** Table 0: the migration stream, marked and queued along its path; its answers recognised on the way back. */
+/** Table 0: the migration stream, marked, queued and sent along the path reserved for it; its answers the same way back. */
 function streamFlows(state: ControllerState, job: Job, put: Put): void {
   if (!job.stream || job.copyEnded) return;
   const { sourceIp, destinationIp, destinationPort } = job.stream;
@@ -251,14 +259,31 @@ function streamFlows(state: ControllerState, job: Job, put: Put): void {
   const forward = of13.OFPMatch({ ...tcp, ipv4_src: sourceIp, ipv4_dst: destinationIp, tcp_dst: destinationPort });
   const back = of13.OFPMatch({ ...tcp, ipv4_src: destinationIp, ipv4_dst: sourceIp, tcp_src: destinationPort });
   const guard = guardOf(state, job);
-  for (const dpid of job.dpids) {
-    const mark = apply([
+  const { links } = state.topology;
+  const source = state.agents.get(job.from);
+  const entry =
+    source?.dpid && source.migrationPort ? portByName(state.topology, source.dpid, source.migrationPort) : undefined;
+  // Where the stream comes in is where its answers leave.
+  let inPort = entry?.dpid === job.dpids[0] ? entry?.portNo : undefined;
+  for (const [i, dpid] of job.dpids.entries()) {
+    const link = job.links[i];
+    const isLast = i === job.dpids.length - 1;
+    const next = link === undefined ? undefined : links.get(link)?.to;
+    const mark = [
       of13.OFPActionSetField({ field: 'ip_dscp', value: state.policy.doc.marks[job.priority] }),
       of13.OFPActionSetQueue({ queue_id: QUEUE[job.priority] }),
-    ]);
+    ];
     const police = guard && dpid === job.dpids[0] ? [of13.OFPInstructionMeter({ meter_id: guard.meterId })] : [];
-    put(dpid, 0, PRIORITY.stream, FEATURE.stream, forward, [...police, mark, goto(TABLE.moved)], job.number);
-    put(dpid, 0, PRIORITY.stream, FEATURE.answer, back, [goto(TABLE.moved)], job.number);
+    const outPort = link === undefined ? LOCAL_PORT : linkRef(link).portNo;
+    // Exactly along the path that is reserved; a port that leads there no more is left to forwarding.
+    const isSure = isLast ? outPort !== inPort : next?.dpid === job.dpids[i + 1];
+    const on = isSure ? [apply([...mark, output(outPort)])] : [apply(mark), goto(TABLE.moved)];
+    put(dpid, 0, PRIORITY.stream, FEATURE.stream, forward, [...police, ...on], job.number);
+    const answer = inPort !== undefined && inPort !== outPort ? apply([output(inPort)]) : goto(TABLE.moved);
+    put(dpid, 0, PRIORITY.stream, FEATURE.answer, back, [answer], job.number);
+    // The way back over a cable is known by itself: it may be lost alone.
+    const backIn = next === undefined ? undefined : links.get(linkId(next));
+    inPort = backIn?.to.dpid === dpid ? next?.portNo : undefined;
   }
 }
 

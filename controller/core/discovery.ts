@@ -30,7 +30,6 @@ export function portReset(t: Turn, ref: PortRef): void {
   const { portSinceMs, hostSinceMs } = t.state.discovery;
   const since = withEntry(portSinceMs, id, t.nowMs);
   change(t, { portSinceMs: since, hostSinceMs: withoutEntry(hostSinceMs, id) });
-  if (t.state.trunks.has(id)) t.draft('trunks').delete(id);
 }
 
 /** A sender was learned at a port. */
@@ -102,7 +101,6 @@ export function onLldp(t: Turn, here: PortRef, frame: Buffer): void {
     t.foundLink(link);
   }
   t.draft('linkSeen').set(id, { seenMs: t.nowMs, serial: claim.proof.serial });
-  for (const end of [from, here]) if (!t.state.trunks.has(linkId(end))) t.draft('trunks').set(linkId(end), end);
 }
 
 /** What is wrong with a probe by itself, wherever it arrived. */
@@ -127,7 +125,7 @@ function isEdge(state: ControllerState, port: PortRef, far: PortRef): boolean {
   if (state.topology.isGuestPort(port)) return true;
   const { hostSinceMs, switchSinceMs, portSinceMs } = state.discovery;
   const seenMs = hostSinceMs.get(id);
-  if (seenMs === undefined || state.trunks.has(id)) return false;
+  if (seenMs === undefined || state.topology.isTrunk(port)) return false;
   const upMs = [port, far].flatMap((p) => [switchSinceMs.get(p.dpid) ?? 0, portSinceMs.get(linkId(p)) ?? 0]);
   return seenMs - Math.max(...upMs) > state.policy.doc.discovery.silenceMs;
 }

@@ -15,10 +15,11 @@ import { copyText, namesOfOptions } from '../../contracts/copyOrder.ts';
 import type { MigrateRequest } from '../../contracts/rest.ts';
 import { formatRate } from '../../contracts/units.ts';
 import { admit, chooseStrategy, chooseTechnique, contentionOf, type GuestModel } from '../../policies/index.ts';
-import { findPath, linkId } from '../../topology/index.ts';
+import { linkId } from '../../topology/index.ts';
 import { canCopy, checkOptions } from './copyOptions.ts';
-import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
+import { destinationPort } from './desired.ts';
 import type { Event } from './events.ts';
+import { choosePath, confirmReroute, enforcementOn, isWhole, sameWay } from './jobPath.ts';
 import { placeGuests } from './network.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
 import { payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
@@ -116,6 +117,8 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
       enforcement: null,
       links: [],
       dpids: [],
+      pathSinceMs: null,
+      reroutedAtMs: null,
       awaiting: null,
       dirtyBytesPerS: null,
       workingSetBytes: null,
@@ -194,39 +197,28 @@ export function onCancel(t: Turn, id: string): void {
   } else end(t, job, 'cancelled', 'cancelled on request before the copy began');
 }
 
-/** Path of a job's stream, from the source host's datapath to the destination host's migration address. */
-function pathOf(state: ControllerState, job: Job): { links: string[]; dpids: string[] } | string {
-  const a = state.agents.get(job.from);
-  const b = state.agents.get(job.to);
-  if (!a?.dpid || !a.migrationPort)
-    return `agent ${job.from} does not say which switch port carries its migration address`;
-  if (!b?.dpid || !b.migrationPort)
-    return `agent ${job.to} does not say which switch port carries its migration address`;
-  const to = portByName(state.topology, b.dpid, b.migrationPort);
-  if (!to)
-    return `port ${b.migrationPort} of host ${job.to} is not on switch ${b.dpid}, or that switch is not connected`;
-  const path = findPath(state.topology, a.dpid, to, { includeLast: to.portNo <= 0xffffff00 });
-  if (!path)
-    return `no path is known from ${job.from} to ${job.to}: their switches are not connected or no link between them was found`;
-  return { links: path.links, dpids: path.dpids };
-}
-
 /** Jobs that wait: their strategy is decided once rates are known, then `policies/` says which may start. */
 export function admitWaiting(t: Turn): void {
   const waiting = [...t.state.jobs.values()].filter((j) => j.state === 'requested' || j.state === 'queued');
   if (waiting.length === 0) return;
   const ready: Job[] = [];
   for (const job of waiting) {
-    const path = pathOf(t.state, job);
-    if (typeof path === 'string') {
-      hold(t, job, reason('admission.noPath', path));
-      continue;
+    // Ways are compared when there is something new to compare them by.
+    if (t.isSampled || !isWhole(t.state, job)) {
+      const chosen = choosePath(t.state, job, t.nowMs);
+      if (typeof chosen === 'string') {
+        hold(t, job, reason('admission.noPath', chosen));
+        continue;
+      }
+      // Unchanged jobs stay the same objects: what is not new is not published.
+      if (!sameWay(chosen.path, job)) {
+        t.setJob(job.id, chosen.path);
+        if (chosen.why) t.decide('admission', job.id, [chosen.why]);
+      }
     }
-    const fresh = path.links.every((l) => workloadBps(t.state, l, t.nowMs, FIRST_RATES_MS) !== undefined);
-    if (!fresh && t.nowMs - job.requestedAtMs < FIRST_RATES_MS) continue;
-    // Unchanged jobs stay the same objects: what is not new is not published.
-    const isSame = path.links.join() === job.links.join() && path.dpids.join() === job.dpids.join();
-    ready.push(isSame ? job : t.setJob(job.id, path));
+    const now = t.job(job.id) as Job;
+    const fresh = now.links.every((l) => workloadBps(t.state, l, t.nowMs, FIRST_RATES_MS) !== undefined);
+    if (fresh || t.nowMs - job.requestedAtMs >= FIRST_RATES_MS) ready.push(now);
   }
   for (const job of ready) if (job.strategy === null) decideStrategy(t, job);
   const entry = (j: Job) => ({
@@ -299,6 +291,11 @@ function decideTechnique(t: Turn, id: string): void {
       text: `guest ${job.guest}: ${guest.reasons[0]?.text ?? guest.direction}`,
     },
   ]);
+  if (job.dpids.length === 0) {
+    // Its path was lost while the dirty rate was measured: it waits for one like any other.
+    hold(t, job, reason('admission.noPath', 'the path was lost before the copy began, and there is no other'));
+    return;
+  }
   const slice = sliceFor(t.state, job, 'initial', t.nowMs).slices.get(id);
   const sliceBps = payloadBps(slice?.rateBps ?? 0);
   let chosen: ReturnType<typeof chooseTechnique>;
@@ -327,9 +324,6 @@ function decideTechnique(t: Turn, id: string): void {
     const text = `${copyText(chosen.value, options)}: the options were asked for, and policy and both hosts allow them`;
     t.decide('technique', id, [reason('technique.options', text, { options: namesOfOptions(options).join(', ') })]);
   }
-  const first = t.state.switches.get(job.dpids[0] ?? '');
-  const queues = job.links.every((l) => t.state.settings.hasQueues(linkRef(l).dpid));
-  const meters = (first?.maxMeters ?? 0) >= METER_BASE + METER_COUNT;
   const { allowed } = policyOf(t.state, job).doc.technique;
   const postcopy =
     supportedBy(t.state, job).includes('post-copy') && (allowed.includes('hybrid') || allowed.includes('post-copy'));
@@ -338,7 +332,7 @@ function decideTechnique(t: Turn, id: string): void {
   t.setJob(id, {
     mayTurnPostcopy,
     technique: chosen.value,
-    enforcement: queues ? 'queue' : meters ? 'meter' : 'pace',
+    enforcement: enforcementOn(t.state, job),
     state: 'preparing',
     awaiting: 'prepare',
   });
@@ -434,7 +428,8 @@ export function advance(t: Turn, settled: Settled): boolean {
   const before = t.state.jobs;
   for (const { id } of [...t.state.jobs.values()]) {
     const job = t.job(id) as Job;
-    if (job.state === 'preparing' && job.destination && job.awaiting === null) {
+    confirmReroute(t, job, settled);
+    if (job.state === 'preparing' && job.destination && job.awaiting === null && job.dpids.length > 0) {
       const refuser = settled.refusedBy(job.dpids);
       if (refuser !== undefined)
         end(t, job, 'failed', `switch ${refuser} refused flows of this migration: ${refusedWhy(t, refuser)}`);

@@ -9,7 +9,7 @@ import type { Event, PortDescription } from './events.ts';
 import type { Flow } from './flows.ts';
 import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
-import { isActive, NEW_SWITCH, type QosState, withEntry, withoutEntry } from './state.ts';
+import { isActive, type Job, NEW_SWITCH, type QosState, withEntry, withoutEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
 type On<K extends Event['kind']> = Extract<Event, { kind: K }>;
@@ -107,7 +107,7 @@ export function onPacketIn(t: Turn, e: On<'packetIn'>): void {
     return;
   }
   linksAdded(t);
-  if (t.state.topology.isLinkPort(here)) return;
+  if (t.state.topology.isTrunk(here)) return;
   const seen = parseSender(e.frame);
   if (!seen) return;
   const known = t.state.topology.locations.get(seen.mac);
@@ -189,6 +189,10 @@ export function onGuests(t: Turn, host: string, guests: readonly GuestInfo[]): v
   placeGuests(t);
 }
 
+/** Whether a job's stream was directed to a link after the link was read last. */
+const isNewOn = (j: Job, link: string, readMs: number): boolean =>
+  j.pathSinceMs !== null && j.pathSinceMs >= readMs && j.links.includes(link);
+
 /** Counters of one switch: port rates for all its ports, stragglers for the jobs whose old edge it is. */
 export function onCounters(t: Turn, e: On<'counters'>): void {
   const ports = t.draft('ports');
@@ -210,10 +214,11 @@ export function onCounters(t: Turn, e: On<'counters'>): void {
         if (job.links.includes(id)) migrationTxBytes += streamBytes.get(job.number) ?? 0;
       }
     }
-    ports.set(
-      id,
-      addReading(ports.get(id), { atMs: t.nowMs, rxBytes: p.rxBytes, txBytes: p.txBytes, migrationTxBytes }, windowMs),
-    );
+    const reading = { atMs: t.nowMs, rxBytes: p.rxBytes, txBytes: p.txBytes, migrationTxBytes };
+    const had = ports.get(id);
+    // What a stream's flow had counted before the stream came this way did not leave by this port.
+    const isFirst = had && [...t.state.jobs.values()].some((j) => isNewOn(j, id, had.last.atMs));
+    ports.set(id, isFirst ? { ...had, last: reading } : addReading(had, reading, windowMs));
   }
   for (const job of t.state.jobs.values()) {
     if (job.state !== 'draining' || t.state.agents.get(job.from)?.dpid !== e.dpid) continue;

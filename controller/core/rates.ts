@@ -100,7 +100,7 @@ function uplinksOf(state: ControllerState, agent: AgentState): string[] {
   if (own && own.portNo !== OFPP_LOCAL) return [linkId(own)];
   const dpid = agent.dpid;
   return [...(state.topology.switches.get(dpid)?.ports.keys() ?? [])]
-    .filter((portNo) => state.topology.isLinkPort({ dpid, portNo }))
+    .filter((portNo) => state.topology.isTrunk({ dpid, portNo }))
     .map((portNo) => linkId({ dpid, portNo }));
 }
 

@@ -137,6 +137,10 @@ export interface Job {
   /** Directed links (egress ports) of the stream's path and the datapaths along it, source first. */
   links: readonly string[];
   dpids: readonly string[];
+  /** When the path was changed last while the stream ran. */
+  pathSinceMs: number | null;
+  /** When a link of the path was lost, until switches and queues of the new one are confirmed. */
+  reroutedAtMs: number | null;
   /** The command whose result is awaited. */
   awaiting: 'measureDirtyRate' | 'prepare' | 'start' | 'continueSwitchover' | null;
   dirtyBytesPerS: number | null;
@@ -228,8 +232,6 @@ export interface ControllerState {
   discovery: Discovery;
   /** By directed link: when the last probe crossed it, and its serial. */
   linkSeen: ReadonlyMap<string, { seenMs: number; serial: number }>;
-  /** Ports that have been an end of a link since they came up, by id. */
-  trunks: ReadonlyMap<string, PortRef>;
   lastReservationMs: number;
   nextNumber: number;
   nextSerial: number;
@@ -257,7 +259,6 @@ export function initialState(
     decisions: [],
     discovery: NO_DISCOVERY,
     linkSeen: new Map(),
-    trunks: new Map(),
     lastReservationMs: 0,
     nextNumber: 1,
     nextSerial: 1,
@@ -266,7 +267,8 @@ export function initialState(
 
 /** Job states in which the copy's stream needs its slice. */
 const SLICED: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching'];
-export const needsSlice = (j: Job): boolean => SLICED.includes(j.state) && !j.copyEnded && j.technique !== null;
+export const needsSlice = (j: Job): boolean =>
+  SLICED.includes(j.state) && !j.copyEnded && j.technique !== null && j.dpids.length > 0;
 /** Job states in which something is under way at agents or switches. */
 const ACTIVE: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching', 'draining'];
 export const isActive = (j: Job): boolean => ACTIVE.includes(j.state);

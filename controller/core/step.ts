@@ -9,6 +9,7 @@ import { desiredTables, linkRef, QUEUE, queuedLinks, queuesFor } from './desired
 import { difference, EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import { discover } from './discovery.ts';
 import type { Effect, Event, PortQos } from './events.ts';
+import { followLinks } from './jobPath.ts';
 import {
   activeSlices,
   admitWaiting,
@@ -65,7 +66,7 @@ export function stepAll(state: ControllerState, events: readonly Event[], nowMs:
     handle(t, event);
   }
   linksAdded(t);
-  settle(t, events);
+  settle(t, events, state);
   publish(t, state, events);
   return { state: t.state, effects: t.effects };
 }
@@ -88,6 +89,7 @@ function handle(t: Turn, e: Event): void {
       onCounters(t, e);
       break;
     case 'sampled':
+      t.isSampled = true;
       t.reserveNow ||= activeSlices(t.state);
       settleIntoRunning(t);
       break;
@@ -145,7 +147,8 @@ function handle(t: Turn, e: Event): void {
 }
 
 /** Everything that follows from the state. */
-function settle(t: Turn, events: readonly Event[]): void {
+function settle(t: Turn, events: readonly Event[], before: ControllerState): void {
+  followLinks(t, before);
   admitWaiting(t);
   // Readings come in every period ('sampled'); where they do not, slices are still worked out, from old knowledge.
   const overdueMs = t.state.policy.doc.reservation.periodMs * 1.5;
@@ -325,7 +328,7 @@ function publish(t: Turn, before: ControllerState, events: readonly Event[]): vo
   if (state.jobs !== before.jobs) {
     const changed = [...state.jobs.values()].filter((j) => before.jobs.get(j.id) !== j);
     for (const j of changed)
-      if (before.jobs.get(j.id)?.state !== j.state)
+      if (before.jobs.get(j.id)?.state !== j.state || before.jobs.get(j.id)?.reroutedAtMs !== j.reroutedAtMs)
         t.effects.push({ kind: 'journal', entry: { type: 'job', atMs: t.nowMs, job: j } });
     t.effects.push({ kind: 'publish', topic: 'migrations', data: { migrations: changed.map(migrationView) } });
   }

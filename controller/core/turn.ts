@@ -19,6 +19,8 @@ export class Turn {
   readonly nowMs: number;
   /** Set when slices must be worked out again in this turn. */
   reserveNow = false;
+  /** Rates are as fresh as they get: counters of every switch came in this turn. */
+  isSampled = false;
   readonly newDecisions: Decision[] = [];
   /**
    * Links found in this turn that are not in the topology yet, in order: a thousand of them make one new snapshot. One that
@@ -42,10 +44,10 @@ export class Turn {
    * The map to write to in this turn: copied the first time it is asked for, so that many entries of one turn cost one copy.
    * Whoever holds the state from before the turn sees nothing of it.
    */
-  draft<K extends 'ports' | 'linkSeen' | 'trunks'>(
+  draft<K extends 'ports' | 'linkSeen'>(
     key: K,
   ): Map<string, ControllerState[K] extends ReadonlyMap<string, infer T> ? T : never>;
-  draft(key: 'ports' | 'linkSeen' | 'trunks'): Map<string, unknown> {
+  draft(key: 'ports' | 'linkSeen'): Map<string, unknown> {
     const before: ReadonlyMap<string, unknown> = this.state[key];
     if (this.#drafts.has(before)) return before as Map<string, unknown>;
     const copy = new Map(before);

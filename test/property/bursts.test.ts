@@ -105,7 +105,6 @@ const network = (s: ControllerState) => ({
   links: new Map(s.topology.links),
   locations: new Map(s.topology.locations),
   seen: new Map(s.linkSeen),
-  trunks: new Map(s.trunks),
   refused: new Map(s.discovery.refused),
   ports: new Map(s.ports),
 });

@@ -33,7 +33,7 @@ const networks = fc
     for (const c of cables) {
       const from = { dpid: name(c.a), portNo: c.aPort };
       const to = { dpid: name(c.b), portNo: c.bPort };
-      if (linkId(from) === linkId(to) || t.isLinkPort(from) || t.isLinkPort(to)) continue;
+      if (linkId(from) === linkId(to) || t.isTrunk(from) || t.isTrunk(to)) continue;
       const p = t.port(from);
       if (p !== undefined) t = t.withPort(from.dpid, { ...p, capacityBps: c.capacity });
       t = t.withLink({ from, to }).withLink({ from: to, to: from });
@@ -77,7 +77,7 @@ test('a broadcast reaches every switch of its island exactly once and every edge
         const island = reachable(t, source);
         expect(new Set(visits.keys())).toEqual(island);
         const expected = [...island].flatMap((dpid) =>
-          [1, 2, 3, 4, 5, 6].map((portNo) => ({ dpid, portNo })).filter((r) => !t.isLinkPort(r)),
+          [1, 2, 3, 4, 5, 6].map((portNo) => ({ dpid, portNo })).filter((r) => !t.isTrunk(r)),
         );
         expect(edges).toEqual(new Set(expected.map(linkId).filter((id) => id !== `${source}:6`)));
       }
@@ -182,7 +182,7 @@ test('whatever happens to a network, links join known ports that are up and nobo
           expect(t.port(l.from)?.isUp).toBe(true);
           expect(t.port(l.to)?.isUp).toBe(true);
         }
-        for (const l of t.locations.values()) expect(t.isLinkPort(l.at)).toBe(false);
+        for (const l of t.locations.values()) expect(t.isTrunk(l.at)).toBe(false);
       }
     }),
   );

@@ -4,7 +4,7 @@
  */
 import type { AgentCommand, AgentHello, GuestInfo } from '../../../contracts/agent.ts';
 import { DEFAULT_POLICY, type PolicyDocument } from '../../../contracts/policy.ts';
-import type { Effect, Event, PortQos } from '../../../controller/core/events.ts';
+import type { Effect, Event, PortDescription, PortQos } from '../../../controller/core/events.ts';
 import { type Flow, flow } from '../../../controller/core/flows.ts';
 import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
 import { step } from '../../../controller/core/step.ts';
@@ -24,6 +24,8 @@ interface FakeSwitch {
   tables: FlowTables;
   ports: Map<number, string>;
   connected: boolean;
+  /** Ports that are down. */
+  down: Set<number>;
   /** Cumulative bytes by port, and of slices by port. */
   tx: Map<number, number>;
   rx: Map<number, number>;
@@ -125,6 +127,7 @@ export class Fabric {
       tables: new FlowTables({ ports: () => map.keys() }),
       ports: map,
       connected: false,
+      down: new Set(),
       tx: new Map(),
       rx: new Map(),
       sliced: new Map(),
@@ -139,13 +142,7 @@ export class Fabric {
   connect(dpid: string): void {
     const s = this.switches.get(dpid) as FakeSwitch;
     s.connected = true;
-    const ports = [...s.ports].map(([portNo, name]) => ({
-      portNo,
-      name,
-      hwAddr: `0e:00:00:00:${dpid.slice(-2)}:${(portNo & 0xff).toString(16).padStart(2, '0')}`,
-      isUp: true,
-      speedBps: 0,
-    }));
+    const ports = [...s.ports.keys()].map((portNo) => this.#describe(dpid, portNo));
     this.send({
       kind: 'switchUp',
       dpid,
@@ -153,6 +150,32 @@ export class Fabric {
       maxMeters: 65_535,
       ...this.#holds(s),
     });
+  }
+
+  #describe(dpid: string, portNo: number): PortDescription {
+    const s = this.switches.get(dpid) as FakeSwitch;
+    return {
+      portNo,
+      name: s.ports.get(portNo) ?? '',
+      hwAddr: `0e:00:00:00:${dpid.slice(-2)}:${(portNo & 0xff).toString(16).padStart(2, '0')}`,
+      isUp: !s.down.has(portNo),
+      speedBps: 0,
+    };
+  }
+
+  /** Cuts a cable or mends it: both its ports go down or come up, and connected switches tell. */
+  setCable(dpid: string, port: number, isUp: boolean): void {
+    const far = this.cables.get(`${dpid}:${port}`);
+    for (const end of [{ dpid, port }, ...(far ? [far] : [])]) {
+      const s = this.switches.get(end.dpid) as FakeSwitch;
+      if (isUp) s.down.delete(end.port);
+      else s.down.add(end.port);
+    }
+    for (const end of [{ dpid, port }, ...(far ? [far] : [])]) {
+      if (!this.switches.get(end.dpid)?.connected) continue;
+      const described = this.#describe(end.dpid, end.port);
+      this.send({ kind: 'portChanged', dpid: end.dpid, change: 'modified', port: described });
+    }
   }
 
   disconnect(dpid: string): void {
@@ -191,6 +214,7 @@ export class Fabric {
     queue = 0,
     hops = 0,
   ): void {
+    if (this.switches.get(dpid)?.down.has(port)) return;
     const far = this.cables.get(`${dpid}:${port}`);
     if (far) this.#process(far.dpid, far.port, packet, out, hops + 1);
     else out.push({ at: `${dpid}:${port}`, packet, queue });
@@ -272,6 +296,29 @@ export function twoHypervisors(o: FabricOptions = {}): Fabric {
   f.cable(HV2, UPLINK, CORE, 2);
   for (const dpid of [HV1, HV2, CORE]) f.connect(dpid);
   // Probes of the first switch came before its neighbour was there.
+  f.pass(2500);
+  f.agentUp('hv1', HV1, '10.0.0.1', [guest()]);
+  f.agentUp('hv2', HV2, '10.0.0.2', []);
+  return f;
+}
+
+export const CORE_1 = '00000000000000c1';
+export const CORE_2 = '00000000000000c2';
+/** Second uplink of a hypervisor, to the second core. */
+export const UPLINK_2 = 4;
+
+/** Two hypervisors joined by two core switches, with a client at the first: two ways that share no link. */
+export function twoCores(o: FabricOptions = {}): Fabric {
+  const f = new Fabric(o);
+  for (const dpid of [HV1, HV2])
+    f.addSwitch(dpid, { [UPLINK]: 'up', [UPLINK_2]: 'up2', 2: 'tap1', 3: 'tap2', [LOCAL]: 'br0' });
+  for (const dpid of [CORE_1, CORE_2]) f.addSwitch(dpid, { 1: 'to-hv1', 2: 'to-hv2', 3: 'client' });
+  [CORE_1, CORE_2].forEach((core, i) => {
+    const uplink = i === 0 ? UPLINK : UPLINK_2;
+    f.cable(HV1, uplink, core, 1);
+    f.cable(HV2, uplink, core, 2);
+  });
+  for (const dpid of [HV1, HV2, CORE_1, CORE_2]) f.connect(dpid);
   f.pass(2500);
   f.agentUp('hv1', HV1, '10.0.0.1', [guest()]);
   f.agentUp('hv2', HV2, '10.0.0.2', []);

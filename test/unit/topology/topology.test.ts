@@ -93,7 +93,7 @@ test('what was located at either end of a new link was only passing through', ()
     .withLocation(guest('o', 'b', 2))
     .withLink({ from: { dpid: 'a', portNo: 1 }, to: { dpid: 'b', portNo: 1 } });
   expect([...t.locations.keys()]).toEqual(['o']);
-  expect(t.isLinkPort({ dpid: 'b', portNo: 1 })).toBe(true);
+  expect(t.isTrunk({ dpid: 'b', portNo: 1 })).toBe(true);
   expect(t.withLocation(guest('n', 'b', 1))).toBe(t);
 });
 
@@ -145,5 +145,5 @@ test('hosts are found by name and address; of several claimants always the same 
 
 test('the empty topology answers', () => {
   expect(Topology.empty.capacityBps('a:1')).toBe(0);
-  expect(Topology.empty.isLinkPort({ dpid: 'a', portNo: 1 })).toBe(false);
+  expect(Topology.empty.isTrunk({ dpid: 'a', portNo: 1 })).toBe(false);
 });
