@@ -172,6 +172,6 @@ test('links lost and found in any order: no loops, slices fit, streams arrive, n
       expect(left.filter((x) => x === FEATURE.stream || x === FEATURE.answer || x === FEATURE.moved)).toEqual([]);
       expect([...f.switches.values()].flatMap((s) => s.tables.meters())).toEqual([]);
     }),
-    { numRuns: 40 },
+    { numRuns: 25 },
   );
 });
