@@ -241,6 +241,16 @@ export class DataCentre {
     this.#changes++;
   }
 
+  /** Cuts the cable between two switches or mends it; both say at once that their port went down or came up. */
+  setLinkUp(a: string, b: string, isUp: boolean): void {
+    const links = this.links.filter((l) => (l.from === a && l.to === b) || (l.from === b && l.to === a));
+    if (links.length === 0) throw new Error(`the data centre has no link between ${a} and ${b}`);
+    for (const { id, from } of links)
+      this.switches.get(from)?.setPortUp(Number(id.slice(id.lastIndexOf(':') + 1)), isUp);
+    this.#changes++;
+    this.#advance();
+  }
+
   // ---- migration streams ----------------------------------------------------------------------------------------------
 
   /**

@@ -37,6 +37,8 @@ export interface DemoOptions {
   /** Width of the screen; absent when output is not a screen: then progress is a plain line now and then. */
   columns?: number;
   log?: Log;
+  /** Called when everything is known and before anything moves, with the data centre: for those who want to break something. */
+  ready?: (dc: DataCentre) => void;
   /** Instead of the demo's own scenario. */
   scenario?: DemoScenario;
   /** False: switches without queues; the controller then guards slices by meters. */
@@ -95,6 +97,7 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
     const warmFromMs = clock.now();
     await sleepOn(clock, WARM_UP_MS, signal);
 
+    o.ready?.(dc);
     const startMs = clock.now();
     const progress = new ProgressReport({ out, ...(o.columns === undefined ? {} : { columns: o.columns }) });
     const views = await migrateAll(client, scenario, signal, (m) => {

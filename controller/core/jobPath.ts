@@ -222,7 +222,7 @@ export function confirmReroute(t: Turn, job: Job, settled: Settled): void {
   if (refuser === undefined && !(settled.flows(job.dpids) && settled.queues(job.links))) return;
   const held = job.links.every((l) => t.state.qos.get(l)?.enforcement === 'queue');
   const enforcement = job.enforcement === 'queue' && !held ? 'pace' : job.enforcement;
-  const tookMs = t.nowMs - job.reroutedAtMs;
+  const tookMs = Math.round(t.nowMs - job.reroutedAtMs);
   t.setJob(job.id, { reroutedAtMs: null, enforcement });
   if (isFinal(job.state) || job.copyEnded) return;
   const slice = `${formatRate(job.sliceBps)} held by ${enforcement ?? 'nothing yet'}`;

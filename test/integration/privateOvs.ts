@@ -78,6 +78,17 @@ export class PrivateOvs {
     return execFileSync('ovs-vsctl', [`--db=${this.remote}`, '--timeout=20', ...args], { encoding: 'utf8' }).trim();
   }
 
+  /** Runs `ovs-ofctl` on a bridge of this switch. */
+  ofctl(command: string, bridge: string, ...args: string[]): string {
+    const words = [
+      '-O',
+      'OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14',
+      command,
+      join(this.dir, `${bridge}.mgmt`),
+    ];
+    return execFileSync('ovs-ofctl', [...words, ...args], { encoding: 'utf8' }).trim();
+  }
+
   /** Runs a command inside the namespace. */
   inside(...args: string[]): string {
     return execFileSync('ip', ['netns', 'exec', this.netns, ...args], { encoding: 'utf8' }).trim();
