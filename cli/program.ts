@@ -256,8 +256,11 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
   command(lab, 'run', 'Build the network, run a scenario, take the network down.', [
     'sudo fairway lab run contention --json',
     'sudo fairway lab run readjust',
+    'sudo fairway lab run moves --moves 5 --qemu-moves 0',
   ])
-    .argument('<scenario>', 'contention, readjust, gang or policy-edit')
+    .argument('<scenario>', 'contention, readjust, gang, policy-edit or moves')
+    .option('--moves <number>', 'moves: how often the stand-in guest moves in each mode (default: 50)', wholeNumber)
+    .option('--qemu-moves <number>', 'moves: how often a QEMU guest moves after that (default: 3)', wholeNumber)
     .option('--json', 'print one lab-result/1 object and nothing else on standard output')
     .option('--out <file>', 'write the lab-result/1 object to a file as well')
     .option('--keep', 'leave the network standing afterwards')

@@ -8,7 +8,7 @@ interface Json {
 
 export async function runOne(
   terminal: Terminal,
-  o: Json & { out?: string; keep?: true },
+  o: Json & { out?: string; keep?: true; moves?: number; qemuMoves?: number },
   scenario: string,
 ): Promise<number> {
   const { runScenario } = await import('../../sim/lab/run.ts');
@@ -17,6 +17,8 @@ export async function runOne(
     out: (text: string) => (o.json ? terminal.err(text) : terminal.out(text)),
     keep: o.keep === true,
     signal: terminal.signal,
+    ...(o.moves === undefined ? {} : { moves: o.moves }),
+    ...(o.qemuMoves === undefined ? {} : { qemuMoves: o.qemuMoves }),
   });
   const text = `${JSON.stringify(result)}\n`;
   if (o.out !== undefined) writeFileSync(o.out, text);

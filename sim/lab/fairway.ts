@@ -34,6 +34,8 @@ export interface FairwayOptions {
   store?: ControllerSettings['policy'];
   logLevel?: 'debug' | 'info' | 'warn';
   signal?: AbortSignal | undefined;
+  /** Instead of QEMU's agents at the hypervisors: another program and its arguments, after the agent's configuration file. */
+  hypervisorAgent?: { program: string; args(site: 'hv1' | 'hv2'): string[] };
 }
 
 /** `relative` (e.g. `cli/main.js`) among the compiled files, whether this file runs compiled or as source in a test. */
@@ -92,17 +94,15 @@ export class FairwayInLab {
       // Variables meant for a controller of the user's must not change the lab's.
       const own = Object.keys(process.env).filter((name) => name.startsWith('FAIRWAY_'));
       const environment = { ...Object.fromEntries(own.map((name) => [name, undefined])), FAIRWAY_TOKEN: token };
-      const launch = (namespace: string, name: string, args: string[], folder: string) => {
+      const launch = (namespace: string, name: string, words: string[], folder: string) => {
         const logFile = join(folder, `${name}.log`);
-        const child = spawnIn(namespace, process.execPath, [compiled('cli/main.js'), ...args, '--log-level', level], {
-          logFile,
-          env: environment,
-          cwd: folder,
-        });
+        const child = spawnIn(namespace, process.execPath, words, { logFile, env: environment, cwd: folder });
         children.push({ child, name, logFile });
         if (child.pid !== undefined) lab.state.addProcess(child.pid, `fairway ${name}`);
       };
-      launch(lab.ns('ctl'), 'controller', ['controller', '--config', controllerFile, '--remove-flows'], directory);
+      const fairwayCommand = (...args: string[]) => [compiled('cli/main.js'), ...args, '--log-level', level];
+      const controller = fairwayCommand('controller', '--config', controllerFile, '--remove-flows');
+      launch(lab.ns('ctl'), 'controller', controller, directory);
       door = await openDoor(lab, children);
       const url = `http://127.0.0.1:${(door.address() as AddressInfo).port}`;
       const fairway = new FairwayInLab({ url, token, tokenFile, children, door, signal });
@@ -116,8 +116,13 @@ export class FairwayInLab {
       for (const site of SITES) {
         const folder = lab.switches[site].runDir;
         const agentFile = join(folder, 'agent.yaml');
-        writeFileSync(agentFile, stringify(agentSettings(lab, site, options.guests)));
-        launch(lab.ns(site), `agent-${site}`, ['agent', '--config', agentFile], folder);
+        writeFileSync(agentFile, stringify(agentSettings(lab, site, options)));
+        const other = site === 'core' ? undefined : options.hypervisorAgent;
+        const words =
+          site !== 'core' && other
+            ? [compiled(other.program), agentFile, ...other.args(site)]
+            : fairwayCommand('agent', '--config', agentFile);
+        launch(lab.ns(site), `agent-${site}`, words, folder);
       }
       await waitForControl(lab, signal);
       const guests = Object.values(options.guests).flat();
@@ -191,7 +196,7 @@ function controllerSettings(lab: Lab, directory: string, store?: ControllerSetti
   };
 }
 
-function agentSettings(lab: Lab, site: Site, guests: FairwayOptions['guests']): AgentSettings {
+function agentSettings(lab: Lab, site: Site, options: FairwayOptions): AgentSettings {
   const sw = lab.switches[site];
   const common = {
     host: site,
@@ -203,10 +208,10 @@ function agentSettings(lab: Lab, site: Site, guests: FairwayOptions['guests']): 
   if (site === 'core') return { ...common, driver: 'none' };
   return {
     ...common,
-    driver: 'qmp',
+    driver: options.hypervisorAgent ? 'emulated' : 'qmp',
     migrationIp: ADDRESS.data[site],
     migrationPort: sw.bridge,
-    guests: (guests[site] ?? []).map((g) => guestSpecSchema.parse(g)),
+    guests: (options.guests[site] ?? []).map((g) => guestSpecSchema.parse(g)),
   };
 }
 

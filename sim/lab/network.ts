@@ -18,7 +18,7 @@ import { StateFile, startTicks } from './state.ts';
 /** A hypervisor or the core: a place with a switch. */
 export const SITES = ['hv1', 'hv2', 'core'] as const;
 export type Site = (typeof SITES)[number];
-export type Place = Site | 'ctl' | 'wl' | 'client' | 'wire';
+export type Place = Site | 'ctl' | 'wl' | 'client' | 'wire' | 'guest';
 
 export interface LabOptions {
   /** First part of every namespace's name, so that several labs can stand beside each other. Default: the
@@ -327,7 +327,13 @@ for name in os.listdir(f'/proc/{pid}/fd'):
 `;
 
 /** A veth cable between two namespaces, both ends up, with the lab's MTU and without offloads. */
-async function cable(mtu: number, namespaceA: string, devA: string, namespaceB: string, devB: string): Promise<void> {
+export async function cable(
+  mtu: number,
+  namespaceA: string,
+  devA: string,
+  namespaceB: string,
+  devB: string,
+): Promise<void> {
   await run('ip', [
     'link',
     'add',

@@ -12,6 +12,7 @@ import { guestImage } from './guests.ts';
 import { checkRequirements, type LabOptions } from './network.ts';
 import { contention } from './scenarios/contention.ts';
 import { gang } from './scenarios/gang.ts';
+import { moves } from './scenarios/moves.ts';
 import { policyEdit } from './scenarios/policyEdit.ts';
 import { readjust } from './scenarios/readjust.ts';
 import { FIGURES, type Session } from './session.ts';
@@ -23,6 +24,10 @@ export const SCENARIOS: Record<string, { about: string; run: (session: Session) 
   readjust: { about: 'the slice of a medium migration follows a workload that drops and returns', run: readjust },
   gang: { about: 'four guests at once: serial with low priority, parallel with high', run: gang },
   'policy-edit': { about: 'redis-cli edits the policy while a migration runs', run: policyEdit },
+  moves: {
+    about: 'a stand-in guest moves many times by label, by VXLAN and over learning switches; then QEMU guests do',
+    run: moves,
+  },
 };
 
 export interface ScenarioOptions {
@@ -35,6 +40,9 @@ export interface ScenarioOptions {
   /** Ends the run early; everything is cleaned up before the call rejects with `lab.interrupted`. */
   signal: AbortSignal;
   lab?: LabOptions;
+  /** `moves` only: how many times the stand-in moves in each mode (default 50), and a QEMU guest after that (default 3). */
+  moves?: number;
+  qemuMoves?: number;
 }
 
 /** The runs of a scenario side by side, for people. */
@@ -48,7 +56,7 @@ export function runTable(runs: readonly LabRun[]): string {
     formatMs(r.clientSilenceMs),
     formatBytes(r.bytes),
     String(r.workloadBeforeMbps),
-    String(Math.min(...r.workloadMbps)),
+    r.workloadMbps.length === 0 ? '–' : String(Math.min(...r.workloadMbps)),
     `${r.secondsBelowFloor} of ${r.workloadMbps.length}`,
     r.guestAlive ? 'yes' : 'NO',
   ]);
@@ -78,6 +86,8 @@ export async function runScenario(
     signal: options.signal,
     keep: options.keep,
     leftovers: [],
+    ...(options.moves === undefined ? {} : { moves: options.moves }),
+    ...(options.qemuMoves === undefined ? {} : { qemuMoves: options.qemuMoves }),
   };
   let runs: LabRun[];
   try {

@@ -45,6 +45,9 @@ export interface Session {
   keep: boolean;
   /** What was found left over, of all runs so far. */
   leftovers: string[];
+  /** How often the scenario `moves` moves its stand-in in each mode, and a QEMU guest after that. Default 50 and 3. */
+  moves?: number;
+  qemuMoves?: number;
 }
 
 /**
