@@ -39,6 +39,7 @@ const PRIORITY = {
   link: 10_000,
   label: 30_000,
   moved: 20_000,
+  arrival: 15_000,
   pin: 10_000,
   group: 50_000,
   host: 1000,
@@ -342,6 +343,13 @@ function movedFlows(state: ControllerState, job: Job, put: Put): void {
       }
     }
   }
+  if (isArrivalSafe(state, oldEdge, there)) {
+    for (const portNo of state.topology.switches.get(there.dpid)?.ports.keys() ?? []) {
+      if (!state.topology.isTrunk({ dpid: there.dpid, portNo })) continue;
+      const arrived = of13.OFPMatch({ in_port: portNo, eth_dst: mac });
+      put(there.dpid, 1, PRIORITY.arrival, FEATURE.moved, arrived, [apply([output(there.portNo)])], job.number);
+    }
+  }
   if (state.settings.forwarding === 'normal' && job.flipped) {
     for (const dpid of state.switches.keys()) {
       if (dpid === oldEdge && oldEdge !== there.dpid) continue;
@@ -350,6 +358,24 @@ function movedFlows(state: ControllerState, job: Job, put: Put): void {
         put(dpid, 1, PRIORITY.pin, FEATURE.moved, of13.OFPMatch({ eth_dst: mac }), [apply([output(port)])], job.number);
     }
   }
+}
+
+/**
+ * Whether what comes from other switches for the guest may go to its new port from the start. Switches change one after
+ * the other: one further back may send to the new edge before that has changed, which would send it back where it came
+ * from, that is nowhere. Not safe where the new edge lies on a shortest way to the old one: it would take what is not
+ * its guest's yet. Such a way would enter the new edge from a neighbour that is further from the old one than it is itself.
+ */
+function isArrivalSafe(state: ControllerState, oldEdge: string | null | undefined, there: PortRef): boolean {
+  const { topology } = state;
+  if (state.settings.forwarding !== 'managed' || !oldEdge || oldEdge === there.dpid) return false;
+  const hops = (dpid: string) =>
+    findPath(topology, dpid, { dpid: oldEdge, portNo: ofp.OFPP_LOCAL })?.dpids.length ?? Number.POSITIVE_INFINITY;
+  const own = hops(there.dpid);
+  const neighbours = new Set(
+    [...topology.links.values()].filter((l) => l.to.dpid === there.dpid).map((l) => l.from.dpid),
+  );
+  return Number.isFinite(own) && [...neighbours].every((n) => hops(n) <= own);
 }
 
 /**

@@ -141,6 +141,11 @@ export class FairwayInLab {
     this.door.close();
   }
 
+  /** Process ids of controller, agents and relay. */
+  get pids(): number[] {
+    return this.children.flatMap(({ child }) => child.pid ?? []);
+  }
+
   /** Lets everything run on after this process, which can then end. The client cannot be used any more. */
   leave(): void {
     for (const { child } of this.children.splice(0)) {

@@ -131,6 +131,7 @@ const PROGRAMS = [
   { name: 'ovs-vswitchd', package: 'package openvswitch-switch' },
   { name: 'ovsdb-server', package: 'package openvswitch-switch' },
   { name: 'qemu-system-x86_64', package: 'package qemu-system-x86, version 10' },
+  { name: 'chrt', package: 'package util-linux' },
   { name: '/usr/bin/python3', package: 'package python3' },
   { name: 'iperf3', package: 'package iperf3' },
   { name: 'ping', package: 'package iputils-ping' },
@@ -277,6 +278,10 @@ async function makeCables(lab: Lab): Promise<void> {
   await addPort(lab.switches.core, 'client');
   await address('client', 'eth0', ADDRESS.data.client);
 }
+
+/** Process ids of a switch: its database and its datapath. */
+export const switchPids = (sw: SwitchAt): number[] =>
+  ['ovsdb-server', 'ovs-vswitchd'].map((name) => Number(readFileSync(join(sw.runDir, `${name}.pid`), 'utf8')));
 
 /** Sends packets over every cable. A switch opens its sending socket with the first packet, so `giveBuffers` comes after. */
 async function proveCables(lab: Lab): Promise<void> {

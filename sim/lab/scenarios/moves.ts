@@ -9,9 +9,9 @@ import { isFinal } from '../../../contracts/common.ts';
 import type { MigrationView } from '../../../contracts/feed.ts';
 import type { LabRun } from '../../../contracts/results.ts';
 import { FairwayInLab } from '../fairway.ts';
-import { ADDRESS, type Lab } from '../network.ts';
+import { ADDRESS, type Lab, SITES, switchPids } from '../network.ts';
 import { noteSwitchLeftovers, round, type Session, SLA, withLab } from '../session.ts';
-import { preciseNow, sleep, waitFor } from '../shell.ts';
+import { preciseNow, preferAtOnce, sleep, waitFor } from '../shell.ts';
 import type { StandInFile } from '../standIn/agent.ts';
 import type { Announce } from '../standIn/control.ts';
 import type { MoveTimes } from '../standIn/driver.ts';
@@ -85,7 +85,7 @@ function managed(session: Session, mode: 'label'): Promise<MovesRun> {
       },
     });
     try {
-      await begin(session, standIn);
+      await begin(session, lab, standIn, fairway.pids);
       const views: MigrationView[] = [];
       for (let i = 0; i < movesOf(session); i++) {
         const view = await moveOnce(session, fairway, HYPERVISORS[(i + 1) % 2] as Hypervisor);
@@ -112,7 +112,7 @@ function learning(session: Session): Promise<MovesRun> {
   return withLab(session, async (lab) => {
     session.say(`learning: ${movesOf(session)} moves over learning switches`);
     const standIn = await startStandIn(lab, session.signal);
-    await begin(session, standIn);
+    await begin(session, lab, standIn, []);
     const times: MoveTimes[] = [];
     for (let i = 0; i < movesOf(session); i++) {
       const from = HYPERVISORS[i % 2] as Hypervisor;
@@ -156,7 +156,10 @@ function standInFile(lab: Lab, site: Hypervisor, standIn: StandIn, announce: Ann
   return file;
 }
 
-async function begin(session: Session, standIn: StandIn): Promise<void> {
+/** Everything that is not the stand-in has a machine of its own, as far as that can be had here; then probing begins. */
+async function begin(session: Session, lab: Lab, standIn: StandIn, others: readonly number[]): Promise<void> {
+  const network = SITES.flatMap((site) => switchPids(lab.switches[site]));
+  for (const pid of [...network, ...others]) await preferAtOnce(pid);
   await standIn.client.order({ do: 'connect' });
   await standIn.guest.order({ do: 'begin' });
   await standIn.client.order({ do: 'begin' });
@@ -241,27 +244,32 @@ async function figures(
   session.say(
     `  ${mode}: added silence p50 ${p50} ms, p95 ${p95} ms, max ${max} ms (held ${run.heldMs.p50}/${run.heldMs.p95}/${run.heldMs.max}); ` +
       `lost outside the pause: ${lost.toGuest.lostOutside} of ${lost.toGuest.sent} to the guest, ` +
-      `${lost.fromGuest.lostOutside} of ${lost.fromGuest.sent} from it (in the pause ${lost.toGuest.lostInPause}${first.length === 0 ? '' : `; outside it ${first.join(', ')} ms after a pause`}); ` +
+      `${lost.fromGuest.lostOutside} of ${lost.fromGuest.sent} from it (in the pause ${lost.toGuest.lostInPause} at the guest, ${lost.toGuest.lostUnderway} in the network${first.length === 0 ? '' : `; outside it ${first.join(', ')} ms after a pause`}); ` +
       `TCP ${problem === null ? 'survived' : `FAILED: ${problem}`}`,
   );
   return run;
 }
 
-/** Waits until the TCP connection has delivered what was given to it, or nothing comes any more. */
+/** Waits until the TCP connection has delivered what was given to it; a connection that has lost much takes its time. */
 async function allArrived(session: Session, standIn: StandIn): Promise<void> {
-  const counts = async () =>
-    JSON.stringify([await standIn.guest.order({ do: 'tcp' }), await standIn.client.order({ do: 'tcp' })], (k, v) =>
-      k === 'id' ? undefined : v,
-    );
-  let before = '';
+  const ends = async () => {
+    const [guest, client] = await Promise.all([standIn.guest, standIn.client].map((p) => p.order({ do: 'tcp' })));
+    return { guest: guest as unknown as TcpState, client: client as unknown as TcpState };
+  };
+  const isAll = (sent: number, received: number) => Math.floor(sent / 8) * 8 === received;
   await waitFor(
-    'the last bytes',
+    'the last bytes of the TCP connection',
     async () => {
-      const now = await counts();
-      const isStill = now === before;
-      before = now;
-      return isStill ? true : undefined;
+      const { guest, client } = await ends();
+      const isOver = guest.error !== null || client.error !== null;
+      return isOver || (isAll(guest.sent, client.received) && isAll(client.sent, guest.received)) ? true : undefined;
     },
-    { timeoutMs: 20_000, everyMs: 1000, signal: session.signal },
+    { timeoutMs: 60_000, everyMs: 200, signal: session.signal },
   );
+}
+
+interface TcpState {
+  sent: number;
+  received: number;
+  error: string | null;
 }

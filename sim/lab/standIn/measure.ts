@@ -35,6 +35,8 @@ export interface LossFigures {
   sent: number;
   /** Arrived at a door of the guest while it stood still. */
   lostInPause: number;
+  /** Sent while the guest stood still, and seen at none of its doors: the network lost it while it was changed. */
+  lostUnderway: number;
   /** Everything else that was sent and not received. */
   lostOutside: number;
   /** When the first of those were sent, ms after the pause before them; after the first packet, when there was none. */
@@ -105,12 +107,15 @@ function loss(
   excused: ReadonlySet<number>,
 ): LossFigures {
   const came = new Set(received.map(([n]) => n));
-  const outside = [...sent.keys()].filter((n) => !came.has(n) && !excused.has(n));
+  const unseen = [...sent.keys()].filter((n) => !came.has(n) && !excused.has(n));
+  const isInPause = (at: number) => times.some((t) => at >= t.pausedMs && at <= t.resumedMs);
+  const outside = unseen.filter((n) => !isInPause(sent[n] as number));
   const sincePause = (at: number) =>
     at - times.reduce((last, t) => (t.pausedMs <= at ? Math.max(last, t.pausedMs) : last), sent[0] ?? 0);
   return {
     sent: sent.length,
     lostInPause: [...excused].filter((n) => !came.has(n)).length,
+    lostUnderway: unseen.length - outside.length,
     lostOutside: outside.length,
     lostOutsideAtMs: outside.slice(0, LISTED).map((n) => Math.round(sincePause(sent[n] as number) * 10) / 10),
     duplicates: received.length - came.size,

@@ -231,7 +231,9 @@ class Probe:
 
     def do_tcp(self, _order):
         stream = self.stream
-        return {'received': 0 if stream is None else stream.received, 'error': stream and stream.error}
+        if stream is None:
+            return {'sent': 0, 'received': 0, 'error': 'there is no connection'}
+        return {'sent': stream.sent, 'received': stream.received, 'error': stream.error}
 
     def receive(self):
         for _ in range(64):

@@ -185,6 +185,45 @@ describe('a migration that goes well', () => {
     },
   );
 
+  test('whichever switch changes first, nothing for the guest is lost between them', () => {
+    const f = running();
+    f.inject(CORE, 3, arpPacket({ op: 1, sha: CLIENT_MAC, spa: '10.0.0.100', tpa: '10.0.0.9' }));
+    f.holdWrites = true;
+    say(f, 'hv1', 'preSwitchover');
+    const writes = f.held.splice(0);
+    expect(writes.map((w) => w.dpid).sort()).toEqual([HV1, HV2, CORE].sort());
+    const core = writes.find((w) => w.dpid === CORE);
+    if (core) f.write(core);
+    // The core sends to the new edge, which has not changed yet.
+    expect(where(f)).toEqual([`${HV2}:2`]);
+    for (const w of writes.filter((x) => x.dpid !== CORE)) f.write(w);
+    expect(where(f)).toEqual([`${HV2}:2`]);
+  });
+
+  test('a new edge on the way to the old one lets its traffic pass until the guest has moved', () => {
+    // core – hv2 – hv1: what goes to hv1 goes through hv2.
+    const f = new Fabric();
+    f.addSwitch(HV1, { [UPLINK]: 'up', 2: 'tap1', 3: 'tap2', [LOCAL]: 'br0' });
+    f.addSwitch(HV2, { [UPLINK]: 'up', 2: 'tap1', 3: 'tap2', 4: 'down', [LOCAL]: 'br0' });
+    f.addSwitch(CORE, { 2: 'to-hv2', 3: 'client' });
+    f.cable(HV2, UPLINK, CORE, 2);
+    f.cable(HV1, UPLINK, HV2, 4);
+    for (const dpid of [HV1, HV2, CORE]) f.connect(dpid);
+    f.pass(2500);
+    f.agentUp('hv1', HV1, '10.0.0.1', [guest()]);
+    f.agentUp('hv2', HV2, '10.0.0.2', []);
+    obey(f);
+    f.pass(1000);
+    f.pass(1000);
+    ask(f);
+    f.pass(250);
+    f.inject(CORE, 3, arpPacket({ op: 1, sha: CLIENT_MAC, spa: '10.0.0.100', tpa: '10.0.0.9' }));
+    expect(job(f).state).toBe('copying');
+    expect(where(f)).toEqual([`${HV1}:2`]);
+    say(f, 'hv1', 'preSwitchover');
+    expect(where(f)).toEqual([`${HV2}:2`]);
+  });
+
   test('after the copy slices go at once, the tunnel when no straggler came for the policy’s time, and nothing is left', () => {
     const f = running();
     say(f, 'hv1', 'preSwitchover');
