@@ -152,6 +152,10 @@ const hello = z.object({
   techniques: z.array(techniqueSchema),
   abilities: abilitiesSchema.optional(),
   guests: z.array(guestInfoSchema),
+  /** Memory that guests may have on this host together, MiB; absent: as much as they like. */
+  guestMemoryMiB: z.number().int().positive().optional(),
+  /** What rules of placement go by (`only-on`, `never-on`). */
+  hostLabels: labelsSchema.optional(),
   /** Migrations this agent is a part of, so that a restarted controller can go on with them. */
   migrations: z.array(
     z.object({

@@ -1,7 +1,7 @@
 /** Configuration files of `fairway controller` and `fairway agent` (YAML or JSON). `docs/configuration.md` explains each key. */
 import { z } from 'zod';
 import { guestSpecSchema } from './agent.ts';
-import { dpidSchema, nameSchema } from './common.ts';
+import { dpidSchema, labelsSchema, nameSchema } from './common.ts';
 import { parseRateBps } from './units.ts';
 
 const rate = z.union([z.string(), z.number()]).transform((v, ctx) => {
@@ -125,6 +125,10 @@ export const agentConfigSchema = z.strictObject({
   limits: z
     .strictObject({ outgoing: z.number().int().min(1).optional(), incoming: z.number().int().min(1).optional() })
     .prefault({}),
+  /** Memory that guests may have here together, MiB; evacuations and plans keep to it. Default: not limited. */
+  guestMemoryMiB: z.number().int().min(1).max(1_073_741_824).optional(),
+  /** What guests' labels `only-on` and `never-on` name. */
+  hostLabels: labelsSchema.default({}),
   /** Folders that kernels and initial RAM disks of guests sent here may lie in. Empty: anywhere. */
   guestFiles: z.array(z.string().startsWith('/')).default([]),
   /** Driver qmp: folder with QEMU's x509 credentials; copies then go over TLS, and never without. */

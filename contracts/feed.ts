@@ -128,6 +128,20 @@ export const sliceStepSchema = z.object({ atMs: z.number(), rateBps: z.number(),
 export const seenDowntimeSchema = z.object({ atLeastMs: z.number(), atMostMs: z.number() });
 export type SeenDowntime = z.infer<typeof seenDowntimeSchema>;
 
+/** When the plan of its group has a migration run. Made anew when reality drifts from it. */
+export const plannedRunSchema = z.object({
+  startAtMs: z.number(),
+  endAtMs: z.number(),
+  /** Mean of what is reserved for it from start to end, bit/s. */
+  rateBps: z.number(),
+  /** Ids of migrations whose end it waits for. */
+  after: z.array(z.string()),
+  reason: reasonSchema,
+  /** By how much it is going to miss its deadline, ms; 0 when it is not. */
+  lateMs: z.number(),
+});
+export type PlannedRun = z.infer<typeof plannedRunSchema>;
+
 export const migrationViewSchema = z.object({
   id: z.string(),
   guest: z.string(),
@@ -160,6 +174,10 @@ export const migrationViewSchema = z.object({
   totalMs: z.number().nullable(),
   /** Why it waits, when queued; why it ended, when failed or cancelled. */
   note: z.string().nullable(),
+  /** By when it is to be done, where somebody said so. */
+  deadlineAtMs: z.number().nullable().optional(),
+  /** Present while it belongs to a plan. */
+  plan: plannedRunSchema.nullable().optional(),
   reasons: z.array(reasonSchema),
   sliceSteps: z.array(sliceStepSchema),
   transitions: z.array(z.object({ state: jobStateSchema, atMs: z.number() })),
@@ -173,7 +191,17 @@ export const migrationsViewSchema = z.object({ migrations: z.array(migrationView
 export const decisionSchema = z.object({
   atMs: z.number(),
   migration: z.string().nullable(),
-  kind: z.enum(['direction', 'technique', 'strategy', 'reservation', 'admission', 'reroute', 'finish', 'policy']),
+  kind: z.enum([
+    'direction',
+    'technique',
+    'strategy',
+    'reservation',
+    'admission',
+    'planning',
+    'reroute',
+    'finish',
+    'policy',
+  ]),
   reason: reasonSchema,
 });
 export type Decision = z.infer<typeof decisionSchema>;

@@ -41,7 +41,19 @@ const vm = z.looseObject({
   out_mbps: notNegative.optional(),
   in_mbps: notNegative.optional(),
 });
-const migration = z.looseObject({ vm: id, from: id, to: id, deadline_s: positive.optional() });
+const migration = z.looseObject({
+  vm: id,
+  from: id,
+  to: id,
+  deadline_s: positive.optional(),
+  /** The one path it may take: host, switches in a `links` fabric, host. Any path when left out. */
+  path: z.array(id).min(2, 'must name at least two nodes').optional(),
+  /**
+   * It runs already: from 0 on, at this rate, until what is left of it (`memory_mb` of its guest, without what is written
+   * again) has been carried. Its size is taken to be held at the destination besides.
+   */
+  running_mbps: positive.optional(),
+});
 const workload = z.looseObject({
   a: id,
   b: id,
@@ -199,6 +211,10 @@ function problemsOf(p: PlanningInstance): string[] {
       say(`${at}.from`, `${m.vm} is on ${v.host}, not on ${m.from}; correct it, or vms.${p.vms.indexOf(v)}.host`);
     }
     if (m.from === m.to) say(`${at}.to`, `${m.vm} is on ${m.to} already; remove the migration`);
+    if (m.path !== undefined) {
+      const wrong = wrongPath(m.path, m, isLinks ? links : undefined);
+      if (wrong !== undefined) say(`${at}.path`, wrong);
+    }
   }
 
   for (const [i, w] of (p.workload ?? []).entries()) {
@@ -215,6 +231,19 @@ function problemsOf(p: PlanningInstance): string[] {
     }
   }
   return problems;
+}
+
+/** What is wrong with the path asked for; without `links` a path has only its ends. */
+function wrongPath(
+  path: readonly string[],
+  m: { readonly from: string; readonly to: string },
+  links: ReadonlySet<string> | undefined,
+): string | undefined {
+  if (path[0] !== m.from || path[path.length - 1] !== m.to) return `must lead from ${m.from} to ${m.to}`;
+  if (new Set(path).size !== path.length) return 'passes through a node twice';
+  if (links === undefined) return path.length === 2 ? undefined : 'a non-blocking fabric has no nodes between hosts';
+  const gap = path.findIndex((node, i) => i > 0 && !links.has(pair(path[i - 1] as string, node)));
+  return gap < 0 ? undefined : `no link joins ${path[gap - 1]} and ${path[gap]}`;
 }
 
 const pair = (a: string, b: string) => JSON.stringify([a, b]);

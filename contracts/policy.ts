@@ -305,6 +305,35 @@ export const policySchema = z.strictObject({
     perHostOut: count(1, 1000, 'Migrations at a time out of one host; more are queued.', 'migrations'),
     perHostIn: count(1, 1000, 'Migrations at a time into one host; more are queued.', 'migrations'),
   }),
+  /** Many moves: when they are planned as a whole, and when a plan that runs is made anew; docs/planner.md. */
+  planning: z.strictObject({
+    minGroup: count(
+      1,
+      100_000,
+      'A request for at least so many guests is planned as a whole, smaller ones go by `strategy`; evacuations and moves with a deadline are always planned.',
+      'guests',
+    ),
+    toleranceMs: duration(
+      100,
+      3_600_000,
+      'A plan is made anew when a migration is expected to end earlier or later than planned by more than this and `toleranceShare`.',
+    ),
+    toleranceShare: share('The same as a share of the planned duration of the migration.'),
+    capacityShare: share(
+      'A plan is also made anew when what a link of it leaves to migrations has changed by more than this share of the capacity.',
+    ),
+    settleMs: duration(
+      0,
+      3_600_000,
+      'What is further from the plan than that has to stay so for this long before the plan is made anew.',
+    ),
+    work: count(
+      1,
+      1_000_000_000,
+      'What the search may do for each priority in one turn; more finds better plans and takes longer, 1 000 000 about half a second.',
+      'look-ups',
+    ),
+  }),
   /**
    * Settings for some: the strongest that has a value counts, in the order guests, labels, tenants, hosts; then
    * `sla.links`, then the document's own.
@@ -395,6 +424,14 @@ export const DEFAULT_POLICY: PolicyDocument = {
   finish: { labelVlans: [3840, 4080], silenceMs: 2000, maxDrainMs: 30_000 },
   discovery: { probeMs: 2000, silenceMs: 10_000, maxAgeMs: 5000 },
   limits: { perHostOut: 8, perHostIn: 8 },
+  planning: {
+    minGroup: 5,
+    toleranceMs: 3000,
+    toleranceShare: 0.2,
+    capacityShare: 0.1,
+    settleMs: 2000,
+    work: 20_000,
+  },
   overrides: { guests: {}, labels: {}, tenants: {}, hosts: {} },
 };
 

@@ -27,10 +27,21 @@ import {
 } from './feed.ts';
 import { policyEditSchema } from './policy.ts';
 
+/** ms from the request until the guest is to run at its destination. */
+const deadlineMs = z.number().int().min(1).max(31_536_000_000);
+
 export const migrateRequestSchema = z.strictObject({
   /** One or more guests, all to the same or each to its own destination. Several make a group. */
   moves: z
-    .array(z.strictObject({ guest: nameSchema, destination: nameSchema }))
+    .array(
+      z.strictObject({
+        guest: nameSchema,
+        destination: nameSchema,
+        /** Instead of those of the request. */
+        priority: prioritySchema.optional(),
+        deadlineMs: deadlineMs.optional(),
+      }),
+    )
     .min(1)
     .max(10_000),
   priority: prioritySchema.default('medium'),
@@ -39,6 +50,10 @@ export const migrateRequestSchema = z.strictObject({
   /** How pages are sent besides; refused when the policy does not allow it, or the hypervisors of a move cannot do it. */
   options: copyOptionsSchema.optional(),
   strategy: strategySchema.optional(),
+  /** By when all are to be done. Moves with a deadline are planned, however few they are. */
+  deadlineMs: deadlineMs.optional(),
+  /** Plan them as a whole also when they are fewer than `planning.minGroup`. */
+  planned: z.boolean().optional(),
 });
 export type MigrateRequest = z.infer<typeof migrateRequestSchema>;
 

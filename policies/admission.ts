@@ -9,6 +9,8 @@
  *    has just been started) on a link that it uses too. A parallel one starts beside whatever runs.
  * 4. A serial migration that rule 3 keeps waiting is not overtaken on its links: later serial ones that share a link with
  *    it wait behind it. (One that waits for a host's limit may be overtaken, or its links would lie idle.)
+ * 5. A planned migration starts when its turn in the plan has come, instead of rules 3 and 4; until then no later serial
+ *    one that shares a link with it overtakes it.
  */
 import type { Priority, Reason, Strategy } from '../contracts/common.ts';
 import { PRIORITIES } from '../contracts/common.ts';
@@ -23,6 +25,8 @@ export interface AdmissionItem {
   toHost: string;
   /** Ids of the directed links of its path. */
   links: readonly string[];
+  /** Of a planned one: what it waits for until its turn comes; null when it has come. Absent for others. */
+  turn?: { reason: Reason; behind: readonly string[] } | null;
 }
 
 export interface Admission {
@@ -34,7 +38,7 @@ export interface Admission {
 
 const rank = (p: Priority) => PRIORITIES.indexOf(p);
 
-/** Rules of the reasons: `admission.hostOut`, `admission.hostIn`, `admission.serial`, `admission.order`. */
+/** Rules of the reasons: those of `turn`, `admission.hostOut`, `admission.hostIn`, `admission.serial`, `admission.order`. */
 export function admit(
   q: { waiting: readonly AdmissionItem[]; running: readonly AdmissionItem[] },
   policy: CompiledPolicy,
@@ -54,7 +58,12 @@ export function admit(
     };
     const sharesLink = (other: AdmissionItem) => item.links.find((l) => other.links.includes(l));
 
-    if (item.strategy === 'serial') {
+    if (item.turn) {
+      result.wait.push({ id: item.id, reason: item.turn.reason, behind: [...item.turn.behind] });
+      heldBack.push(item);
+      continue;
+    }
+    if (item.turn === undefined && item.strategy === 'serial') {
       const ahead = running.filter((r) => rank(r.priority) <= rank(item.priority) && sharesLink(r) !== undefined);
       const first = ahead[0];
       if (first !== undefined) {

@@ -40,6 +40,7 @@ export {
   VARIABLES,
   type Variables,
 } from './expressions.ts';
+export { type CopyState, copyLeftMs, type Forecast, forecastCopy, OVERHEAD_MS } from './forecast.ts';
 export { policyReference } from './reference.ts';
 export {
   estimateDemand,

@@ -90,6 +90,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     techniques: driver.abilities().techniques,
     abilities: driver.abilities(),
     guests: driver.guests(),
+    ...(config.guestMemoryMiB === undefined ? {} : { guestMemoryMiB: config.guestMemoryMiB }),
+    hostLabels: config.hostLabels,
     migrations: driver.migrations(),
   });
 

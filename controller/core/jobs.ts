@@ -14,23 +14,24 @@ import { FairwayError, isFinal, type Reason } from '../../contracts/common.ts';
 import { copyText, namesOfOptions } from '../../contracts/copyOrder.ts';
 import type { MigrateRequest } from '../../contracts/rest.ts';
 import { formatRate } from '../../contracts/units.ts';
-import { admit, chooseStrategy, chooseTechnique, contentionOf, type GuestModel } from '../../policies/index.ts';
+import { admit, chooseStrategy, chooseTechnique, contentionOf } from '../../policies/index.ts';
 import { linkId } from '../../topology/index.ts';
 import { canCopy, checkOptions } from './copyOptions.ts';
 import { destinationPort } from './desired.ts';
 import type { Event } from './events.ts';
+import { modelOf } from './guestModel.ts';
 import { choosePath, confirmReroute, enforcementOn, isWhole, sameWay } from './jobPath.ts';
 import { placeGuests } from './network.ts';
+import { mustHold, turnsOf } from './planning.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
 import { payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
 import { type ControllerState, isActive, type Job, needsSlice, withEntry } from './state.ts';
-import { type ClockOffset, guestTelemetry, instantOf } from './telemetry.ts';
+import { type ClockOffset, instantOf } from './telemetry.ts';
 import type { Turn } from './turn.ts';
 
 /** A request waits this long for the first counters of its path before it is decided without them. */
 const FIRST_RATES_MS = 4000;
 const MEASURE_SECONDS = 1;
-const PAGE_BYTES = 4096;
 
 const reason = (rule: string, text: string, inputs: Reason['inputs'] = {}): Reason => ({ rule, text, inputs });
 
@@ -91,7 +92,10 @@ const specOf = (state: ControllerState, host: string, guest: string): GuestSpec 
   state.agents.get(host)?.guests.find((g) => g.spec.name === guest)?.spec;
 
 export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void {
-  e.request.moves.forEach((move, i) => {
+  const { request } = e;
+  const isLarge = request.moves.length >= t.state.policy.doc.planning.minGroup;
+  request.moves.forEach((move, i) => {
+    const deadlineMs = move.deadlineMs ?? request.deadlineMs;
     const from = hostOf(t.state, move.guest) as string;
     const spec = specOf(t.state, from, move.guest);
     const id = e.ids[i];
@@ -101,15 +105,21 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
       number: t.state.nextNumber,
       guest: move.guest,
       spec,
-      priority: e.request.priority,
+      priority: move.priority ?? request.priority,
       group: e.group,
       from,
       to: move.destination,
       asked: {
-        technique: e.request.technique ?? null,
-        strategy: e.request.strategy ?? null,
-        options: e.request.options ?? null,
+        technique: request.technique ?? null,
+        strategy: request.strategy ?? null,
+        options: request.options ?? null,
       },
+      deadlineAtMs: deadlineMs === undefined ? null : t.nowMs + deadlineMs,
+      // Whoever asks for a strategy wants that one.
+      isPlanned: !request.strategy && (isLarge || request.planned === true || deadlineMs !== undefined),
+      planned: null,
+      isHeld: false,
+      behind: [],
       state: 'requested',
       technique: null,
       strategy: null,
@@ -161,6 +171,7 @@ function end(t: Turn, job: Job, state: 'failed' | 'cancelled', note: string): vo
     note,
     endedAtMs: t.nowMs,
     awaiting: null,
+    isHeld: false,
     paused: false,
     flipped: job.resumed && job.flipped,
   });
@@ -200,14 +211,17 @@ export function onCancel(t: Turn, id: string): void {
 /** Jobs that wait: their strategy is decided once rates are known, then `policies/` says which may start. */
 export function admitWaiting(t: Turn): void {
   const waiting = [...t.state.jobs.values()].filter((j) => j.state === 'requested' || j.state === 'queued');
-  if (waiting.length === 0) return;
+  if (waiting.length === 0) {
+    turnsOf(t, []);
+    return;
+  }
   const ready: Job[] = [];
   for (const job of waiting) {
     // Ways are compared when there is something new to compare them by.
     if (t.isSampled || !isWhole(t.state, job)) {
       const chosen = choosePath(t.state, job, t.nowMs);
       if (typeof chosen === 'string') {
-        hold(t, job, reason('admission.noPath', chosen));
+        hold(t, job, reason('admission.noPath', chosen), []);
         continue;
       }
       // Unchanged jobs stay the same objects: what is not new is not published.
@@ -221,6 +235,14 @@ export function admitWaiting(t: Turn): void {
     if (fresh || t.nowMs - job.requestedAtMs >= FIRST_RATES_MS) ready.push(now);
   }
   for (const job of ready) if (job.strategy === null) decideStrategy(t, job);
+  const turns = turnsOf(
+    t,
+    ready.map((j) => t.job(j.id) as Job),
+  );
+  const turn = (id: string) => {
+    const own = turns.get(id);
+    return own === undefined ? {} : { turn: own };
+  };
   const entry = (j: Job) => ({
     id: j.id,
     group: j.group,
@@ -229,25 +251,31 @@ export function admitWaiting(t: Turn): void {
     fromHost: j.from,
     toHost: j.to,
     links: [...j.links],
+    ...turn(j.id),
   });
   const now = ready.map((j) => t.job(j.id) as Job);
   const running = [...t.state.jobs.values()].filter((j) => isActive(j) && j.state !== 'draining');
   const result = admit({ waiting: now.map(entry), running: running.map(entry) }, t.state.policy);
-  for (const { id, reason: why } of result.wait) hold(t, t.job(id) as Job, why);
+  for (const { id, reason: why, behind } of result.wait) hold(t, t.job(id) as Job, why, behind);
   for (const id of result.start) {
     const slice = sliceFor(t.state, t.job(id) as Job, 'initial', t.nowMs).slices.get(id);
     if (slice && slice.rateBps <= 0) {
-      hold(t, t.job(id) as Job, slice.reason);
+      hold(t, t.job(id) as Job, slice.reason, []);
       continue;
     }
-    const job = t.setJob(id, { state: 'admitted', note: null, awaiting: 'measureDirtyRate' });
+    const { planned } = t.job(id) as Job;
+    if (planned) t.decide('planning', id, [planned.reason]);
+    const isHeld = mustHold(t.state, t.job(id) as Job);
+    const job = t.setJob(id, { state: 'admitted', note: null, behind: [], isHeld, awaiting: 'measureDirtyRate' });
     t.command(job.from, id, { do: 'measureDirtyRate', guest: job.guest, seconds: MEASURE_SECONDS });
   }
 }
 
-function hold(t: Turn, job: Job, why: Reason): void {
-  if (job.state === 'queued' && job.note === why.text) return;
-  t.setJob(job.id, { state: 'queued', note: why.text });
+function hold(t: Turn, job: Job, why: Reason, behind: readonly string[]): void {
+  if (job.state === 'queued' && job.note === why.text && job.behind.join() === behind.join()) return;
+  const isNews = job.note !== why.text;
+  t.setJob(job.id, { state: 'queued', note: why.text, behind, isHeld: false });
+  if (!isNews) return;
   t.decide('admission', job.id, [why]);
 }
 
@@ -293,7 +321,7 @@ function decideTechnique(t: Turn, id: string): void {
   ]);
   if (job.dpids.length === 0) {
     // Its path was lost while the dirty rate was measured: it waits for one like any other.
-    hold(t, job, reason('admission.noPath', 'the path was lost before the copy began, and there is no other'));
+    hold(t, job, reason('admission.noPath', 'the path was lost before the copy began, and there is no other'), []);
     return;
   }
   const slice = sliceFor(t.state, job, 'initial', t.nowMs).slices.get(id);
@@ -346,22 +374,6 @@ function decideTechnique(t: Turn, id: string): void {
     mayTurnPostcopy,
     ...(options ? { options } : {}),
   });
-}
-
-/**
- * The guest as its agent measured it right before, else as the agent's telemetry has it, else as its definition says (an
- * emulated guest's does), else a guest that dirties nothing. A working set without a bound that was seen is all of its memory.
- */
-function modelOf(state: ControllerState, job: Job): GuestModel {
-  const { spec } = job;
-  const seen = guestTelemetry(state, job.guest);
-  const memoryBytes = spec.memoryMiB * 2 ** 20;
-  const said = spec.workingSetMiB === undefined ? undefined : spec.workingSetMiB * 2 ** 20;
-  return {
-    memoryBytes,
-    dirtyBytesPerS: job.dirtyBytesPerS ?? seen?.dirtyBytesPerS ?? (spec.dirtyPagesPerS ?? 0) * PAGE_BYTES,
-    workingSetBytes: Math.min(memoryBytes, job.workingSetBytes ?? seen?.workingSetBytes ?? said ?? memoryBytes),
-  };
 }
 
 export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }>): void {
@@ -429,7 +441,7 @@ export function advance(t: Turn, settled: Settled): boolean {
   for (const { id } of [...t.state.jobs.values()]) {
     const job = t.job(id) as Job;
     confirmReroute(t, job, settled);
-    if (job.state === 'preparing' && job.destination && job.awaiting === null && job.dpids.length > 0) {
+    if (job.state === 'preparing' && job.destination && job.awaiting === null && job.dpids.length > 0 && !job.isHeld) {
       const refuser = settled.refusedBy(job.dpids);
       if (refuser !== undefined)
         end(t, job, 'failed', `switch ${refuser} refused flows of this migration: ${refusedWhy(t, refuser)}`);

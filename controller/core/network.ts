@@ -164,6 +164,8 @@ export function onAgentUp(t: Turn, host: string, hello: AgentHello): void {
       techniques: hello.techniques,
       abilities: hello.abilities ?? null,
       guests: hello.guests,
+      guestMemoryMiB: hello.guestMemoryMiB ?? null,
+      hostLabels: hello.hostLabels ?? {},
     }),
   });
   t.log('info', 'agent.up', {

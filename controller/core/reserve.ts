@@ -2,7 +2,7 @@
  * Step 4 of the algorithm inside the controller: gathers what the links carry, lets `policies/` divide it, and keeps the
  * result as shares of links and pace of jobs. Part of `step.ts`.
  */
-import type { Technique } from '../../contracts/common.ts';
+import { PRIORITIES, type Technique } from '../../contracts/common.ts';
 import {
   type CompiledPolicy,
   effectivePolicy,
@@ -48,6 +48,15 @@ function claimOf(state: ControllerState, job: Job, phase = job.phase): SliceClai
   };
 }
 
+/** What a migration could have of a link if it had it alone, bit/s, by priority from high to low. */
+export function usableBps(state: ControllerState, link: string, nowMs: number): number[] {
+  return PRIORITIES.map((priority) => {
+    const claim: SliceClaim = { migration: '', priority, links: [link], phase: 'running', previousBps: null };
+    const { slices } = reserve({ links: loads(state, [claim], nowMs), claims: [claim] }, state.policy);
+    return slices.get('')?.rateBps ?? 0;
+  });
+}
+
 /** What the links of the given claims carry. A link nobody has read lately is taken to be full of workload. */
 function loads(state: ControllerState, claims: SliceClaim[], nowMs: number): LinkLoad[] {
   const maxAgeMs = state.policy.doc.reservation.periodMs * FRESH_PERIODS + 500;
@@ -68,9 +77,11 @@ function claimsOf(state: ControllerState): SliceClaim[] {
   return [...state.jobs.values()].filter(needsSlice).map((j) => claimOf(state, j));
 }
 
-/** What a job would get if it were reserved for now, beside those that run. */
+/** What a job would get if it were reserved for now, beside those that run and will run with it. */
 export function sliceFor(state: ControllerState, job: Job, phase: SliceClaim['phase'], nowMs: number): Reservation {
-  const claims = [...claimsOf(state).filter((c) => c.migration !== job.id), claimOf(state, job, phase)];
+  // Who is held until others have ended will not run beside them.
+  const isApart = (id: string) => id === job.id || (job.isHeld && (job.planned?.after.includes(id) ?? false));
+  const claims = [...claimsOf(state).filter((c) => !isApart(c.migration)), claimOf(state, job, phase)];
   return reserve({ links: loads(state, claims, nowMs), claims }, state.policy);
 }
 

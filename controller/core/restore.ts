@@ -5,6 +5,15 @@ import type { ControllerState, Job } from './state.ts';
 /** Ended jobs kept for readers after a restart. */
 const KEPT_ENDED = 100;
 
+/** What journals of earlier versions do not tell. */
+const ABSENT: Pick<Job, 'deadlineAtMs' | 'isPlanned' | 'planned' | 'isHeld' | 'behind'> = {
+  deadlineAtMs: null,
+  isPlanned: false,
+  planned: null,
+  isHeld: false,
+  behind: [],
+};
+
 function asJob(entry: Record<string, unknown>): Job | undefined {
   const job = entry.job as Partial<Job> | undefined;
   const sound =
@@ -12,7 +21,7 @@ function asJob(entry: Record<string, unknown>): Job | undefined {
     typeof job?.id === 'string' &&
     typeof job.number === 'number' &&
     jobStateSchema.safeParse(job.state).success;
-  return sound ? (job as Job) : undefined;
+  return sound ? ({ ...ABSENT, ...job } as Job) : undefined;
 }
 
 /** The state with the jobs the journal tells of: each as it was last written. */

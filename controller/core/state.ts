@@ -16,12 +16,13 @@ import type {
   Contention,
   Enforcement,
   JobState,
+  Labels,
   Priority,
   Reason,
   Strategy,
   Technique,
 } from '../../contracts/common.ts';
-import type { Decision, MigrationView } from '../../contracts/feed.ts';
+import type { Decision, MigrationView, PlannedRun } from '../../contracts/feed.ts';
 import type { PolicyStatus } from '../../contracts/policy.ts';
 import type { CompiledPolicy, LinkReservation } from '../../policies/index.ts';
 import { type PortRef, Topology } from '../../topology/index.ts';
@@ -83,6 +84,10 @@ export interface AgentState {
   /** What its hypervisor can do; null when it did not say. */
   abilities: Abilities | null;
   guests: readonly GuestInfo[];
+  /** Memory that guests may have on this host, MiB; null when it is not limited. */
+  guestMemoryMiB: number | null;
+  /** What rules of placement go by. */
+  hostLabels: Labels;
 }
 
 /** Traffic of one switch port as the switch sees it: received (rx) and sent (tx), bit/s. `migrationTxBps` is the part of tx that is migration streams. */
@@ -129,6 +134,15 @@ export interface Job {
   from: string;
   to: string;
   asked: { technique: Technique | null; strategy: Strategy | null; options?: CopyOptions | null };
+  deadlineAtMs: number | null;
+  /** The plan says when it starts; else strategy and order of request do. */
+  isPlanned: boolean;
+  /** What the plan says; null before there is one, and where it has no place for the job. */
+  planned: PlannedRun | null;
+  /** Admitted and made ready while those before it in the plan still copy: it has no slice and does not start yet. */
+  isHeld: boolean;
+  /** Jobs that it waits behind, as admission last said. */
+  behind: readonly string[];
   state: JobState;
   technique: Technique | null;
   strategy: Strategy | null;
@@ -177,6 +191,25 @@ export interface Job {
   reasons: readonly Reason[];
   sliceSteps: MigrationView['sliceSteps'];
   transitions: MigrationView['transitions'];
+}
+
+/** What was planned last for the jobs that are planned; `planning.ts` keeps it. Each job has its own part of it. */
+export interface GroupPlan {
+  revision: number;
+  madeAtMs: number;
+  /** Since when reality is further from it than the policy allows; null while it is not. */
+  driftedSinceMs: number | null;
+  endsAtMs: number;
+  /** No plan would have ended before this, as things were. */
+  boundAtMs: number;
+  /** By link id: what migrations of high, medium and low priority could have of it then, bit/s. */
+  usableBps: ReadonlyMap<string, readonly number[]>;
+  /** By job that waited then: its links, joined. */
+  paths: ReadonlyMap<string, string>;
+  /** By job that was running or planned then: its end. */
+  endAtMs: ReadonlyMap<string, number>;
+  /** Jobs it has no place for, and why. */
+  refused: ReadonlyMap<string, string>;
 }
 
 /** Why a probe was not believed. */
@@ -228,6 +261,8 @@ export interface ControllerState {
   /** What the last reservation left on each link, by link id. */
   shares: ReadonlyMap<string, LinkReservation>;
   jobs: ReadonlyMap<string, Job>;
+  /** Null while nothing that is planned waits. */
+  plan: GroupPlan | null;
   decisions: readonly Decision[];
   discovery: Discovery;
   /** By directed link: when the last probe crossed it, and its serial. */
@@ -256,6 +291,7 @@ export function initialState(
     qos: new Map(),
     shares: new Map(),
     jobs: new Map(),
+    plan: null,
     decisions: [],
     discovery: NO_DISCOVERY,
     linkSeen: new Map(),
@@ -268,7 +304,7 @@ export function initialState(
 /** Job states in which the copy's stream needs its slice. */
 const SLICED: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching'];
 export const needsSlice = (j: Job): boolean =>
-  SLICED.includes(j.state) && !j.copyEnded && j.technique !== null && j.dpids.length > 0;
+  SLICED.includes(j.state) && !j.isHeld && !j.copyEnded && j.technique !== null && j.dpids.length > 0;
 /** Job states in which something is under way at agents or switches. */
 const ACTIVE: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching', 'draining'];
 export const isActive = (j: Job): boolean => ACTIVE.includes(j.state);

@@ -148,6 +148,8 @@ export function migrationView(j: Job): MigrationView {
     endedAtMs: j.endedAtMs,
     totalMs: j.totalMs,
     note: j.note,
+    deadlineAtMs: j.deadlineAtMs,
+    plan: j.planned,
     reasons: [...j.reasons],
     sliceSteps: [...j.sliceSteps],
     transitions: [...j.transitions],

@@ -13,12 +13,23 @@
  *   and medium slices beside clamp(rate, floor, ceiling), and all slices beside the workload's floor.
  * - `memory`: at every instant no host to which something moves holds more than its memory_units.
  * - `limit`: at every instant no more migrations than allowed leave, or enter, a host.
+ * - `given`: a migration with a path of its own takes that one, and one that runs already starts at 0.
  * - `figures`: makespan and lateness are those of the migrations.
  */
 import type { Plan, PlanningInstance } from '../../contracts/plan.ts';
 
 export interface Violation {
-  readonly rule: 'listed' | 'segments' | 'path' | 'volume' | 'converges' | 'link' | 'memory' | 'limit' | 'figures';
+  readonly rule:
+    | 'listed'
+    | 'segments'
+    | 'path'
+    | 'volume'
+    | 'converges'
+    | 'link'
+    | 'memory'
+    | 'limit'
+    | 'given'
+    | 'figures';
   /** The guest, host or link. */
   readonly what: string;
   readonly text: string;
@@ -71,6 +82,12 @@ export function checkPlan(instance: PlanningInstance, plan: Plan, options: Check
         m.vm,
         `leads from ${m.path[0]} to ${m.path[m.path.length - 1]}, not from ${task.from} to ${task.to}`,
       );
+    }
+    if (task.path !== undefined && task.path.join('\n') !== m.path.join('\n')) {
+      report('given', m.vm, `takes ${m.path.join(' → ')}, not ${task.path.join(' → ')}`);
+    }
+    if (task.running_mbps !== undefined && m.start_s !== 0) {
+      report('given', m.vm, `runs already, but is planned to start at ${m.start_s} s`);
     }
     const deadline = task.deadline_s;
     const late = deadline !== undefined && m.end_s > deadline ? m.end_s - deadline : 0;

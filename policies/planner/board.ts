@@ -12,7 +12,7 @@
 import type { Job, Model, Option } from './model.ts';
 import { toMs } from './model.ts';
 import { Profile } from './profile.ts';
-import { mbPerS, volumeMb } from './transfer.ts';
+import { durationS, mbPerS, volumeMb } from './transfer.ts';
 
 export interface Segment {
   readonly fromMs: number;
@@ -104,6 +104,19 @@ export class Board {
   limitOf(job: Job, resource: number): number {
     if (resource >= this.linkCount) return this.model.limitPerHost;
     return (this.model.usableBps[job.rank] as readonly number[])[resource] as number;
+  }
+
+  /**
+   * The place of one that runs already: from 0 on its path at the rate it has, or at what those before it leave where that is
+   * less. Undefined for one that has not started.
+   */
+  placeRunning(job: Job): Placement | undefined {
+    const option = job.options[0];
+    if (job.runningBps === 0 || option === undefined) return undefined;
+    const left = option.route.links.map((l) => this.limitOf(job, l) - (this.resources[l] as Profile).at(0));
+    const bps = Math.max(1, Math.min(job.runningBps, ...left));
+    const endMs = toMs(durationS(job.transfer, bps));
+    return { job, option, startMs: 0, endMs, segments: [{ fromMs: 0, toMs: endMs, bps }] };
   }
 
   /** Where it ends first, among its paths, not starting before `fromMs`; undefined when it has no path. */

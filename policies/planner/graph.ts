@@ -117,6 +117,16 @@ export class Graph {
     }
   }
 
+  /** The path over these nodes, which are neighbours. */
+  routeAlong(nodes: readonly string[]): Route {
+    const links: number[] = [];
+    for (let i = 1; this.isLinks && i < nodes.length; i++) {
+      const pair = `${this.indexOf.get(nodes[i - 1] as string)} ${this.indexOf.get(nodes[i] as string)}`;
+      links.push(this.linkByPair.get(pair) as number);
+    }
+    return this.routeOf(nodes, links);
+  }
+
   /** At most `most` paths from host to host, shortest first; the same for the same instance. */
   routes(from: string, to: string, most: number): readonly Route[] {
     const key = JSON.stringify([from, to]);

@@ -48,6 +48,8 @@ export interface Job {
   readonly leastMs: number;
   /** The least it can carry, MB. */
   readonly leastMb: number;
+  /** It runs already, at this rate; 0 when it has not started. */
+  readonly runningBps: number;
 }
 
 export interface Model {
@@ -94,7 +96,8 @@ export function buildModel(p: PlanningInstance, limitPerHost: number): Model {
     const toHost = hostIndex.get(m.to) as number;
     const slots = isLimited ? [linkCount + 2 * fromHost, linkCount + 2 * toHost + 1] : [];
     const own = usableBps[rank] as readonly number[];
-    const all = graph.routes(m.from, m.to, PATHS).map((route): Option => {
+    const routes = m.path === undefined ? graph.routes(m.from, m.to, PATHS) : [graph.routeAlong(m.path)];
+    const all = routes.map((route): Option => {
       // A host without a NIC rate of its own is limited by the links of the path only.
       const rateBps = Math.min(...route.links.map((l) => own[l] as number));
       return {
@@ -130,6 +133,7 @@ export function buildModel(p: PlanningInstance, limitPerHost: number): Model {
       options: converges ? options.filter((o) => o.rateBps >= final) : options,
       leastMs,
       leastMb: best === undefined ? 0 : volumeMb(transfer, durationS(transfer, best.rateBps)),
+      runningBps: Math.floor((m.running_mbps ?? 0) * 1e6),
     };
   });
   return {

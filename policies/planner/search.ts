@@ -58,6 +58,14 @@ export function search(
   const stuck: Job[] = [];
   // By name, so that the order in which migrations are listed makes no difference.
   const waiting = new Set([...jobs].sort((a, b) => (a.vm < b.vm ? -1 : 1)));
+  // What runs already has its place before anything else, whatever its priority.
+  for (const j of waiting) {
+    const p = board.placeRunning(j);
+    if (p === undefined) continue;
+    waiting.delete(j);
+    board.put(p);
+    placements.push(p);
+  }
   for (let rank = 0; rank < 3; rank++) {
     const own = [...waiting].filter((j) => j.rank === rank);
     if (own.length === 0) continue;
