@@ -181,12 +181,23 @@ export const agentMessageSchema = z.discriminatedUnion('type', [
   /**
    * stream: the copy's connection is known (sent by the source); preSwitchover: the source guest is stopped and waits
    * for `continueSwitchover`; postcopyStarted; resumed: the guest runs at the destination (sent by the destination);
-   * completed, failed, cancelled: the copy ended (sent by the source).
+   * postcopyPaused, postcopyRecovered: in post-copy the stream broke, or goes on again; sent by whichever end notices, with
+   * the latest of the two told again after a reconnect; completed, failed, cancelled: the copy ended (sent by the source).
    */
   z.object({
     type: z.literal('event'),
     migration: z.string(),
-    event: z.enum(['stream', 'preSwitchover', 'postcopyStarted', 'resumed', 'completed', 'failed', 'cancelled']),
+    event: z.enum([
+      'stream',
+      'preSwitchover',
+      'postcopyStarted',
+      'postcopyPaused',
+      'postcopyRecovered',
+      'resumed',
+      'completed',
+      'failed',
+      'cancelled',
+    ]),
     stream: streamSchema.optional(),
     progress: copyProgressSchema.optional(),
     reason: z.string().optional(),
@@ -260,6 +271,23 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
   z.object({ do: z.literal('continueSwitchover'), migration }),
   /** Source: stop the copy, the guest goes on here. Refused in post-copy. */
   z.object({ do: z.literal('cancel'), migration }),
+  /**
+   * Destination of a post-copy whose stream broke: let go of what is left of it and listen anew. Result value: as of
+   * `prepare`, with another port. A guest that has not noticed yet is cut off from its source by this.
+   */
+  z.object({ do: z.literal('recoverIncoming'), migration }),
+  /**
+   * Source of a post-copy whose stream broke: take it up again at the address that `recoverIncoming` answered. Refused as
+   * `path-down` (retryable) while nothing answers there.
+   */
+  z.object({
+    do: z.literal('recoverOutgoing'),
+    migration,
+    address: z.string(),
+    port: z.number().int().min(1).max(65535),
+    bandwidthBps: finite,
+    switchoverBps: finite.optional(),
+  }),
   /** Source after success: remove the stopped machine. Destination: forget the migration, the guest is an ordinary one. */
   z.object({ do: z.literal('finish'), migration }),
   /** Destination after failure or cancellation: remove the machine that never ran. */

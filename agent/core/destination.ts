@@ -2,6 +2,10 @@
  * The destination's part of a migration as a state machine, the counterpart of `core/source.ts`: set capabilities and
  * parameters, listen on the first free port, wait for the guest to run. Capabilities come before listening, or
  * `postcopy-preempt` is refused. Pure; the driver carries the actions out. Late and duplicate events are harmless.
+ *
+ * A stream that breaks in post-copy leaves the guest here, waiting for pages: the machine says so (`postcopyPaused`) and
+ * listens anew when ordered (`recover`), on another port: the first one stays free of listeners as long as the migration is
+ * known, so that the source can ask there whether the path is back.
  */
 import type { AgentCommandOf } from '../../contracts/agent.ts';
 import type { EventMessage } from './driver.ts';
@@ -14,6 +18,8 @@ export type DestinationPhase =
   | 'listening'
   | 'receiving'
   | 'resumed'
+  | 'paused'
+  | 'listeningAgain'
   | 'completed'
   | 'failed';
 
@@ -28,15 +34,21 @@ export interface DestinationState {
   readonly otherPorts: readonly number[];
   /** The guest has run here: this machine is the guest now and must not be thrown away. */
   readonly guestRan: boolean;
+  /** Port listened on since the stream broke, or being tried. */
+  readonly againPort: number | null;
+  /** Ordered to listen anew; waits for the hypervisor to let go of the old stream. */
+  readonly recoverPending: boolean;
   readonly reason: string | null;
 }
 
 export type DestinationEvent =
-  | { type: 'reply'; to: 'capabilities' | 'parameters' | 'incoming'; error?: string }
+  | { type: 'reply'; to: 'capabilities' | 'parameters' | 'incoming' | 'listenAgain' | 'pauseCopy'; error?: string }
   /** A MIGRATION event, or a poll. */
   | { type: 'status'; status: string }
   /** RESUME, or a poll that finds the guest running. */
   | { type: 'running' }
+  /** Listen anew, on one of these ports. */
+  | { type: 'recover'; ports: readonly number[] }
   | { type: 'lost'; reason: string };
 
 export type DestinationAction =
@@ -45,6 +57,9 @@ export type DestinationAction =
   | { do: 'incoming'; address: string; port: number }
   /** All of a guest that was stopped for its copy is here: start it. */
   | { do: 'resumeGuest' }
+  /** Give up a stream that may be dead without anybody having said so. */
+  | { do: 'pauseCopy' }
+  | { do: 'listenAgain'; address: string; port: number }
   | { do: 'event'; message: EventMessage };
 
 export interface DestinationResult {
@@ -73,12 +88,36 @@ export function prepareDestination(
     port: port ?? 0,
     otherPorts,
     guestRan: false,
+    againPort: null,
+    recoverPending: false,
     reason: null,
   };
   if (port === undefined) {
     return { state: { ...state, phase: 'failed', reason: 'no port is left for incoming migrations' }, actions: [] };
   }
   return { state, actions: [{ do: 'setCapabilities', capabilities: capabilitiesFor(command) }] };
+}
+
+const event = (state: DestinationState, name: EventMessage['event'], reason?: string): DestinationAction => ({
+  do: 'event',
+  message: {
+    type: 'event',
+    migration: state.command.migration,
+    event: name,
+    ...(reason === undefined ? {} : { reason }),
+  },
+});
+
+/** Tries the first of the ports that are left; without one it stays paused, and says why. */
+function listenAgain(state: DestinationState, error = 'no port is left for incoming migrations'): DestinationResult {
+  const [port, ...otherPorts] = state.otherPorts;
+  if (port === undefined) {
+    return { state: { ...state, phase: 'paused', recoverPending: false, againPort: null, reason: error }, actions: [] };
+  }
+  return {
+    state: { ...state, phase: 'listeningAgain', recoverPending: false, againPort: port, otherPorts, reason: null },
+    actions: [{ do: 'listenAgain', address: state.address, port }],
+  };
 }
 
 /** One step of the destination's machine. Pure. */
@@ -88,6 +127,14 @@ export function stepDestination(state: DestinationState, e: DestinationEvent): D
   if (phase === 'failed' || phase === 'completed') return nothing;
   switch (e.type) {
     case 'reply': {
+      if (e.to === 'listenAgain') {
+        return e.error === undefined || phase !== 'listeningAgain' ? nothing : listenAgain(state, e.error);
+      }
+      if (e.to === 'pauseCopy') {
+        return e.error === undefined
+          ? nothing
+          : { state: { ...state, recoverPending: false, reason: e.error }, actions: [] };
+      }
       if (phase !== e.to) return nothing;
       if (e.to === 'incoming' && e.error !== undefined) {
         const [port, ...otherPorts] = state.otherPorts;
@@ -116,7 +163,7 @@ export function stepDestination(state: DestinationState, e: DestinationEvent): D
       if (state.guestRan) return nothing;
       return {
         state: { ...state, phase: 'resumed', guestRan: true },
-        actions: [{ do: 'event', message: { type: 'event', migration: state.command.migration, event: 'resumed' } }],
+        actions: [event(state, 'resumed')],
       };
     }
     case 'status':
@@ -127,10 +174,29 @@ export function stepDestination(state: DestinationState, e: DestinationEvent): D
       if (e.status === 'completed' && state.command.technique === 'stop-and-copy') {
         return { state, actions: [{ do: 'resumeGuest' }] };
       }
-      if (e.status === 'failed' || e.status === 'postcopy-paused') {
+      if (e.status === 'postcopy-paused') {
+        if (state.recoverPending) return listenAgain(state);
+        if (phase === 'paused') return nothing;
+        const why = phase === 'listeningAgain' ? 'it broke again' : 'the stream broke';
+        const paused: DestinationState = { ...state, phase: 'paused', againPort: null };
+        return { state: paused, actions: [event(paused, 'postcopyPaused', `${why}; the guest waits here for pages`)] };
+      }
+      if (e.status === 'postcopy-active' && (phase === 'paused' || phase === 'listeningAgain')) {
+        const going: DestinationState = { ...state, phase: 'resumed', againPort: null };
+        return { state: going, actions: [event(going, 'postcopyRecovered')] };
+      }
+      if (e.status === 'failed') {
         return { state: { ...state, phase: 'failed', reason: `the hypervisor says ${e.status}` }, actions: [] };
       }
       return nothing;
+    case 'recover': {
+      // The order was given before, and is obeyed.
+      if (phase === 'listeningAgain' || state.recoverPending) return nothing;
+      const next = { ...state, otherPorts: e.ports.filter((port) => port !== state.port) };
+      if (phase === 'paused') return listenAgain(next);
+      if (!state.guestRan) return nothing;
+      return { state: { ...next, recoverPending: true }, actions: [{ do: 'pauseCopy' }] };
+    }
     case 'lost':
       return { state: { ...state, phase: 'failed', reason: e.reason }, actions: [] };
   }

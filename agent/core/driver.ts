@@ -56,6 +56,10 @@ export interface MigrationDriver {
   switchToPostcopy(migration: string): Promise<void>;
   continueSwitchover(migration: string): Promise<void>;
   cancel(migration: string): Promise<void>;
+  /** Destination: answers where it listens anew for a post-copy whose stream broke. */
+  recoverIncoming(migration: string): Promise<PreparedDestination>;
+  /** Source: takes a broken post-copy up again there. Rejects with `path-down` (retryable) while nothing answers. */
+  recoverOutgoing(command: AgentCommandOf<'recoverOutgoing'>): Promise<void>;
   finish(migration: string): Promise<void>;
   abandon(migration: string): Promise<void>;
   /** Bytes of memory the guest dirties each second, measured over `seconds`. */

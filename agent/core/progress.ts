@@ -72,13 +72,16 @@ export function copyPhase(status: string | undefined): CopyProgress['phase'] | u
       return 'switchover';
     case 'postcopy-active':
     case 'postcopy-device':
+    // A broken stream that waits to be taken up again: the guest is at the destination, and pages are still to come.
+    case 'postcopy-paused':
+    case 'postcopy-recover-setup':
+    case 'postcopy-recover':
       return 'post-copy';
     case 'completed':
     case 'colo':
       return 'completed';
     case 'cancelled':
       return 'cancelled';
-    // postcopy-paused and its recovery: the stream is broken and nobody mends it.
     default:
       return 'failed';
   }

@@ -19,6 +19,12 @@
  * Stop-and-copy stops the guest here, then copies: paced, unlike QEMU's own switch-over, and cancellable to the end. Such a
  * guest arrives stopped, and the destination (`core/destination.ts`) starts it once all of it is there. Only this machine
  * starts it again here, and only when the hypervisor has said that the copy failed or was cancelled.
+ *
+ * A stream that breaks in post-copy does not end the copy: QEMU says `postcopy-paused`, the guest goes on at the destination
+ * until it wants a page that is only here, and waits for that. The pause is reported, and the copy taken up again when
+ * ordered (`recover`). A path that swallows packets breaks nothing by itself, TCP waits for it for a quarter of an hour: a
+ * copy of which no byte went for `STALL_MS` is paused from here. Taking up goes over phases of its own, `resuming` until
+ * QEMU has answered the order: what polls say until then is of before.
  */
 import type { AgentCommandOf, CopyProgress, Stream } from '../../contracts/agent.ts';
 import { mayBePostcopy } from '../../contracts/copyOrder.ts';
@@ -36,6 +42,9 @@ export type SourcePhase =
   | 'preSwitchover'
   | 'device'
   | 'postcopy'
+  | 'postcopyPaused'
+  | 'resuming'
+  | 'recovering'
   | 'completed'
   | 'failed'
   | 'cancelled';
@@ -64,6 +73,12 @@ export interface SourceState {
   readonly progress: CopyProgress | null;
   /** Regulation of the post-copy pace: what is set, and the last sample of bytes sent. */
   readonly pace: { setBps: number; bytes: number; atMs: number } | null;
+  /** In post-copy: bytes sent when they last grew, and when that was. */
+  readonly moved: { bytes: number; atMs: number } | null;
+  /** Paused from here, because nothing went through. */
+  readonly stalled: boolean;
+  /** Where a broken stream was taken up again, or is to be once the hypervisor has paused the copy (`isPending`). */
+  readonly recovery: { address: string; port: number; isPending: boolean } | null;
 }
 
 /** Actions whose answer the machine wants: the steps of the beginning, and those that QEMU may refuse later. */
@@ -74,7 +89,9 @@ export type MigrationStep =
   | 'migrate'
   | 'startPostcopy'
   | 'continue'
-  | 'cancel';
+  | 'cancel'
+  | 'pauseCopy'
+  | 'resumeCopy';
 
 export type SourceEvent =
   /** The hypervisor answered. */
@@ -89,6 +106,8 @@ export type SourceEvent =
   | { type: 'switchToPostcopy' }
   | { type: 'continueSwitchover' }
   | { type: 'cancel' }
+  /** Take a broken post-copy up again, there and at this pace. */
+  | { type: 'recover'; address: string; port: number; bandwidthBps: number; switchoverBps?: number }
   /**
    * A restarted agent found this state on disk; `info` is what the hypervisor says now. `guestLeft`: the guest is stopped
    * because it was copied away (QEMU's run state `postmigrate`).
@@ -107,6 +126,9 @@ export type SourceAction =
   | { do: 'startPostcopy' }
   | { do: 'continue' }
   | { do: 'cancel' }
+  /** Post-copy: give the stream up, though not the copy. */
+  | { do: 'pauseCopy' }
+  | { do: 'resumeCopy'; address: string; port: number }
   /** Poll now: the copy has ended and its final figures are wanted. */
   | { do: 'query' }
   | { do: 'event'; message: EventMessage }
@@ -118,6 +140,9 @@ export interface SourceResult {
   /** A command that cannot be obeyed in this state, and why. The state is unchanged. */
   refused?: { code: string; message: string };
 }
+
+/** A post-copy of which no byte went for so long has lost its path; an outage shorter than this TCP bridges by itself. */
+export const STALL_MS = 5000;
 
 /** QEMU takes bytes per second, and 0 as "no limit": a pace is never less than this. */
 const MIN_PACE_BYTES_PER_S = 1000;
@@ -148,6 +173,9 @@ export function startSource(command: AgentCommandOf<'start'>, nowMs: number): So
       ending: null,
       progress: null,
       pace: null,
+      moved: null,
+      stalled: false,
+      recovery: null,
     },
     actions: [
       {
@@ -250,6 +278,51 @@ function regulate(state: SourceState, bytes: number, nowMs: number): SourceResul
   };
 }
 
+/** Pauses a copy that stands still, and remembers when it moved. */
+function watchMovement(state: SourceState, bytes: number, nowMs: number): SourceResult {
+  const { moved } = state;
+  if (moved === null || moved.bytes !== bytes)
+    return { state: { ...state, moved: { bytes, atMs: nowMs } }, actions: [] };
+  if (nowMs - moved.atMs < STALL_MS) return { state, actions: [] };
+  return { state: { ...state, moved: null, stalled: true }, actions: [{ do: 'pauseCopy' }] };
+}
+
+/** The stream of a post-copy is broken; `info` has its figures, or is an event that has none. */
+function onPaused(state: SourceState, info: MigrateInfo): SourceResult {
+  const { phase, recovery } = state;
+  // Known, or of before the order to go on.
+  if (phase === 'postcopyPaused' || phase === 'resuming') return { state, actions: [] };
+  if (recovery?.isPending === true) return resume(state, recovery.address, recovery.port);
+  // The reason comes with the figures only.
+  if (info.ram === undefined) return { state, actions: [{ do: 'query' }] };
+  const said = info['error-desc'] ?? 'no reason given';
+  const why = state.stalled
+    ? `no byte of the copy went through for ${STALL_MS / 1000} s`
+    : phase === 'recovering'
+      ? `the copy could not be taken up again: ${said}`
+      : `the stream broke: ${said}`;
+  const next: SourceState = { ...state, phase: 'postcopyPaused', stalled: false, moved: null, pace: null };
+  return { state: next, actions: [event(next, 'postcopyPaused', { reason: why })] };
+}
+
+function resume(state: SourceState, address: string, port: number): SourceResult {
+  const next: SourceState = {
+    ...state,
+    phase: 'resuming',
+    stalled: false,
+    moved: null,
+    pace: null,
+    recovery: { address, port, isPending: false },
+  };
+  return {
+    state: next,
+    actions: [
+      { do: 'setParameters', parameters: paceParameters(next) },
+      { do: 'resumeCopy', address, port },
+    ],
+  };
+}
+
 function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): SourceResult {
   const { phase } = before;
   // Before `migrate` is answered the hypervisor may still speak of this guest's previous migration.
@@ -293,9 +366,14 @@ function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): Source
       break;
     case 'postcopy-active':
     case 'postcopy-device':
+      if (phase === 'postcopyPaused' || phase === 'resuming') break;
       state = { ...state, phase: 'postcopy' };
       enterPostcopy();
-      if (info.ram !== undefined) step(regulate(state, info.ram.transferred, nowMs));
+      if (phase === 'recovering') actions.push(event(state, 'postcopyRecovered'));
+      if (info.ram !== undefined) {
+        step(regulate(state, info.ram.transferred, nowMs));
+        if (status === 'postcopy-active') step(watchMovement(state, info.ram.transferred, nowMs));
+      }
       break;
     case 'completed':
     case 'failed':
@@ -308,15 +386,12 @@ function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): Source
       return end(state, status, reason, actions);
     }
     case 'postcopy-paused':
-    case 'postcopy-recover-setup':
-    case 'postcopy-recover':
+      if (phase !== 'postcopyPaused' && phase !== 'resuming' && phase !== 'recovering') {
+        state = { ...state, phase: 'postcopy' };
+      }
       enterPostcopy();
-      return end(
-        state,
-        'failed',
-        `the stream broke during post-copy: ${info['error-desc'] ?? 'no reason given'}; the guest waits at the destination for pages that are only here`,
-        actions,
-      );
+      step(onPaused(state, info));
+      break;
     default:
       break;
   }
@@ -330,9 +405,17 @@ function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): Source
   return { state, actions };
 }
 
+/** Steps that QEMU may refuse without the copy being over. */
+const LATE_STEPS = ['startPostcopy', 'continue', 'cancel', 'pauseCopy', 'resumeCopy'] as const;
+type LateStep = (typeof LATE_STEPS)[number];
+const isLate = (step: MigrationStep): step is LateStep => (LATE_STEPS as readonly MigrationStep[]).includes(step);
+
 /** What was ordered and refused was not done: the machine goes back, so that it can be ordered again. */
-function onRefusal(state: SourceState, step: 'startPostcopy' | 'continue' | 'cancel'): SourceResult {
+function onRefusal(state: SourceState, step: LateStep): SourceResult {
   const { phase } = state;
+  if (step === 'resumeCopy' && phase === 'resuming')
+    return { state: { ...state, phase: 'postcopyPaused' }, actions: [] };
+  if (step === 'pauseCopy') return { state: { ...state, stalled: false, recovery: null }, actions: [] };
   if (step === 'startPostcopy' && phase === 'active') {
     return { state: { ...state, postcopyRequested: false }, actions: [] };
   }
@@ -348,9 +431,13 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
   const { command, phase } = state;
   switch (e.type) {
     case 'reply': {
-      if (e.to === 'startPostcopy' || e.to === 'continue' || e.to === 'cancel') {
-        return e.error === undefined ? nothing : onRefusal(state, e.to);
+      if (isLate(e.to)) {
+        if (e.error !== undefined) return onRefusal(state, e.to);
+        const isResumed = e.to === 'resumeCopy' && phase === 'resuming';
+        return isResumed ? { state: { ...state, phase: 'recovering' }, actions: [] } : nothing;
       }
+      // The pace could not be set, so the order to go on was not given.
+      if (e.to === 'parameters' && e.error !== undefined && phase === 'resuming') return onRefusal(state, 'resumeCopy');
       const expected = {
         capabilities: 'capabilities',
         parameters: 'parameters',
@@ -382,7 +469,9 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
     case 'restored': {
       const opening =
         phase === 'capabilities' || phase === 'parameters' || phase === 'stopping' || phase === 'starting';
-      if (!opening) return onStatus(state, e.info, nowMs);
+      // Whether an order to go on was answered, nobody knows any more: from here on the hypervisor's word counts.
+      const isPaused = phase === 'postcopyPaused' || phase === 'resuming';
+      if (!opening) return onStatus(isPaused ? { ...state, phase: 'recovering' } : state, e.info, nowMs);
       // The copy may have been ordered just before the agent died. What the hypervisor tells of the past may be about an
       // earlier copy, but a guest that was copied away was so by this one: it ran here when this one was ordered.
       const { status } = e.info;
@@ -442,6 +531,20 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
       if (state.postcopyStarted) return refuse('the guest runs at the destination: post-copy cannot be cancelled');
       if (phase === 'capabilities' || phase === 'parameters' || phase === 'stopping') return end(state, 'cancelled');
       return { state: { ...state, cancelRequested: true }, actions: [{ do: 'cancel' }] };
+    case 'recover': {
+      const { address, port, bandwidthBps } = e;
+      if (isEnded(phase)) return refuse(`the copy has ended: it is ${phase}`);
+      if (!state.postcopyStarted) return refuse(`only a post-copy is taken up again; this copy is in ${phase}`);
+      const same = state.recovery?.address === address && state.recovery.port === port;
+      if (phase !== 'postcopyPaused' && same) return nothing;
+      if (phase === 'resuming' || phase === 'recovering') {
+        return refuse(`the copy is being taken up at ${state.recovery?.address} port ${state.recovery?.port}`);
+      }
+      const next = { ...state, bandwidthBps, switchoverBps: e.switchoverBps ?? state.switchoverBps };
+      if (phase === 'postcopyPaused') return resume(next, address, port);
+      // The destination listens anew, so the stream that this end still holds on to is dead.
+      return { state: { ...next, recovery: { address, port, isPending: true } }, actions: [{ do: 'pauseCopy' }] };
+    }
     case 'lost':
       if (isEnded(phase)) return nothing;
       return state.ending === null ? end(state, 'failed', e.reason) : end(state, state.ending, e.reason);

@@ -257,6 +257,10 @@ async function obey(driver: MigrationDriver, c: AgentCommand, config: AgentConfi
       return driver.continueSwitchover(c.migration);
     case 'cancel':
       return driver.cancel(c.migration);
+    case 'recoverIncoming':
+      return driver.recoverIncoming(c.migration);
+    case 'recoverOutgoing':
+      return driver.recoverOutgoing(c);
     case 'finish':
       return driver.finish(c.migration);
     case 'abandon':

@@ -396,6 +396,8 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
       fabric.get(job.key)?.dropped();
       endCopy(job, 'cancelled');
     },
+    recoverIncoming: async (id) => refuse(`migration ${id} is emulated: its stream does not break`),
+    recoverOutgoing: async ({ migration }) => refuse(`migration ${migration} is emulated: its stream does not break`),
     finish: async (id) => finish(id),
     abandon: async (id) => abandon(id),
     async measureDirtyRate(guest, seconds) {

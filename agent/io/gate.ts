@@ -68,8 +68,9 @@ export function createGate(config: GateConfig, driver: GateDriver): Gate {
 
 function whyRefused(c: AgentCommand, folders: readonly string[]): string | undefined {
   if (c.do === 'prepare') return whyBadFiles(c.guest, folders);
-  if (c.do !== 'start') return undefined;
+  if (c.do !== 'start' && c.do !== 'recoverOutgoing') return undefined;
   if (isIP(c.address) === 0) return `address: ${c.address} is not an IP address`;
+  if (c.do === 'recoverOutgoing') return undefined;
   return c.peer === undefined ? undefined : whyBadPeer(c.peer);
 }
 

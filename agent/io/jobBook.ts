@@ -54,7 +54,9 @@ export interface JobBook {
   /** The latest of a guest: an ended job may wait for its `finish` while the guest is already on its next journey. */
   ofGuest(name: string): Job | undefined;
   /** @throws FairwayError `migration-unknown` when this host is not its source. */
-  source(id: string): Job;
+  source(id: string): Job & { state: SourceState };
+  /** @throws FairwayError `migration-unknown` when this host is not its destination. */
+  destination(id: string): Job & { state: DestinationState };
   /** @throws FairwayError `guest-busy` while a copy of the guest runs from here. */
   checkIdle(guest: string): void;
   /** The job to be finished, if it may be; undefined when it is forgotten already. @throws FairwayError (conflict). */
@@ -110,6 +112,8 @@ export function isStarting(phase: Job['state']['phase']): boolean {
   return phase === 'capabilities' || phase === 'parameters' || phase === 'stopping' || phase === 'starting';
 }
 
+const isAboutStream = (e: EventMessage): boolean => e.event === 'postcopyPaused' || e.event === 'postcopyRecovered';
+
 /** An empty book. */
 export function createJobBook(options: JobBookOptions): JobBook {
   const { host, clock, log, report } = options;
@@ -123,7 +127,7 @@ export function createJobBook(options: JobBookOptions): JobBook {
 
   function save(job: Job): void {
     // Figures change all the time and are asked for again after a restart: only the rest is worth a write.
-    const state = job.state.role === 'source' ? { ...job.state, progress: null, pace: null } : job.state;
+    const state = job.state.role === 'source' ? { ...job.state, progress: null, pace: null, moved: null } : job.state;
     const text = JSON.stringify({ id: job.id, guest: job.guest, state, events: job.events });
     if (text === job.written) return;
     job.written = text;
@@ -152,6 +156,8 @@ export function createJobBook(options: JobBookOptions): JobBook {
   }
 
   function tell(job: Job, message: EventMessage): void {
+    // What is told again after a reconnect must not break off what has long been mended: of these only the last counts.
+    if (isAboutStream(message)) job.events.splice(0, job.events.length, ...job.events.filter((e) => !isAboutStream(e)));
     job.events.push(message);
     const { event, reason } = message;
     log('info', 'migration-event', { migration: job.id, guest: job.guest, event, reason });
@@ -214,19 +220,22 @@ export function createJobBook(options: JobBookOptions): JobBook {
     });
   }
 
-  function source(id: string): Job {
+  function part<R extends Job['state']['role']>(
+    id: string,
+    role: R,
+  ): Job & { state: Extract<Job['state'], { role: R }> } {
     const job = jobs.get(id);
-    if (job === undefined || job.state.role !== 'source') {
-      throw new FairwayError('migration-unknown', `${host} is not the source of migration ${id}`, ['notFound']);
-    }
-    return job;
+    if (job?.state.role === role) return job as Job & { state: Extract<Job['state'], { role: R }> };
+    throw new FairwayError('migration-unknown', `${host} is not the ${role} of migration ${id}`, ['notFound']);
   }
+  const source = (id: string) => part(id, 'source');
 
   return {
     all: () => [...jobs.values()],
     get: (id) => jobs.get(id),
     ofGuest: (name) => [...jobs.values()].filter((j) => j.guest === name).at(-1),
     source,
+    destination: (id) => part(id, 'destination'),
     checkIdle(guest) {
       const busy = [...jobs.values()].find(
         (j) => j.guest === guest && j.state.role === 'source' && !isEnded(j.state.phase),

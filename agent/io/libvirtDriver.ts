@@ -18,7 +18,7 @@ import { FairwayError, nameSchema } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
 import type { Log } from '../../contracts/log.ts';
 import { backoffMs } from '../core/backoff.ts';
-import type { DestinationState } from '../core/destination.ts';
+import { type DestinationState, prepareDestination } from '../core/destination.ts';
 import type { DriverReport, MigrationDriver, PreparedDestination } from '../core/driver.ts';
 import {
   createEventReader,
@@ -349,10 +349,10 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
       .replace(/^error: /gm, '');
     await putBack(job);
     await refresh(job.guest);
-    if (s.postcopyStarted) return { status: 'postcopy-paused', 'error-desc': said };
+    const broke = `the stream broke during post-copy: ${said}; the guest waits at the destination for pages that are only here`;
     return {
       status: s.cancelRequested ? 'cancelled' : 'failed',
-      'error-desc': said,
+      'error-desc': s.postcopyStarted ? broke : said,
       ...(s.progress === null ? {} : { ram: finalRam(s) }),
     };
   }
@@ -641,16 +641,9 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
       ]);
     }
     book.forgetGuest(name);
-    const state: DestinationState = {
-      role: 'destination',
-      command,
-      phase: 'listening',
-      address,
-      port,
-      otherPorts,
-      guestRan: false,
-      reason: null,
-    };
+    // libvirt sets the machine up by itself: the steps before are not ours.
+    const { state: first } = prepareDestination(command, address, [port, ...otherPorts]);
+    const state: DestinationState = { ...first, phase: 'listening' };
     return prepared(book.add(command.migration, name, state));
   }
 
@@ -663,6 +656,11 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
     }
     const text = `libvirt on ${config.host} still keeps the machine that waited for guest ${name}`;
     throw new FairwayError('not-abandonable', text, ['retryable']);
+  }
+
+  function recoverByHand(migration: string): Promise<never> {
+    const text = `migration ${migration}: libvirt takes a broken post-copy up again when told so by hand, with virsh migrate --postcopy-resume`;
+    return Promise.reject(new FairwayError('recover-unsupported', text, ['badInput']));
   }
 
   return {
@@ -706,7 +704,7 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
     },
 
     async start(command) {
-      let job = book.get(command.migration) && book.source(command.migration);
+      let job: Job | undefined = book.get(command.migration) && book.source(command.migration);
       if (job === undefined) {
         book.checkIdle(command.guest);
         const g = guests.get(command.guest);
@@ -731,6 +729,9 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
         throw new FairwayError('start-failed', `migration ${job.id} did not start: ${reason}`);
       }
     },
+
+    recoverIncoming: recoverByHand,
+    recoverOutgoing: ({ migration }) => recoverByHand(migration),
 
     async finish(migration) {
       const job = book.finishable(migration);

@@ -1,6 +1,6 @@
 /** TCP as migrations use it: a free port to listen on, and the connection of a copy in the kernel's table. */
 import { readFile } from 'node:fs/promises';
-import { createServer, isIP } from 'node:net';
+import { createConnection, createServer, isIP } from 'node:net';
 import type { Stream } from '../../contracts/agent.ts';
 import type { Clock } from '../../contracts/clock.ts';
 import { parseProcNetTcp } from '../core/proc.ts';
@@ -58,6 +58,30 @@ export async function findConnection(
     await new Promise<void>((resolve) => clock.after(25, resolve));
   }
   return undefined;
+}
+
+/**
+ * Whether an answer comes from an address, be it that nobody listens at the port: then packets go there and come back.
+ *
+ * @param localAddress address to ask from, as the copy itself would
+ */
+export function pathAnswers(
+  address: string,
+  port: number,
+  localAddress: string | undefined,
+  timeoutMs: number,
+): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ host: address, port, ...(localAddress === undefined ? {} : { localAddress }) });
+    const timer = setTimeout(() => done(false), timeoutMs);
+    const done = (answered: boolean): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(answered);
+    };
+    socket.once('connect', () => done(true));
+    socket.once('error', (error: NodeJS.ErrnoException) => done(error.code === 'ECONNREFUSED'));
+  });
 }
 
 /** A copy's connection as far as it is known without looking: any source port. */

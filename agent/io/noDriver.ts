@@ -30,6 +30,8 @@ export function createNoDriver(host: string): MigrationDriver {
     switchToPostcopy: refuse,
     continueSwitchover: refuse,
     cancel: refuse,
+    recoverIncoming: refuse,
+    recoverOutgoing: refuse,
     finish: refuse,
     abandon: refuse,
     measureDirtyRate: refuse,

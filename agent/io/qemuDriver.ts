@@ -35,7 +35,7 @@ import {
 } from './guestProcess.ts';
 import { attachTap, detachTap, tapName } from './hostNet.ts';
 import { createJobBook, isStarting, type Job, type JobBook } from './jobBook.ts';
-import { anyStream, findConnection, freePorts, uriHost } from './migrationPorts.ts';
+import { anyStream, findConnection, freePorts, pathAnswers, uriHost } from './migrationPorts.ts';
 import { askAbilities, probeQemu } from './qemuProbe.ts';
 import { connectQmp, type QmpClient } from './qmp.ts';
 
@@ -62,6 +62,11 @@ const messageOf = (error: unknown): string => (error instanceof Error ? error.me
 /** How long QEMU may take to answer while it holds its lock for a switch-over. */
 const SLOW_MS = 60_000;
 const TLS_ID = 'fairway-tls';
+/** An answer from the other host takes a round trip; a second is many of them, also on a busy machine. */
+const PATH_MS = 1000;
+/** QEMU lets go of a stream as soon as it is told so. */
+const PAUSE_TRIES = 250;
+const PAUSE_STEP_MS = 20;
 
 /** A driver of QEMU guests. `open()` finds those that run and starts the configured ones that neither run nor moved away. */
 export function createQemuDriver({ config, clock, log }: QemuDriverOptions): MigrationDriver {
@@ -295,7 +300,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
 
   async function doSource(job: Job, action: SourceAction): Promise<void> {
     const answer = async (to: Extract<SourceEvent, { type: 'reply' }>['to'], work: () => Promise<unknown>) => {
-      const starting = !['startPostcopy', 'continue', 'cancel'].includes(to) && isStarting(job.state.phase);
+      const starting = isStarting(job.state.phase);
       try {
         await work();
       } catch (error) {
@@ -333,6 +338,12 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         return answer('continue', () => qmp.execute('migrate-continue', { state: 'pre-switchover' }, SLOW_MS));
       case 'cancel':
         return answer('cancel', () => qmp.execute('migrate_cancel', {}, SLOW_MS));
+      case 'pauseCopy':
+        return answer('pauseCopy', () => qmp.executeOutOfBand('migrate-pause', undefined, SLOW_MS));
+      case 'resumeCopy': {
+        const uri = `tcp:${uriHost(action.address)}:${action.port}`;
+        return answer('resumeCopy', () => qmp.execute('migrate', { uri, resume: true }, SLOW_MS));
+      }
       case 'query':
         book.follow(job, { type: 'status', info: await queryMigrate(guestOf(job)) });
         return;
@@ -385,6 +396,13 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       case 'resumeGuest':
         await qmp.execute('cont', {}, SLOW_MS);
         return;
+      // Out of band: QEMU's main loop may itself wait for a page that has not come.
+      case 'pauseCopy':
+        return answer('pauseCopy', () => qmp.executeOutOfBand('migrate-pause', undefined, SLOW_MS));
+      case 'listenAgain': {
+        const uri = `tcp:${uriHost(action.address)}:${action.port}`;
+        return answer('listenAgain', () => qmp.executeOutOfBand('migrate-recover', { uri }, SLOW_MS));
+      }
       default:
         return;
     }
@@ -454,6 +472,30 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     };
   }
 
+  const takenPorts = (): Set<number> =>
+    new Set(
+      book.all().flatMap(({ state }) => (state.role === 'destination' ? [state.port, state.againPort ?? 0] : [])),
+    );
+
+  /** Listens anew for a post-copy, once QEMU has let go of the broken stream. */
+  async function listenAnew(migration: string): Promise<PreparedDestination> {
+    const job = book.destination(migration);
+    const { address } = job.state;
+    guestOf(job);
+    await book.feedDestination(job, {
+      type: 'recover',
+      ports: await freePorts(address, config.incomingPorts, takenPorts()),
+    });
+    for (let tries = 0; tries < PAUSE_TRIES && job.state.recoverPending; tries++) {
+      await new Promise<void>((resolve) => clock.after(PAUSE_STEP_MS, resolve));
+    }
+    await book.settled(job);
+    const { phase, againPort, reason } = job.state;
+    if (phase === 'listeningAgain' && againPort !== null) return { ...prepared(job), port: againPort };
+    const text = `migration ${migration} cannot be taken up again at ${config.host}: ${reason ?? `it is ${phase}`}`;
+    throw new FairwayError('not-recoverable', text, ['retryable', 'conflict']);
+  }
+
   async function prepareNew(command: AgentCommandOf<'prepare'>): Promise<PreparedDestination> {
     const address = config.migrationIp ?? '127.0.0.1';
     const { name } = command.guest;
@@ -464,8 +506,8 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     }
     // What is left of earlier migrations of this guest, which is not here, is history.
     book.forgetGuest(name);
-    const taken = new Set(book.all().map((j) => (j.state.role === 'destination' ? j.state.port : 0)));
-    const first = prepareDestination(command, address, await freePorts(address, config.incomingPorts, taken));
+    const free = await freePorts(address, config.incomingPorts, takenPorts());
+    const first = prepareDestination(command, address, free);
     const job = book.add(command.migration, name, first.state);
     try {
       await addGuest(command.guest, true);
@@ -540,7 +582,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         checkOrder(command, await g.abilities, config.host);
         checkTls(command);
       }
-      let job = book.get(command.migration) && book.source(command.migration);
+      let job: Job | undefined = book.get(command.migration) && book.source(command.migration);
       if (job === undefined) {
         startable(command.guest);
         // It runs here, so what brought it or failed to take it away is over.
@@ -554,6 +596,21 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         const reason = job.events.at(-1)?.reason ?? 'no reason given';
         throw new FairwayError('start-failed', `migration ${job.id} did not start: ${reason}`);
       }
+    },
+
+    recoverIncoming: listenAnew,
+
+    async recoverOutgoing({ migration, address, port, bandwidthBps, switchoverBps }) {
+      const job = book.source(migration);
+      guestOf(job);
+      const first = job.state.command;
+      // QEMU itself would wait two minutes for an answer, and could not be stopped meanwhile. Nobody listens at the first port.
+      if (!(await pathAnswers(first.address, first.port, config.migrationIp, PATH_MS))) {
+        const text = `${first.address} does not answer ${config.host} within ${PATH_MS} ms: the path between the hosts is still cut`;
+        throw new FairwayError('path-down', text, ['retryable']);
+      }
+      const more = switchoverBps === undefined ? {} : { switchoverBps };
+      await book.feedSource(job, { type: 'recover', address, port, bandwidthBps, ...more });
     },
 
     async finish(migration) {

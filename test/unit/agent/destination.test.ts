@@ -54,6 +54,48 @@ describe('the destination of a migration', () => {
     expect(play([], []).state).toMatchObject({ phase: 'failed' });
   });
 
+  describe('a post-copy whose stream breaks', () => {
+    const RUNNING: DestinationEvent[] = [...BEGIN, { type: 'status', status: 'postcopy-active' }, { type: 'running' }];
+    const paused: DestinationEvent = { type: 'status', status: 'postcopy-paused' };
+    const going: DestinationEvent = { type: 'status', status: 'postcopy-active' };
+    const recover: DestinationEvent = { type: 'recover', ports: [49152, 49153, 49154] };
+    const taken: DestinationEvent = { type: 'reply', to: 'listenAgain', error: 'Address already in use' };
+
+    test('is reported; it listens anew on another port, and goes on', () => {
+      const { names, actions, state } = play([...RUNNING, paused, paused, recover, recover, going]);
+      expect(names.slice(-4)).toEqual(['!resumed', '!postcopyPaused', 'listenAgain', '!postcopyRecovered']);
+      expect(actions).toContainEqual({ do: 'listenAgain', address: '192.0.2.2', port: 49153 });
+      expect(state).toMatchObject({ phase: 'resumed', guestRan: true, port: 49152, againPort: null });
+      expect(play([...RUNNING, paused, recover, going, { type: 'status', status: 'completed' }]).state.phase).toBe(
+        'completed',
+      );
+    });
+
+    test('a stream that may be dead is given up before it listens anew', () => {
+      const { names, state } = play([...RUNNING, recover, recover, paused]);
+      expect(names.slice(-2)).toEqual(['pauseCopy', 'listenAgain']);
+      expect(state).toMatchObject({ phase: 'listeningAgain', againPort: 49153, recoverPending: false });
+      const no = play([...RUNNING, recover, { type: 'reply', to: 'pauseCopy', error: 'no' }]);
+      expect(no.state).toMatchObject({ phase: 'resumed', recoverPending: false, reason: 'no' });
+    });
+
+    test('a port that is taken is followed by the next; without any it stays paused and may be asked again', () => {
+      expect(play([...RUNNING, paused, recover, taken]).state).toMatchObject({ againPort: 49154 });
+      const none = play([...RUNNING, paused, recover, taken, taken]);
+      expect(none.state).toMatchObject({ phase: 'paused', againPort: null, reason: 'Address already in use' });
+      expect(play([...RUNNING, paused, recover, taken, taken, recover]).state.phase).toBe('listeningAgain');
+    });
+
+    test('an attempt that breaks is reported again', () => {
+      const { names } = play([...RUNNING, paused, recover, paused]);
+      expect(names.filter((n) => n === '!postcopyPaused')).toHaveLength(2);
+    });
+
+    test('a guest that never ran here is not cut off', () => {
+      expect(play([...BEGIN, recover]).names).not.toContain('pauseCopy');
+    });
+  });
+
   test('RESUME may come after or before the completion', () => {
     const late = play([...BEGIN, { type: 'status', status: 'completed' }, { type: 'running' }]);
     expect(late.state).toMatchObject({ guestRan: true });
@@ -63,12 +105,19 @@ describe('the destination of a migration', () => {
   test('whatever comes, the guest is said to run at most once, and is remembered to have run', () => {
     const anyEvent: fc.Arbitrary<DestinationEvent> = fc.oneof(
       fc
-        .tuple(fc.constantFrom('capabilities' as const, 'parameters' as const, 'incoming' as const), fc.boolean())
+        .tuple(
+          fc.constantFrom(...(['capabilities', 'parameters', 'incoming', 'listenAgain', 'pauseCopy'] as const)),
+          fc.boolean(),
+        )
         .map(([to, bad]): DestinationEvent => ({ type: 'reply', to, ...(bad ? { error: 'no' } : {}) })),
       fc
         .constantFrom('setup', 'active', 'postcopy-active', 'completed', 'failed', 'postcopy-paused', 'odd')
         .map((s): DestinationEvent => ({ type: 'status', status: s })),
-      fc.constantFrom<DestinationEvent>({ type: 'running' }, { type: 'lost', reason: 'gone' }),
+      fc.constantFrom<DestinationEvent>(
+        { type: 'running' },
+        { type: 'recover', ports: [49154] },
+        { type: 'lost', reason: 'gone' },
+      ),
     );
     fc.assert(
       fc.property(fc.nat(3), fc.array(anyEvent, { maxLength: 30 }), (n, events) => {

@@ -53,11 +53,13 @@ describe('progress of a copy', () => {
     expect(toProgress({ status: 'none' })).toBeUndefined();
   });
 
-  test('knows every status of QEMU, and takes a broken post-copy for a failure', () => {
+  test('knows every status of QEMU, and takes a broken post-copy for one that is not over', () => {
     expect(copyPhase('pre-switchover')).toBe('switchover');
     expect(copyPhase('device')).toBe('switchover');
     expect(copyPhase('postcopy-active')).toBe('post-copy');
-    expect(copyPhase('postcopy-paused')).toBe('failed');
+    for (const broken of ['postcopy-paused', 'postcopy-recover-setup', 'postcopy-recover']) {
+      expect(copyPhase(broken)).toBe('post-copy');
+    }
     expect(copyPhase('cancelling')).toBe('pre-copy');
     expect(copyPhase('cancelled')).toBe('cancelled');
   });

@@ -263,11 +263,97 @@ describe('the source of a migration', () => {
     expect(play(command(), done).refused[0]).toMatch(/complete/);
   });
 
-  test('a broken post-copy is a failure that says where the guest waits', () => {
-    const { actions, state } = play(command({ technique: 'post-copy' }), [...BEGIN, status('postcopy-paused')]);
-    expect(state).toMatchObject({ phase: 'failed', postcopyStarted: true });
-    expect(actions.at(-1)).toMatchObject({
-      message: { event: 'failed', reason: expect.stringMatching(/destination/) },
+  describe('a post-copy whose stream breaks', () => {
+    const postcopy = command({ technique: 'post-copy' });
+    const paused = (why = 'Channel error') => status('postcopy-paused', ram(2e6), { 'error-desc': why });
+    const moving = (bytes: number) => status('postcopy-active', ram(bytes));
+    const RUNNING = [...BEGIN, moving(1e6)];
+    const recover = (port: number): SourceEvent => ({
+      ...{ type: 'recover', address: '192.0.2.2', port, bandwidthBps: 160e6 },
+    });
+    const answered = (to: 'pauseCopy' | 'resumeCopy', error?: string): SourceEvent => ({
+      ...{ type: 'reply', to },
+      ...(error === undefined ? {} : { error }),
+    });
+    const lastReason = (actions: SourceAction[]) =>
+      actions.flatMap((a) => (a.do === 'event' ? [a.message.reason] : [])).at(-1);
+
+    test('is reported with the reason, and taken up where and at the pace it is told', () => {
+      const broken = play(postcopy, [...RUNNING, status('postcopy-paused'), paused()]);
+      expect(broken.state.phase).toBe('postcopyPaused');
+      expect(broken.names.filter((n) => n !== 'progress').slice(-2)).toEqual(['query', '!postcopyPaused']);
+      expect(lastReason(broken.actions)).toBe('the stream broke: Channel error');
+
+      const mended = play(postcopy, [
+        ...RUNNING,
+        paused(),
+        recover(50_000),
+        // Asked before the order, answered after it.
+        paused(),
+        moving(2e6),
+        answered('resumeCopy'),
+        status('postcopy-recover'),
+        status('postcopy-active'),
+        recover(50_000),
+        moving(3e6),
+        status('completed', ram(9e6)),
+      ]);
+      const since = mended.names.slice(mended.names.indexOf('!postcopyPaused'));
+      expect(since.filter((n) => n !== 'progress')).toEqual([
+        ...['!postcopyPaused', 'setParameters', 'resumeCopy', '!postcopyRecovered', '!completed'],
+      ]);
+      expect(mended.actions).toContainEqual({ do: 'resumeCopy', address: '192.0.2.2', port: 50_000 });
+      expect(mended.actions).toContainEqual({
+        do: 'setParameters',
+        parameters: expect.objectContaining({ 'max-postcopy-bandwidth': 20e6 }),
+      });
+      expect(mended.refused).toEqual([]);
+    });
+
+    test('an attempt that fails is told as such, and another can be made', () => {
+      const attempt = [recover(50_000), answered('resumeCopy'), status('postcopy-recover-setup'), paused('refused')];
+      const { names, actions, state } = play(postcopy, [...RUNNING, paused(), ...attempt, recover(50_001)]);
+      expect(state).toMatchObject({ phase: 'resuming', recovery: { port: 50_001 } });
+      expect(names.filter((n) => n === '!postcopyPaused')).toHaveLength(2);
+      expect(lastReason(actions)).toBe('the copy could not be taken up again: refused');
+      // One that QEMU did not even begin leaves it as it was.
+      for (const no of [answered('resumeCopy', 'no'), reply('parameters', 'no')]) {
+        expect(play(postcopy, [...RUNNING, paused(), recover(50_000), no]).state.phase).toBe('postcopyPaused');
+      }
+    });
+
+    test('is paused from here when the other end listens anew already', () => {
+      const { names, state } = play(postcopy, [...RUNNING, recover(50_000), answered('pauseCopy'), paused()]);
+      expect(names.filter((n) => n !== 'progress').slice(-3)).toEqual(['pauseCopy', 'setParameters', 'resumeCopy']);
+      expect(state.phase).toBe('resuming');
+    });
+
+    test('is paused from here when no byte goes for too long, and not while some do', () => {
+      const still = (n: number) => Array.from({ length: n }, () => moving(2e6));
+      expect(play(postcopy, [...RUNNING, ...still(50)]).names).not.toContain('pauseCopy');
+      const stalled = play(postcopy, [...RUNNING, ...still(60), answered('pauseCopy'), paused()]);
+      expect(stalled.names.filter((n) => n === 'pauseCopy')).toHaveLength(1);
+      expect(lastReason(stalled.actions)).toBe('no byte of the copy went through for 5 s');
+      const moves = Array.from({ length: 100 }, (_, i) => moving(2e6 + i));
+      expect(play(postcopy, [...RUNNING, ...moves]).names).not.toContain('pauseCopy');
+    });
+
+    test('a restarted agent believes the hypervisor about it', () => {
+      const restored = (name: string): SourceEvent => ({
+        ...{ type: 'restored', info: { status: name, ram: ram(3e6) }, guestLeft: true },
+      });
+      const ordered = [...RUNNING, paused(), recover(50_000)];
+      expect(play(postcopy, [...ordered, restored('postcopy-active')]).names).toContain('!postcopyRecovered');
+      expect(play(postcopy, [...ordered, restored('postcopy-paused')]).state.phase).toBe('postcopyPaused');
+      expect(play(postcopy, [...RUNNING, restored('postcopy-paused')]).names.at(-2)).toBe('!postcopyPaused');
+    });
+
+    test('is neither cancelled nor taken up before it broke, in another technique, or after its end', () => {
+      const refusals = (events: SourceEvent[]) => play(postcopy, events).refused;
+      expect(refusals([...RUNNING, paused(), { type: 'cancel' }])[0]).toMatch(/cannot be cancelled/);
+      expect(refusals([...BEGIN, recover(50_000)])[0]).toMatch(/only a post-copy/);
+      expect(refusals([...RUNNING, status('completed', ram(9e6)), recover(50_000)])[0]).toMatch(/ended/);
+      expect(refusals([...RUNNING, paused(), recover(50_000), recover(50_001)])[0]).toMatch(/50000/);
     });
   });
 
@@ -307,6 +393,7 @@ const anyStatus = fc.constantFrom(
   'device',
   'postcopy-active',
   'postcopy-paused',
+  'postcopy-recover-setup',
   'cancelling',
   'cancelled',
   'completed',
@@ -327,9 +414,10 @@ const maybeError = fc.option(fc.constant('refused'), { nil: undefined });
 const anyEvent: fc.Arbitrary<SourceEvent> = fc.oneof(
   fc
     .tuple(
-      fc.constantFrom('capabilities', 'parameters', 'migrate', 'startPostcopy', 'continue', 'cancel') as fc.Arbitrary<
-        Extract<SourceEvent, { type: 'reply' }>['to']
-      >,
+      fc.constantFrom<Extract<SourceEvent, { type: 'reply' }>['to']>(
+        ...(['capabilities', 'parameters', 'migrate', 'startPostcopy', 'continue', 'cancel'] as const),
+        ...(['pauseCopy', 'resumeCopy'] as const),
+      ),
       maybeError,
     )
     .map(([to, error]): SourceEvent => ({ type: 'reply', to, ...(error === undefined ? {} : { error }) })),
@@ -346,9 +434,25 @@ const anyEvent: fc.Arbitrary<SourceEvent> = fc.oneof(
     { type: 'switchToPostcopy' },
     { type: 'continueSwitchover' },
     { type: 'cancel' },
+    { type: 'recover', address: 'b', port: 3, bandwidthBps: 1e6 },
     { type: 'lost', reason: 'gone' },
   ),
 );
+/** Breaking and mending may come again and again: mended only after it broke. What remains comes once at most. */
+function checkReports(names: readonly string[]): string[] {
+  const reports = names.filter((n) => n.startsWith('!'));
+  const stream = reports.filter((r) => r === '!postcopyPaused' || r === '!postcopyRecovered');
+  stream.forEach((r, i) => {
+    if (r === '!postcopyRecovered') expect(stream[i - 1]).toBe('!postcopyPaused');
+  });
+  if (stream.length > 0) {
+    expect(reports.indexOf('!postcopyStarted')).toBeLessThan(reports.indexOf('!postcopyPaused'));
+    expect(reports).toContain('!postcopyStarted');
+  }
+  const others = reports.filter((r) => r !== '!postcopyPaused' && r !== '!postcopyRecovered');
+  expect(new Set(others).size).toBe(others.length);
+  return reports;
+}
 /** Likely sequences: a sensible beginning, then anything, in any order and number. */
 const anyStory = fc
   .tuple(fc.nat(BEGIN.length), fc.array(anyEvent, { maxLength: 40 }))
@@ -367,8 +471,7 @@ describe('whatever happens, late, twice or in the wrong order', () => {
     fc.assert(
       fc.property(anyCommand, anyStory, (c, events) => {
         const { names, state } = play(c, events);
-        const reports = names.filter((n) => n.startsWith('!'));
-        expect(new Set(reports).size).toBe(reports.length);
+        const reports = checkReports(names);
         const ends = reports.filter((r) => ['!completed', '!failed', '!cancelled'].includes(r));
         expect(ends).toHaveLength(isEnded(state.phase) ? 1 : 0);
         if (ends.length === 1) expect(names.at(-1)).toBe(ends[0]);
@@ -386,6 +489,9 @@ describe('whatever happens, late, twice or in the wrong order', () => {
         if (c.technique === 'pre-copy' || c.technique === 'stop-and-copy') expect(names).not.toContain('startPostcopy');
         const left = names.indexOf('!postcopyStarted');
         if (left >= 0) expect(names.slice(left)).not.toContain('cancel');
+        for (const step of ['pauseCopy', 'resumeCopy']) {
+          if (names.includes(step)) expect(names.indexOf(step)).toBeGreaterThan(left >= 0 ? left : names.length);
+        }
       }),
       { numRuns: 2000 },
     );
@@ -398,8 +504,7 @@ describe('whatever happens, late, twice or in the wrong order', () => {
           c,
           events.flatMap((e) => [e, e]),
         );
-        const reports = twice.names.filter((n) => n.startsWith('!'));
-        expect(new Set(reports).size).toBe(reports.length);
+        checkReports(twice.names);
         const ended = play(c, [...beginOf(c), status('completed', ram(1)), ...late]);
         const at = play(c, [...beginOf(c), status('completed', ram(1))]);
         expect(ended.names).toEqual(at.names);
