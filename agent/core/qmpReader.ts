@@ -7,7 +7,8 @@ import { FairwayError } from '../../contracts/common.ts';
 export type QmpMessage =
   /** `capabilities`: what the server offers to be asked for, e.g. `oob`. */
   | { kind: 'greeting'; capabilities: string[] }
-  | { kind: 'event'; name: string; data: Record<string, unknown> }
+  /** `atMs`: when QEMU says it happened, by the host's clock, ms since the epoch; absent when it does not say. */
+  | { kind: 'event'; name: string; data: Record<string, unknown>; atMs?: number }
   | { kind: 'return'; id: number | undefined; value: unknown }
   | { kind: 'error'; id: number | undefined; class: string; text: string };
 
@@ -21,6 +22,14 @@ function garbage(line: string, why: string): FairwayError {
 
 const isRecord = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
 
+function instantOf(timestamp: unknown): number | undefined {
+  if (!isRecord(timestamp)) return undefined;
+  const { seconds, microseconds } = timestamp;
+  // QEMU writes -1 for both when the host could not tell.
+  if (typeof seconds !== 'number' || typeof microseconds !== 'number' || seconds < 0) return undefined;
+  return seconds * 1000 + microseconds / 1000;
+}
+
 /** Reads one line. @throws FairwayError `qmp-garbage` for anything that is not a QMP message. */
 export function parseQmpLine(line: string): QmpMessage {
   let value: unknown;
@@ -32,7 +41,10 @@ export function parseQmpLine(line: string): QmpMessage {
   if (isRecord(value)) {
     const id = typeof value.id === 'number' ? value.id : undefined;
     const { event, error, data } = value;
-    if (typeof event === 'string') return { kind: 'event', name: event, data: isRecord(data) ? data : {} };
+    if (typeof event === 'string') {
+      const atMs = instantOf(value.timestamp);
+      return { kind: 'event', name: event, data: isRecord(data) ? data : {}, ...(atMs === undefined ? {} : { atMs }) };
+    }
     if (isRecord(error) && typeof error.class === 'string' && typeof error.desc === 'string') {
       return { kind: 'error', id, class: error.class, text: error.desc };
     }

@@ -8,8 +8,8 @@ import { FairwayError } from '../../contracts/common.ts';
 import { createQmpReader, type QmpMessage } from '../core/qmpReader.ts';
 
 export interface QmpOptions {
-  /** Called for each event, e.g. `('STOP', {})`. */
-  onEvent?: (name: string, data: Record<string, unknown>) => void;
+  /** Called for each event, e.g. `('STOP', {}, 1.7e12)`; `atMs` is when QEMU says it happened, ms since the epoch. */
+  onEvent?: (name: string, data: Record<string, unknown>, atMs: number | undefined) => void;
   /** Called once when the connection ends, with the reason; not after `close()`. */
   onClose?: (reason: string) => void;
   /** For connecting, and for commands that set none of their own; ms. Default 10,000: QEMU is slow around switch-overs. */
@@ -69,7 +69,7 @@ export async function connectQmp(path: string, options: QmpOptions = {}): Promis
   };
   const take = (m: QmpMessage): void => {
     if (m.kind === 'greeting') greeted(m.capabilities);
-    if (m.kind === 'event') options.onEvent?.(m.name, m.data);
+    if (m.kind === 'event') options.onEvent?.(m.name, m.data, m.atMs);
     if (m.kind === 'greeting' || m.kind === 'event') return;
     // A refusal without an id answers something that was no command to QEMU; it belongs to nobody.
     const w = m.id === undefined ? undefined : waiting.get(m.id);

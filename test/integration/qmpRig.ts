@@ -15,6 +15,7 @@ import { countingGuest, readIfThere } from './realGuests.ts';
 export interface QmpRig extends Rig {
   /** Where the guest's sockets and files are. */
   folderOf(host: HostName): string;
+  runDir(host: HostName): string;
 }
 
 const FIRST_PORT = 48_000 + (process.pid % 300) * 10;
@@ -53,6 +54,7 @@ export async function makeQmpRig(
     spec,
     console,
     pause,
+    runDir,
     folderOf: (host) => guestPaths(runDir(host), spec.name).dir,
     async restart(host) {
       await drivers[host].close({ stopGuests: false });

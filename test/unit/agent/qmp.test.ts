@@ -13,7 +13,7 @@ const SAID = `${GREETING}{"return": {}, "id": 1}\r\n{"timestamp": {"seconds": 1,
 const UNDERSTOOD: QmpMessage[] = [
   { kind: 'greeting', capabilities: ['oob'] },
   { kind: 'return', id: 1, value: {} },
-  { kind: 'event', name: 'MIGRATION', data: { status: 'sétüp' } },
+  { kind: 'event', name: 'MIGRATION', data: { status: 'sétüp' }, atMs: 1000.002 },
   { kind: 'error', id: 2, class: 'GenericError', text: 'no ÿ' },
 ];
 
@@ -30,6 +30,14 @@ describe('the QMP reader', () => {
         expect(got).toEqual(UNDERSTOOD);
       }),
     );
+  });
+
+  test('an event whose time the host could not tell has none', () => {
+    const odd = ['{"seconds": -1, "microseconds": -1}', '{}', '"now"'];
+    for (const timestamp of odd) {
+      const event = parseQmpLine(`{"event": "STOP", "timestamp": ${timestamp}}`);
+      expect(event).toEqual({ kind: 'event', name: 'STOP', data: {} });
+    }
   });
 
   test('says what it was given instead of a message', () => {
