@@ -30,11 +30,18 @@ function v6Text(bytes: number[]): string {
   return groups.join(':');
 }
 
-/** Connections in `/proc/<pid>/net/tcp` or `tcp6` (IPv4-mapped addresses as IPv4). Lines that make no sense are left out. */
+/** `TCP_ESTABLISHED` (include/net/tcp_states.h). */
+const ESTABLISHED = '01';
+
+/**
+ * Connections in `/proc/<pid>/net/tcp` or `tcp6` (IPv4-mapped addresses as IPv4). Only those that are open: what is left of an
+ * earlier copy to the same port waits there for a minute. Lines that make no sense are left out.
+ */
 export function parseProcNetTcp(text: string): TcpConnection[] {
   const found: TcpConnection[] = [];
   for (const line of text.split('\n').slice(1)) {
-    const [, local = '', remote = ''] = line.trim().split(/\s+/);
+    const [, local = '', remote = '', state] = line.trim().split(/\s+/);
+    if (state !== ESTABLISHED) continue;
     const l = endpoint(local);
     const r = endpoint(remote);
     if (l && r) found.push({ localIp: l.ip, localPort: l.port, remoteIp: r.ip, remotePort: r.port });

@@ -11,7 +11,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Abilities, AgentCommandOf, GuestInfo, GuestSpec } from '../../contracts/agent.ts';
+import type { Abilities, AgentCommandOf, GuestInfo, GuestSpec, Stream } from '../../contracts/agent.ts';
 import { guestSpecSchema } from '../../contracts/agent.ts';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError, nameSchema } from '../../contracts/common.ts';
@@ -228,10 +228,13 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
     }
   }
 
-  /** A guest that writes nothing may slip through the hold: the controller hears of its switch-over all the same. */
+  /**
+   * A guest that writes nothing may slip through the hold, even before `virsh` has told that the copy began: the controller
+   * hears of its switch-over all the same, since it waits for that.
+   */
   function tellSwitching(job: Job): void {
     const { command, phase } = sourceState(job);
-    const early = phase === 'setup' || phase === 'active';
+    const early = phase === 'starting' || phase === 'setup' || phase === 'active';
     if (command.pauseBeforeSwitchover && early) {
       book.follow(job, { type: 'status', info: { status: 'pre-switchover' } });
     }
@@ -504,12 +507,13 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
         // … and starts it again if the copy does not come about.
         return;
       case 'migrate': {
+        // The copy of a small guest may be over before `virsh` has told that it began.
+        void findStream(job, action.address, action.port);
         await answer('migrate', () => migrate(job));
         if (isEnded(sourceState(job).phase)) return;
         // A guest that stands still may be switched over to whenever the network is ready for it.
         if (sourceState(job).command.technique === 'stop-and-copy') tellSwitching(job);
         book.poll(job);
-        void findStream(job, action.address, action.port);
         void settle(job);
         return;
       }
@@ -555,8 +559,12 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
   async function findStream(job: Job, address: string, port: number): Promise<void> {
     const { command } = sourceState(job);
     const goesOn = () => !closed && !isEnded(sourceState(job).phase);
-    // libvirt's daemon opens the connection, in the network namespace of the host.
-    const found = await findConnection(address, port, () => 'self', goesOn, clock);
+    // libvirt's daemon opens the connection, in the network namespace of the host, at some time while the copy is being begun.
+    const find = (goOn: () => boolean) => findConnection(address, port, () => 'self', goOn, clock);
+    const starting = () => goesOn() && isStarting(sourceState(job).phase);
+    let found: Stream | undefined;
+    while (found === undefined && starting()) found = await find(starting);
+    found ??= await find(goesOn);
     const stream = found ?? anyStream(config.migrationIp, address, port);
     if (stream === undefined || !goesOn()) return;
     const sourcePort = hasOneConnection(command) ? stream.sourcePort : 0;

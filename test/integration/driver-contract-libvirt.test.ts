@@ -13,7 +13,6 @@ import { collectReports, driverContract, HOSTS, type HostName, type Rig } from '
 import { type PrivateLibvirt, startLibvirt, whyNoLibvirt } from './privateLibvirt.ts';
 import { countingGuest, readIfThere, whyNoRealGuests } from './realGuests.ts';
 
-// Open: a held pre-copy with multifd has been seen once not to come to its end; passes alone. Not excused: it fails then.
 jest.setTimeout(120_000);
 const FIRST_PORT = 45_000 + (process.pid % 300) * 10;
 
