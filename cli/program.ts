@@ -265,6 +265,15 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     .option('--out <file>', 'write the lab-result/1 object to a file as well')
     .option('--keep', 'leave the network standing afterwards')
     .action(does(async () => (await import('./commands/lab.ts')).runOne));
+  command(lab, 'collect', 'Measure many migrations, one line each in a file; goes on where the file ends.', [
+    'sudo fairway lab collect --out migrations.csv',
+    'sudo fairway lab collect --out migrations.csv --rows 300 --json',
+  ])
+    .requiredOption('--out <file>', 'CSV file to write, or to go on with')
+    .option('--rows <number>', 'rows of the plan', countingNumber, 160)
+    .option('--seed <number>', 'seed of the plan; a file keeps to one', wholeNumber, 1)
+    .option('--json', 'print what was done as one JSON object')
+    .action(does(async () => (await import('./commands/lab.ts')).collectRows));
   command(lab, 'down', 'Take down what `lab up`, or a run that died, left behind.', ['sudo fairway lab down'])
     .option('--json', 'print what was removed as one JSON object')
     .action(does(async () => (await import('./commands/lab.ts')).down));

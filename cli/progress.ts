@@ -20,6 +20,41 @@ export function createDisplay(terminal: Terminal, wanted: (m: MigrationView) => 
 
 const BAR_WIDTH = 24;
 
+/** How far a long piece of work is, on standard error: a bar that is redrawn on a screen, elsewhere a line now and then. */
+export interface Meter {
+  /** `etaMs`: how long the rest will take; null: not known. */
+  show(done: number, total: number, etaMs: number | null): void;
+  note(text: string): void;
+  end(): void;
+}
+
+export function createMeter(terminal: Terminal): Meter {
+  let bar = '';
+  const wipe = () => (bar === '' ? '' : '\r\x1b[K');
+  return {
+    show(done, total, etaMs) {
+      const share = total === 0 ? 1 : done / total;
+      const eta = etaMs === null ? '' : `  ${formatMs(etaMs)} to go`;
+      const text = `${drawBar(share)}  ${done} of ${total}${eta}`;
+      if (terminal.columns() === undefined) terminal.err(`${text}\n`);
+      else {
+        terminal.err(`${wipe()}${text}`);
+        bar = text;
+      }
+    },
+    note: (text) => terminal.err(`${wipe()}${text}\n${bar}`),
+    end() {
+      if (bar !== '') terminal.err('\n');
+      bar = '';
+    },
+  };
+}
+
+function drawBar(share: number): string {
+  const full = Math.round(share * BAR_WIDTH);
+  return `[${'#'.repeat(full)}${'·'.repeat(BAR_WIDTH - full)}] ${String(Math.floor(share * 100)).padStart(3)} %`;
+}
+
 /** `web1  high  post-copy  [#####·····]  47 %  83.1 Mbit/s  copying`, cut to the width of the screen. */
 export function barLine(m: MigrationView, columns: number): string {
   const share = Math.min(1, Math.max(0, m.progressShare));

@@ -1,5 +1,7 @@
 /** `fairway lab up|run|down`: the real network of `sim/lab/`, which does all the work. */
 import { writeFileSync } from 'node:fs';
+import { formatMs } from '../../contracts/units.ts';
+import { createMeter } from '../progress.ts';
 import { EXIT, type Terminal } from '../terminal.ts';
 
 interface Json {
@@ -24,6 +26,28 @@ export async function runOne(
   if (o.out !== undefined) writeFileSync(o.out, text);
   if (o.json) terminal.out(text);
   return result.leftovers.length === 0 || o.keep ? EXIT.ok : EXIT.failed;
+}
+
+export async function collectRows(
+  terminal: Terminal,
+  o: Json & { out: string; rows: number; seed: number },
+): Promise<number> {
+  const { collect } = await import('../../sim/lab/collect/collect.ts');
+  const meter = createMeter(terminal);
+  const result = await collect({
+    ...o,
+    signal: terminal.signal,
+    say: (text) => meter.note(text),
+    onProgress: (done, total, etaMs) => meter.show(done, total, etaMs),
+  }).finally(() => meter.end());
+  const { made, rows, meanRowMs } = result;
+  const each = meanRowMs === null ? '' : `, ${formatMs(meanRowMs)} each`;
+  const whole = `${o.out} has the ${rows} rows of seed ${o.seed}: ${made} made now${each}`;
+  terminal.out(
+    o.json ? `${JSON.stringify(result)}\n` : `${whole}; ${result.cancelled} cancelled, ${result.failed} failed\n`,
+  );
+  for (const left of result.leftovers) terminal.err(`left behind: ${left}\n`);
+  return result.leftovers.length === 0 ? EXIT.ok : EXIT.failed;
 }
 
 export async function up(terminal: Terminal, o: Json): Promise<undefined> {

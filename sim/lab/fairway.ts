@@ -48,18 +48,56 @@ export function compiled(relative: string): string {
   return path;
 }
 
+/** A process of Fairway's in a lab, started from the compiled command line exactly as a user would. */
+export interface FairwayProcess {
+  child: ChildProcess;
+  name: string;
+  logFile: string;
+}
+
+/** The words that start `fairway <args>` by node, logging from a level on. */
+export const fairwayCommand = (level: string, ...args: string[]): string[] => [
+  compiled('cli/main.js'),
+  ...args,
+  '--log-level',
+  level,
+];
+
+/** Starts a program of ours by node in a namespace; its folder receives its log. */
+export function launchFairway(
+  lab: Lab,
+  o: { namespace: string; name: string; words: string[]; folder: string; token: string },
+): FairwayProcess {
+  const logFile = join(o.folder, `${o.name}.log`);
+  // Variables meant for a controller of the user's must not change the lab's.
+  const own = Object.keys(process.env).filter((name) => name.startsWith('FAIRWAY_'));
+  const env = { ...Object.fromEntries(own.map((name) => [name, undefined])), FAIRWAY_TOKEN: o.token };
+  const child = spawnIn(o.namespace, process.execPath, o.words, { logFile, env, cwd: o.folder });
+  if (child.pid !== undefined) lab.state.addProcess(child.pid, `fairway ${o.name}`);
+  return { child, name: o.name, logFile };
+}
+
+/** Fails with `lab.ended`, quoting its log, when one of the processes has ended. */
+export function checkRunning(processes: readonly FairwayProcess[]): void {
+  for (const { child, name, logFile } of processes) {
+    if (child.exitCode === null && child.signalCode === null) continue;
+    const status = child.exitCode ?? child.signalCode;
+    throw new FairwayError('lab.ended', `fairway ${name} ended (${status}): ${lastLines(logFile)}`);
+  }
+}
+
 /** Controller and agents that run in a lab. */
 export class FairwayInLab {
   readonly client: FairwayClient;
   readonly tokenFile: string;
   private readonly door: Server;
-  private readonly children: { child: ChildProcess; name: string; logFile: string }[];
+  private readonly children: FairwayProcess[];
 
   private constructor(o: {
     url: string;
     token: string;
     tokenFile: string;
-    children: FairwayInLab['children'];
+    children: FairwayProcess[];
     door: Server;
     signal: AbortSignal | undefined;
   }) {
@@ -81,7 +119,7 @@ export class FairwayInLab {
   static async start(lab: Lab, options: FairwayOptions): Promise<FairwayInLab> {
     const { signal } = options;
     const token = randomBytes(24).toString('hex');
-    const children: FairwayInLab['children'] = [];
+    const children: FairwayProcess[] = [];
     let door: Server | undefined;
     try {
       const directory = join(lab.stateDir, 'ctl');
@@ -91,17 +129,9 @@ export class FairwayInLab {
       const level = options.logLevel ?? 'info';
       const tokenFile = join(directory, 'fairway.token');
       writeFileSync(tokenFile, `${token}\n`, { mode: 0o600 });
-      // Variables meant for a controller of the user's must not change the lab's.
-      const own = Object.keys(process.env).filter((name) => name.startsWith('FAIRWAY_'));
-      const environment = { ...Object.fromEntries(own.map((name) => [name, undefined])), FAIRWAY_TOKEN: token };
-      const launch = (namespace: string, name: string, words: string[], folder: string) => {
-        const logFile = join(folder, `${name}.log`);
-        const child = spawnIn(namespace, process.execPath, words, { logFile, env: environment, cwd: folder });
-        children.push({ child, name, logFile });
-        if (child.pid !== undefined) lab.state.addProcess(child.pid, `fairway ${name}`);
-      };
-      const fairwayCommand = (...args: string[]) => [compiled('cli/main.js'), ...args, '--log-level', level];
-      const controller = fairwayCommand('controller', '--config', controllerFile, '--remove-flows');
+      const launch = (namespace: string, name: string, words: string[], folder: string) =>
+        children.push(launchFairway(lab, { namespace, name, words, folder, token }));
+      const controller = fairwayCommand(level, 'controller', '--config', controllerFile, '--remove-flows');
       launch(lab.ns('ctl'), 'controller', controller, directory);
       door = await openDoor(lab, children);
       const url = `http://127.0.0.1:${(door.address() as AddressInfo).port}`;
@@ -121,7 +151,7 @@ export class FairwayInLab {
         const words =
           site !== 'core' && other
             ? [compiled(other.program), agentFile, ...other.args(site)]
-            : fairwayCommand('agent', '--config', agentFile);
+            : fairwayCommand(level, 'agent', '--config', agentFile);
         launch(lab.ns(site), `agent-${site}`, words, folder);
       }
       await waitForControl(lab, signal);
@@ -160,11 +190,7 @@ export class FairwayInLab {
     return waitFor(
       what,
       async () => {
-        for (const { child, name, logFile } of this.children) {
-          if (child.exitCode === null && child.signalCode === null) continue;
-          const status = child.exitCode ?? child.signalCode;
-          throw new FairwayError('lab.ended', `fairway ${name} ended (${status}): ${lastLines(logFile)}`);
-        }
+        checkRunning(this.children);
         return await probe();
       },
       { timeoutMs, everyMs: 200, signal },
@@ -201,7 +227,12 @@ function controllerSettings(lab: Lab, directory: string, store?: ControllerSetti
   };
 }
 
-function agentSettings(lab: Lab, site: Site, options: FairwayOptions): AgentSettings {
+/** The configuration of a site's agent. */
+export function agentSettings(
+  lab: Lab,
+  site: Site,
+  options: Pick<FairwayOptions, 'guests' | 'hypervisorAgent'>,
+): AgentSettings {
   const sw = lab.switches[site];
   const common = {
     host: site,
@@ -224,21 +255,10 @@ function agentSettings(lab: Lab, site: Site, options: FairwayOptions): AgentSett
  * Opens a port on the loopback interface that leads to the controller's HTTP interface: to the relay's unix socket, and
  * from there, in the control namespace, on to the controller.
  */
-async function openDoor(lab: Lab, children: FairwayInLab['children']): Promise<Server> {
+async function openDoor(lab: Lab, children: FairwayProcess[]): Promise<Server> {
   const path = join(lab.stateDir, 'ctl', 'door.sock');
   rmSync(path, { force: true });
-  const logFile = join(lab.stateDir, 'relay.log');
-  let ready = false;
-  const args = [compiled('sim/lab/relay.js'), path, ADDRESS.management.ctl, String(HTTP_PORT)];
-  const child = spawnIn(lab.ns('ctl'), process.execPath, args, {
-    logFile,
-    onLine: () => {
-      ready = true;
-    },
-  });
-  children.push({ child, name: 'relay', logFile });
-  if (child.pid !== undefined) lab.state.addProcess(child.pid, 'relay to the controller');
-  await waitFor('the relay', () => (ready ? true : undefined), { timeoutMs: 10_000, everyMs: 20 });
+  children.push(await startRelay(lab, `unix:${path}`, CONTROLLER));
   const server = createServer((outside) => joinSockets(outside, createConnection(path)));
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -247,8 +267,26 @@ async function openDoor(lab: Lab, children: FairwayInLab['children']): Promise<S
   return server;
 }
 
+/** The controller's address inside, as relays take it. */
+export const CONTROLLER = `tcp:${ADDRESS.management.ctl}:${HTTP_PORT}`;
+
+/** Starts a relay (`relay.ts`) in the control namespace; resolves once it listens. */
+export async function startRelay(lab: Lab, from: string, to: string): Promise<FairwayProcess> {
+  const logFile = join(lab.stateDir, 'relay.log');
+  let ready = false;
+  const child = spawnIn(lab.ns('ctl'), process.execPath, [compiled('sim/lab/relay.js'), from, to], {
+    logFile,
+    onLine: () => {
+      ready = true;
+    },
+  });
+  if (child.pid !== undefined) lab.state.addProcess(child.pid, 'relay');
+  await waitFor('the relay', () => (ready ? true : undefined), { timeoutMs: 10_000, everyMs: 20 });
+  return { child, name: 'relay', logFile };
+}
+
 /** Agents before the controller, in the reverse order of their start. */
-async function stopAll(children: FairwayInLab['children']): Promise<void> {
+export async function stopAll(children: FairwayProcess[]): Promise<void> {
   for (const { child } of children.splice(0).reverse()) {
     if (child.pid !== undefined && startTicks(child.pid) !== undefined) await stop(child, 'SIGTERM', 8000);
     else await ended(child);

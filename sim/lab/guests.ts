@@ -9,6 +9,8 @@ export const cacheDir = (): string => join(process.env.XDG_CACHE_HOME ?? '/var/c
 
 export const guestImage = (log: Log): Promise<GuestImage> => buildGuestImage(cacheDir(), log);
 
+export type Writes = 'random' | 'records';
+
 export interface GuestWish {
   /** 0, 1, 2, …: decides name, MAC and address. */
   index: number;
@@ -16,6 +18,10 @@ export interface GuestWish {
   /** Pages of 4 KiB the guest dirties each second, and within how much memory. */
   dirtyPagesPerS: number;
   workingSetMiB: number;
+  /** What is written: random pages (default), or a table of which one record of each page changes. */
+  writes?: Writes;
+  /** Memory filled with random pages at the start, MiB; default: the working set. */
+  filledMiB?: number;
   /** How often it counts, ms. Default 200. Counting forks processes, which dirties some hundred pages each time. */
   countMs?: number;
 }
@@ -26,7 +32,9 @@ export const guestAddress = (index: number): string => `10.0.0.${index + 101}`;
 /** Definition of a guest that dirties its memory at a known rate and counts aloud. */
 export function guestSpec(image: GuestImage, wish: GuestWish): GuestSpec {
   const ip = guestAddress(wish.index);
-  const dirty = `fw.dirty_pages=${wish.dirtyPagesPerS} fw.dirty_mib=${wish.workingSetMiB}`;
+  const dirty =
+    `fw.dirty_pages=${wish.dirtyPagesPerS} fw.dirty_mib=${wish.workingSetMiB}` +
+    ` fw.dirty_kind=${wish.writes ?? 'random'} fw.fill_mib=${wish.filledMiB ?? 0}`;
   return guestSpecSchema.parse({
     name: `guest${wish.index + 1}`,
     mac: `52:54:00:fa:1c:${(wish.index + 1).toString(16).padStart(2, '0')}`,

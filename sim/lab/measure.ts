@@ -6,6 +6,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { FairwayError } from '../../contracts/common.ts';
+import type { GuestWish } from './guests.ts';
 import { ADDRESS, type Lab } from './network.ts';
 import { attempt, inNamespace, preciseNow, prefer, spawnIn, stop, waitFor } from './shell.ts';
 
@@ -224,11 +225,35 @@ export class Prober {
 
 /** The counter that the guest serves at `http://<address>/count`, read by the client; undefined when it does not answer within 2 s. */
 export async function readGuestCount(lab: Lab, address: string): Promise<number | undefined> {
-  const get = `exec 3<>/dev/tcp/${address}/80 && printf 'GET /count HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3`;
+  const count = await askGuest(lab, address, '/count');
+  return count !== undefined && /^\d+$/.test(count) ? Number(count) : undefined;
+}
+
+/** What a guest answers over HTTP, without heads and spaces; undefined when it does not within 2 s. */
+async function askGuest(lab: Lab, address: string, path: string): Promise<string | undefined> {
+  const get = `exec 3<>/dev/tcp/${address}/80 && printf 'GET ${path} HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3`;
   const [command, args] = inNamespace(lab.ns('client'), 'bash', ['-c', get]);
   const got = await attempt(command, args, { timeoutMs: 2000 });
-  const count = got.ok ? /\r\n\r\n(\d+)\s*$/.exec(got.stdout)?.[1] : undefined;
-  return count === undefined ? undefined : Number(count);
+  return got.ok ? /\r?\n\r?\n([\s\S]*)$/.exec(got.stdout)?.[1]?.trim() : undefined;
+}
+
+/** Has a guest dirty its memory otherwise from now on; resolves when it does. */
+export async function orderDirtying(
+  lab: Lab,
+  address: string,
+  wish: Pick<GuestWish, 'dirtyPagesPerS' | 'workingSetMiB' | 'writes'>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const order = `${wish.dirtyPagesPerS},${wish.workingSetMiB},${wish.writes ?? 'random'}`;
+  let asked = false;
+  await waitFor(
+    `${address} to dirty ${order}`,
+    async () => {
+      asked ||= (await askGuest(lab, address, `/cgi-bin/dirty?${order}`)) === order;
+      return asked && (await askGuest(lab, address, '/dirty')) === order ? true : undefined;
+    },
+    { timeoutMs: 60_000, everyMs: 100, signal },
+  );
 }
 
 /**

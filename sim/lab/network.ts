@@ -364,6 +364,16 @@ export async function offloadsOff(namespace: string, dev: string): Promise<void>
   await runIn(namespace, 'ethtool', ['-K', dev, 'tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off']);
 }
 
+const cableLimit = (capacityBps: number): string => `rate ${Math.round(capacityBps)}bit burst 64k latency 8ms`;
+
+/** Gives the hypervisor–core cables another rate, bit/s each way, while they carry traffic. */
+export async function setCableRate(lab: Lab, capacityBps: number): Promise<void> {
+  const ends = ['hv1-a', 'hv1-b', 'hv2-a', 'hv2-b'].map(
+    (dev) => `qdisc change dev ${dev} root tbf ${cableLimit(capacityBps)}`,
+  );
+  await runIn(lab.ns('wire'), 'tc', ['-batch', '-'], { input: `${ends.join('\n')}\n` });
+}
+
 /**
  * Joins two devices of the wire namespace to one cable that carries `capacityBps` in each direction and, where nobody
  * queues before it, holds 8 ms of traffic, as the port of a switch with shallow buffers does.
@@ -371,7 +381,7 @@ export async function offloadsOff(namespace: string, dev: string): Promise<void>
 async function joinLimited(lab: Lab, a: string, b: string): Promise<void> {
   for (const [from, to] of [[a, b] as const, [b, a] as const]) {
     const tc = (args: string) => runIn(lab.ns('wire'), 'tc', args.split(' '));
-    await tc(`qdisc add dev ${to} root tbf rate ${Math.round(lab.capacityBps)}bit burst 64k latency 8ms`);
+    await tc(`qdisc add dev ${to} root tbf ${cableLimit(lab.capacityBps)}`);
     await tc(`qdisc add dev ${from} handle ffff: ingress`);
     await tc(
       `filter add dev ${from} parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev ${to}`,

@@ -1,12 +1,15 @@
 #!/bin/busybox sh
 # First and only process of the lab's guest. It reads its orders from the kernel command line and then does three things
 # until it is switched off: dirties memory at a known rate, counts aloud on the serial console, and answers on the network
-# (ping, and the counter at http://<ip>/count).
+# (ping, the counter at http://<ip>/count, and http://<ip>/cgi-bin/dirty?<pages>,<MiB>,<kind>, which changes what is dirtied;
+# /dirty says what is in force).
 #
 #   fw.ip=10.0.0.9/24      address of eth0 (no network when absent)
 #   fw.gw=10.0.0.1         default route (optional)
 #   fw.dirty_pages=2000    pages of 4 KiB dirtied each second
 #   fw.dirty_mib=64        … spread evenly over so much memory
+#   fw.dirty_kind=random   what is written: random pages, or records: a table of which one record of each page changes
+#   fw.fill_mib=64         memory that is filled with random pages at the start, at least fw.dirty_mib
 #   fw.count_ms=200        period of the counter
 #
 # build.ts packs it with busybox and the kernel modules listed in /etc/modules.order.
@@ -20,13 +23,15 @@ mount -t tmpfs -o size=95% mem /mem
 exec </dev/console >/dev/console 2>&1
 dmesg -n 3
 
-ip_cidr=; gateway=; dirty_pages=0; dirty_mib=64; count_ms=200
+ip_cidr=; gateway=; dirty_pages=0; dirty_mib=64; dirty_kind=random; fill_mib=0; count_ms=200
 for word in $(cat /proc/cmdline); do
   case "$word" in
     fw.ip=*) ip_cidr=${word#*=} ;;
     fw.gw=*) gateway=${word#*=} ;;
     fw.dirty_pages=*) dirty_pages=${word#*=} ;;
     fw.dirty_mib=*) dirty_mib=${word#*=} ;;
+    fw.dirty_kind=*) dirty_kind=${word#*=} ;;
+    fw.fill_mib=*) fill_mib=${word#*=} ;;
     fw.count_ms=*) count_ms=${word#*=} ;;
   esac
 done
@@ -42,30 +47,67 @@ if [ -n "$ip_cidr" ]; then
   [ -n "$gateway" ] && ip route add default via "$gateway"
 fi
 echo 0 >/www/count
+echo "$dirty_pages,$dirty_mib,$dirty_kind" >/run/dirty
+mkdir /www/cgi-bin
+cat >/www/cgi-bin/dirty <<'END'
+#!/bin/sh
+echo "$QUERY_STRING" >/run/dirty.new
+mv /run/dirty.new /run/dirty
+printf 'Content-Type: text/plain\r\n\r\n%s\n' "$QUERY_STRING"
+END
+chmod +x /www/cgi-bin/dirty
 httpd -p 80 -h /www
 
 # Time since boot in hundredths of a second; the guest's clock stands still while the guest does.
 centis() { read -r up _ </proc/uptime; now=${up%.*}${up#*.}; now=${now#0}; now=${now#0}; }
 
-dirty() {
-  total=$((dirty_mib * 256))
-  # A source of random pages, read from a different offset in each round: a page's content changes with every write, as
-  # real data does, and it is neither zero nor compressible.
-  source_pages=509
-  dd if=/dev/urandom of=/mem/source bs=4096 count=$source_pages status=none
+# 509 pages to write with, twice in a row, so that any 509 of them can be read at once. Which ones are written where changes with
+# each round, so that a page never gets the content it has.
+make_source() {
+  if [ "$1" = records ]; then
+    # A table in memory: 63 records of 64 bytes that stay as they are, and one that is different in each page. Of a page that
+    # is written again one record changes, and zlib leaves somewhat less than half of it.
+    table=; i=0
+    while [ $i -lt 63 ]; do
+      read -r id </proc/sys/kernel/random/uuid
+      table="$table$(printf '%06d %s customer, paid today' $i "$id")"
+      i=$((i + 1))
+    done
+    i=0
+    while [ $i -lt $source_pages ]; do printf '%s%064d' "$table" $i; i=$((i + 1)); done >/mem/source
+  else
+    # Neither zero nor compressible.
+    dd if=/dev/urandom of=/mem/source bs=4096 count=$source_pages status=none
+  fi
   cat /mem/source /mem/source >/mem/source2; mv /mem/source2 /mem/source
-  at=0
+}
+
+dirty() {
+  source_pages=509
+  make_source random
+  [ $fill_mib -lt $dirty_mib ] && fill_mib=$dirty_mib
+  at=0; total=$((fill_mib * 256))
   while [ $at -lt $total ]; do
     n=$((total - at)); [ $n -gt $source_pages ] && n=$source_pages
     dd if=/mem/source of=/mem/work bs=4096 count=$n seek=$at conv=notrunc status=none
     at=$((at + n))
   done
-  echo "fw: working set of $dirty_mib MiB, $dirty_pages pages/s"
-  [ "$dirty_pages" -gt 0 ] || return
-  at=0; written=0; round=0
-  centis; start=$now
+  echo "fw: $fill_mib MiB filled"
+  writes=random; order=; at=0; round=0
   while :; do
     usleep 100000
+    read -r ordered </run/dirty
+    if [ "$ordered" != "$order" ]; then
+      order=$ordered
+      IFS=, read -r dirty_pages dirty_mib kind </run/dirty
+      [ $dirty_mib -gt $fill_mib ] && dirty_mib=$fill_mib
+      total=$((dirty_mib * 256)); at=0; written=0
+      if [ "$kind" != "$writes" ]; then make_source "$kind"; writes=$kind; fi
+      echo "fw: working set of $dirty_mib MiB, $dirty_pages pages/s, $writes"
+      # Whoever gave the order can see that it is carried out.
+      echo "$order" >/www/dirty
+      centis; start=$now
+    fi
     centis
     due=$(((now - start) * dirty_pages / 100 - written))
     # What cannot be caught up within a second is forgiven, lest a slow host makes the guest dirty in bursts.

@@ -1,0 +1,62 @@
+/** `fairway lab collect` for real: two migrations are measured, one in each call, and nothing is left behind. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { collect } from '../../sim/lab/collect/collect.ts';
+import { parseRecord } from '../../sim/lab/collect/record.ts';
+import { checkRequirements, removeLab } from '../../sim/lab/network.ts';
+
+jest.setTimeout(240_000);
+const prefix = `lc${process.pid}`;
+const isRoot = process.getuid?.() === 0;
+let unavailable = '';
+let folder = '';
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'fairway-collect-'));
+  await checkRequirements().catch((e: Error) => {
+    unavailable = e.message;
+    process.stdout.write(`skipped, because ${e.message}\n`);
+  });
+});
+afterAll(async () => {
+  if (unavailable === '') await removeLab({ prefix });
+  rmSync(folder, { recursive: true, force: true });
+});
+
+(isRoot ? test : test.skip)(`two rows${isRoot ? '' : ' (skipped, because the lab needs root)'}`, async () => {
+  if (unavailable !== '') return;
+  const out = join(folder, 'rows.csv');
+  const said: string[] = [];
+  const seen: [number, number, boolean][] = [];
+  const options = {
+    out,
+    seed: 1,
+    signal: new AbortController().signal,
+    lab: { prefix },
+    say: (text: string) => said.push(text),
+    onProgress: (done: number, total: number, etaMs: number | null) => {
+      seen.push([done, total, etaMs === null]);
+    },
+  };
+  expect(await collect({ ...options, rows: 2 })).toMatchObject({ rows: 2, made: 2, failed: 0, leftovers: [] });
+  expect(seen).toEqual([
+    [0, 2, true],
+    [1, 2, false],
+    [2, 2, false],
+  ]);
+  const { rows } = parseRecord(readFileSync(out, 'utf8'));
+  expect(rows.map((r) => r.row)).toEqual(['0', '1']);
+  for (const r of rows) {
+    expect(r).toMatchObject({ outcome: 'completed', converged: 'true', guest_alive: 'true', reason: '' });
+    // All that was filled went over the wire, and not faster than its rate.
+    const bytes = Number(r.transferred_bytes);
+    expect((bytes * 8) / Number(r.total_ms) / 1000).toBeLessThan(Number(r.wire_mbps) * 1.05);
+    expect(Number(r.client_silence_ms)).toBeGreaterThan(0);
+    expect(Number(r.measured_dirty_bytes_per_s)).toBeGreaterThan(0);
+  }
+  // All is there: nothing is built, nothing is measured.
+  expect(await collect({ ...options, rows: 2 })).toMatchObject({ made: 0, leftovers: [] });
+  expect(readFileSync(out, 'utf8').split('\n')).toHaveLength(4);
+  expect(said).toEqual([]);
+});
