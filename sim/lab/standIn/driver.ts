@@ -178,6 +178,8 @@ export function createStandInDriver(
     setBandwidth: async () => {},
     setDowntimeLimit: async () => {},
     switchToPostcopy: () => refuse('the stand-in knows pre-copy only'),
+    recoverIncoming: () => refuse('the stand-in knows pre-copy only'),
+    recoverOutgoing: () => refuse('the stand-in knows pre-copy only'),
     async continueSwitchover(id) {
       const part = parts.get(id);
       if (part?.phase !== 'stopped') {
