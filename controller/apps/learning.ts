@@ -16,7 +16,9 @@ export interface LearningOptions {
   readonly nBuffers: number;
   /** A flow that nothing used for so long goes, in seconds. Default 60. */
   readonly idleTimeoutS?: number;
-  /** Addresses to know at most; the one learned first is forgotten for a new one. Default 65,536. */
+  /**
+   * Addresses to know at most, 1 or more; for a new one the oldest is forgotten that nothing was sent to meanwhile. Default 65,536.
+   */
   readonly maxAddresses?: number;
 }
 
@@ -37,6 +39,8 @@ const FLOW_PRIORITY = 100;
 const BUFFERED_BYTES = 128;
 const NO_BUFFER = 0xffff_ffff;
 const PACKET_IN = 10;
+/** Above every port number. */
+const USED = 2 ** 32;
 const OXM_IN_PORT = 0x80000004;
 /** Where the output of a burst is collected, and the longest answer to one packet-in: a whole packet and what is around it. */
 const SLAB_BYTES = 256 * 1024;
@@ -137,15 +141,18 @@ export class LearningSwitch {
   readonly counters: LearningCounters = { packetIns: 0, flowMods: 0, packetOuts: 0, truncated: 0 };
   readonly #o: Required<LearningOptions>;
   readonly #t: Templates;
-  /** Port by address, an integer of 48 bits; oldest first. */
+  /** Port by address, an integer of 48 bits; `USED` is added once something was sent to it. Oldest first. */
   readonly #ports = new Map<number, number>();
+  /** Where the search for an address to forget goes on: from the start each time, it would step over all that were deleted. */
+  #hand = this.#ports.entries();
   #slab = Buffer.alloc(0);
   #view = new DataView(this.#slab.buffer);
   #from = 0;
   #at = 0;
 
   constructor(options: LearningOptions) {
-    this.#o = { idleTimeoutS: 60, maxAddresses: 65_536, ...options };
+    const { maxAddresses = 65_536 } = options;
+    this.#o = { idleTimeoutS: 60, ...options, maxAddresses: Math.max(1, maxAddresses) };
     const { version, idleTimeoutS } = this.#o;
     this.#t = version === 1 ? templates10(idleTimeoutS) : templates13(version, idleTimeoutS);
   }
@@ -157,7 +164,8 @@ export class LearningSwitch {
 
   /** The port an address was last seen at. `mac` as an integer of 48 bits. */
   portOf(mac: number): number | undefined {
-    return this.#ports.get(mac);
+    const at = this.#ports.get(mac);
+    return at === undefined ? undefined : at % USED;
   }
 
   /** What to send to a switch that has just connected: what no flow takes comes here, whole unless the switch keeps it. */
@@ -213,7 +221,7 @@ export class LearningSwitch {
     if (((b[start + 6] as number) & 1) === 0 && src !== 0) this.#learn(src, inPort);
     // Bridges keep these to themselves, and so does LLDP (IEEE 802.1Q-2018, table 8-1).
     if (dst >= 0x0180c2000000 && dst <= 0x0180c200000f) return true;
-    const outPort = isGroup ? undefined : this.#ports.get(dst);
+    const outPort = isGroup ? undefined : this.#lookUp(dst);
     if (outPort === undefined) {
       this.#packetOut(b, start, totalLength, bufferId, inPort, this.#t.flood);
     } else {
@@ -228,7 +236,7 @@ export class LearningSwitch {
   portDown(portNo: number): void {
     let any = false;
     for (const [address, at] of this.#ports) {
-      if (at !== portNo) continue;
+      if (at % USED !== portNo) continue;
       this.#ports.delete(address);
       any = true;
     }
@@ -245,18 +253,35 @@ export class LearningSwitch {
 
   #learn(src: number, port: number): void {
     const before = this.#ports.get(src);
-    if (before === port) return;
+    if (before === port || before === port + USED) return;
     if (before === undefined) {
-      if (this.#ports.size >= this.#o.maxAddresses)
-        for (const oldest of this.#ports.keys()) {
-          this.#ports.delete(oldest);
-          break;
-        }
+      if (this.#ports.size >= this.#o.maxAddresses) this.#forgetOne();
     } else {
       // It moved: flows to it lead to the old place for as long as they are used.
       this.#delete({ ethDst: macText(src) });
     }
     this.#ports.set(src, port);
+  }
+
+  #lookUp(dst: number): number | undefined {
+    const at = this.#ports.get(dst);
+    if (at === undefined || at >= USED) return at === undefined ? undefined : at - USED;
+    this.#ports.set(dst, at + USED);
+    return at;
+  }
+
+  /** Second chance: a gateway that was learned first of all is not forgotten for the many that send to it. */
+  #forgetOne(): void {
+    for (;;) {
+      const { done, value } = this.#hand.next();
+      if (done) this.#hand = this.#ports.entries();
+      else {
+        const [address, at] = value;
+        this.#ports.delete(address);
+        if (at < USED) return;
+        this.#ports.set(address, at - USED);
+      }
+    }
   }
 
   #delete(what: { ethDst?: string; outPort?: number }): void {

@@ -5,6 +5,7 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { CbenchSwitch } from './cbenchSwitch.ts';
 import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
 const reason = whyNoOvs();
@@ -92,6 +93,24 @@ real.each(['OpenFlow10', 'OpenFlow13', 'OpenFlow14', 'OpenFlow15'])(
     }
   },
 );
+
+test('a switch as the public cbench emulates it: every packet-in is answered by one FLOW_MOD', async () => {
+  const own = spawn(
+    process.execPath,
+    [FAIRWAY, 'controller', '--app', 'learning', '--listen', '127.0.0.1:0', '--json'],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  try {
+    const [line] = await once(own.stdout, 'data');
+    const { openflowPort } = JSON.parse(String(line));
+    for (const mode of ['latency', 'throughput'] as const) {
+      const answers = await new CbenchSwitch(7, mode).run(openflowPort, mode === 'latency' ? 2000 : 120_000);
+      expect(answers).toEqual({ floods: 1, flowMods: mode === 'latency' ? 2000 : 120_000, others: [] });
+    }
+  } finally {
+    await kill(own);
+  }
+});
 
 test.each([
   [['--app', 'learning', '--listen', 'nowhere'], /HOST:PORT/],

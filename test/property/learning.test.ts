@@ -139,6 +139,24 @@ describe.each(LEARNING_VERSIONS.map((version) => ({ version })))('OpenFlow versi
     expect(app.portOf(0x0200ffffffff)).toBe(1);
   });
 
+  test('forgets the oldest that nothing was sent to', () => {
+    const app = new LearningSwitch({ version, nBuffers: 0, maxAddresses: 100 });
+    const toGateway = packetIn(version, { ...frameFrom(1), inPort: 2, payload: Buffer.alloc(0) });
+    const frame = toGateway.length - 14;
+    // a gateway, learned first, and many that send to it
+    app.packetIn(packetIn(version, frameFrom(0)));
+    toGateway.write(HOSTS[0] as string, frame, 'hex');
+    for (let n = 1; n <= 10_000; n++) {
+      toGateway.writeUInt16BE(n, frame + 8);
+      app.packetIn(toGateway);
+    }
+    expect(app.size).toBe(100);
+    expect(app.portOf(0x020000000001)).toBe(1);
+    expect(app.counters).toMatchObject({ packetIns: 10_001, flowMods: 10_000 });
+    app.portDown(2);
+    expect(app.size).toBe(1);
+  });
+
   test('a port that is down: its addresses and the flows to it are forgotten', () => {
     const app = new LearningSwitch({ version, nBuffers: 0 });
     app.packetIn(packetIn(version, frameFrom(0)));
