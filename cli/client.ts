@@ -16,6 +16,9 @@ import {
 } from '../contracts/feed.ts';
 import {
   AUTHOR_HEADER,
+  type Evacuation,
+  type evacuateRequestSchema,
+  evacuationSchema,
   type MigrateAnswer,
   migrateAnswerSchema,
   type migrateRequestSchema,
@@ -38,6 +41,7 @@ export interface ClientOptions {
 
 /** A request as it may be written; the controller fills in the defaults. */
 export type MigrateInput = z.input<typeof migrateRequestSchema>;
+export type EvacuateInput = z.input<typeof evacuateRequestSchema>;
 
 const LABELS: Record<number, ErrorLabel[]> = {
   400: ['badInput'],
@@ -77,6 +81,11 @@ export class FairwayClient {
   /** Asks for migrations; they run after the answer. Follow them with `migration(id)` or the feed. */
   migrate(request: MigrateInput): Promise<MigrateAnswer> {
     return this.#call('POST', '/v1/migrations', migrateAnswerSchema, request);
+  }
+
+  /** Empties a host, or says with `dryRun` where its guests would go and when. */
+  evacuate(request: EvacuateInput): Promise<Evacuation> {
+    return this.#call('POST', '/v1/evacuations', evacuationSchema, request);
   }
 
   migration(id: string): Promise<MigrationView> {

@@ -1,4 +1,5 @@
 /** The process behind `fairway`: standard streams, signals and the exit status around `program.ts`. */
+import { createInterface } from 'node:readline/promises';
 import { run } from './program.ts';
 import { EXIT } from './terminal.ts';
 
@@ -16,10 +17,23 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+async function ask(question: string): Promise<string> {
+  const lines = createInterface({ input: process.stdin, output: process.stdout });
+  try {
+    return await lines.question(question, { signal: stop.signal });
+  } catch {
+    // Interrupted, or the input has ended: no answer.
+    return '';
+  } finally {
+    lines.close();
+  }
+}
+
 process.exitCode = await run(process.argv.slice(2), {
   out: (text) => process.stdout.write(text),
   err: (text) => process.stderr.write(text),
   env: process.env,
   columns: () => (process.stdout.isTTY ? process.stdout.columns : undefined),
+  ...(process.stdin.isTTY && process.stdout.isTTY ? { ask } : {}),
   signal: stop.signal,
 });

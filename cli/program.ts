@@ -120,9 +120,40 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
       ),
     )
     .option('--channels <number>', 'connections of --multifd (default: 2)', countingNumber)
+    .option(
+      '--deadline <time>',
+      'by when they are to be done, from now on, such as 90s or 5m; they are planned',
+      milliseconds,
+    )
     .option('--wait', 'show progress until all have ended; fail unless all are done')
     .option('--json', 'print what was started, with --wait what became of it, as one JSON object')
     .action(does(async () => (await import('./commands/migrate.ts')).migrate));
+
+  connected(
+    command(
+      fairway,
+      'evacuate',
+      'Empty a host: choose destinations, plan, show when each guest moves, and move them.',
+      [
+        'fairway evacuate host1 --dry-run',
+        'fairway evacuate host1 --priority high --deadline 10m --yes',
+        'fairway evacuate host1 --priority medium --priority db1=high --deadline db1=2m --exclude host9 --json',
+      ],
+    ),
+  )
+    .argument('<host>', 'host to empty')
+    .option(
+      '--priority <priority>',
+      'of all guests, or guest=priority of one (repeatable; default: the label priority of each, else medium)',
+      prioritySetting,
+      [],
+    )
+    .option('--deadline <time>', 'for all guests, or guest=time for one, such as 5m (repeatable)', deadlineSetting, [])
+    .option('--exclude <host>', 'a host that takes no guests (repeatable)', collect, [])
+    .option('--dry-run', 'only show where guests would go and when')
+    .option('--yes', 'do not ask before it starts; without a screen nobody is asked')
+    .option('--json', 'print one JSON object at the end and nothing else on standard output')
+    .action(does(async () => (await import('./commands/evacuate.ts')).evacuate));
 
   connected(
     command(fairway, 'cancel', 'Stop migrations; the guests go on where they were.', [
@@ -313,6 +344,30 @@ function configured(command: Command): Command {
       '\nEach key of the configuration can also be set in the environment: FAIRWAY_ and the path in upper snake case,\n' +
         'such as FAIRWAY_HTTP_PORT for http.port. Stronger first: --set, environment, file, default.',
     );
+}
+
+/** `high`, or `db1=high`; the guest is '' for all. */
+function prioritySetting(text: string, before: [string, Priority][]): [string, Priority][] {
+  const [value = '', guest = ''] = text.split('=').reverse();
+  const priority = PRIORITIES.find((p) => p === value);
+  if (priority === undefined || text.split('=').length > 2)
+    throw new InvalidArgumentError(`Expected ${PRIORITIES.join(', ')} or guest=priority.`);
+  return [...before, [guest, priority]];
+}
+
+/** `5m`, or `db1=5m`; the guest is '' for all. */
+function deadlineSetting(text: string, before: [string, number][]): [string, number][] {
+  const [value = '', guest = ''] = text.split('=').reverse();
+  return [...before, [guest, milliseconds(value)]];
+}
+
+const MS = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000 } as const;
+
+function milliseconds(text: string): number {
+  const [, number, unit] = /^([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|min|h)$/.exec(text) ?? [];
+  const ms = Math.round(Number(number) * MS[(unit ?? 's') as keyof typeof MS]);
+  if (!(ms >= 1)) throw new InvalidArgumentError('Expected a time with its unit, such as 90s, 5m or 1h.');
+  return ms;
 }
 
 const collect = (value: string, before: string[]) => [...before, value];

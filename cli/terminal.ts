@@ -10,6 +10,8 @@ export interface Terminal {
   env: Readonly<Record<string, string | undefined>>;
   /** Width of the screen in characters; undefined when standard output is not a screen. */
   columns(): number | undefined;
+  /** Asks the person at the screen and gives the answer, '' for none; absent where nobody is there. */
+  ask?(question: string): Promise<string>;
   /** Aborts at the first SIGINT or SIGTERM. */
   signal: AbortSignal;
 }

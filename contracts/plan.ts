@@ -38,6 +38,8 @@ const vm = z.looseObject({
   priority: prioritySchema.optional(),
   /** For rules of evacuation, and its own traffic for the choice of destinations. */
   labels: labels.optional(),
+  /** It stays where it is, also when that would make room. */
+  pinned: z.boolean('must be true or false').optional(),
   out_mbps: notNegative.optional(),
   in_mbps: notNegative.optional(),
 });

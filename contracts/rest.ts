@@ -9,6 +9,7 @@
  * | `POST /v1/migrations` | MigrateRequest → 202 `{ migrations: [{ id, guest }], group }` |
  * | `GET /v1/migrations/:id` | → MigrationView |
  * | `DELETE /v1/migrations/:id` | → 202 `{ id }` (cancel) |
+ * | `POST /v1/evacuations` | EvacuateRequest → 202 Evacuation (200 with `dryRun`) |
  * | `GET /v1/policy` | → PolicyView |
  * | `PATCH /v1/policy` | `{ "dotted.path": value, … }` → PolicyView, all fields or none |
  * | `GET /v1/policy/history` | → `{ edits: PolicyEdit[] }`, the newest first |
@@ -20,6 +21,7 @@ import { copyOptionsSchema } from './agent.ts';
 import { nameSchema, prioritySchema, strategySchema, techniqueSchema } from './common.ts';
 import {
   migrationViewSchema,
+  plannedRunSchema,
   policyViewSchema,
   ratesViewSchema,
   slicesViewSchema,
@@ -56,6 +58,53 @@ export const migrateRequestSchema = z.strictObject({
   planned: z.boolean().optional(),
 });
 export type MigrateRequest = z.infer<typeof migrateRequestSchema>;
+
+export const evacuateRequestSchema = z.strictObject({
+  /** The host to empty. */
+  host: nameSchema,
+  /** Of all its guests; default: each one's label `priority`, else medium. */
+  priority: prioritySchema.optional(),
+  /** Of single guests, before all else. */
+  priorities: z.record(nameSchema, prioritySchema).default({}),
+  deadlineMs: deadlineMs.optional(),
+  deadlines: z.record(nameSchema, deadlineMs).default({}),
+  /** Hosts that take no guests. */
+  exclude: z.array(nameSchema).max(10_000).default([]),
+  /** Only say what would be done. */
+  dryRun: z.boolean().default(false),
+});
+export type EvacuateRequest = z.infer<typeof evacuateRequestSchema>;
+
+/** Where the guests of a host go and when, and which stay and why. Times are of the controller's clock. */
+export const evacuationSchema = z.object({
+  host: z.string(),
+  atMs: z.number(),
+  /** Null when nothing was started. */
+  group: z.string().nullable(),
+  moves: z.array(
+    z.object({
+      guest: z.string(),
+      /** Not the host that is emptied where another guest makes room. */
+      from: z.string(),
+      destination: z.string(),
+      priority: prioritySchema,
+      deadlineMs: z.number().nullable(),
+      /** Why this destination. */
+      reason: z.string(),
+      /** Null when nothing was started. */
+      migration: z.string().nullable(),
+      plan: plannedRunSchema,
+    }),
+  ),
+  /** Guests that cannot be placed, and what stands against it. */
+  refused: z.array(z.object({ guest: z.string(), reason: z.string() })),
+  /** Guests that are on their way already, with their migrations. */
+  moving: z.array(z.object({ guest: z.string(), migration: z.string(), destination: z.string() })),
+  endsAtMs: z.number(),
+  /** No plan for these moves would end before. */
+  boundAtMs: z.number(),
+});
+export type Evacuation = z.infer<typeof evacuationSchema>;
 
 export const policyPatchSchema = z.record(
   z.string().min(1).max(400),

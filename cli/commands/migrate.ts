@@ -17,6 +17,7 @@ interface MigrateOptions extends ConnectOptions {
   xbzrleCache?: number;
   multifd?: MultifdCompression;
   channels?: number;
+  deadline?: number;
   wait?: true;
   json?: true;
 }
@@ -47,6 +48,7 @@ export async function migrate(terminal: Terminal, o: MigrateOptions, guests: str
     ...(o.technique && { technique: o.technique }),
     ...(o.strategy && { strategy: o.strategy }),
     ...(options && { options }),
+    ...(o.deadline !== undefined && { deadlineMs: o.deadline }),
   });
   if (!o.wait) {
     const lines = started.migrations.map(({ id, guest }) => `${id} ${guest} -> ${o.to}\n`);
@@ -63,7 +65,7 @@ export async function migrate(terminal: Terminal, o: MigrateOptions, guests: str
 }
 
 /** Follows the feed until all have ended; undefined when interrupted before that. */
-async function waitForEnd(
+export async function waitForEnd(
   terminal: Terminal,
   client: FairwayClient,
   ids: ReadonlySet<string>,

@@ -4,8 +4,9 @@ import { FairwayError } from '../../contracts/common.ts';
 import { type Plan, parsePlan, parsePlanningInstance } from '../../contracts/plan.ts';
 import { checkPlan } from '../../policies/planCheck/index.ts';
 import { planMigrations } from '../../policies/planner/index.ts';
+import { chart } from '../chart.ts';
 import { jsonErrorAt, lineAndColumn } from '../json.ts';
-import { EXIT, type Terminal, table } from '../terminal.ts';
+import { EXIT, type Terminal } from '../terminal.ts';
 
 interface Options {
   json?: true;
@@ -80,40 +81,22 @@ function readDocument<T>(file: string, parse: (value: unknown) => T): T {
   }
 }
 
-const BAR_WIDTH = { least: 16, most: 60 };
-
 /** The plan as a chart: a line a migration, its time as a bar; below each the reason. */
 export function timeLine(
   p: Plan,
   ends: ReadonlyMap<string, { readonly from: string; readonly to: string }>,
   columns: number,
 ): string {
-  const rows = p.migrations.map((m) => [
-    m.vm,
-    `${ends.get(m.vm)?.from ?? '?'} → ${ends.get(m.vm)?.to ?? '?'}`,
-    m.priority ?? '',
-    m.start_s.toFixed(1),
-    m.end_s.toFixed(1),
-  ]);
-  const heading = ['guest', 'way', 'priority', 'start s', 'end s'];
-  const widths = heading.map((h, i) => Math.max(h.length, ...rows.map((r) => (r[i] as string).length)));
-  const used = widths.reduce((sum, w) => sum + w + 2, 0);
-  const width = Math.max(BAR_WIDTH.least, Math.min(BAR_WIDTH.most, columns - used));
-  const cell = (s: number) => (p.makespan_s > 0 ? Math.round((s / p.makespan_s) * width) : 0);
-  const bar = (m: Plan['migrations'][number]) => {
-    const from = Math.min(cell(m.start_s), width - 1);
-    const length = Math.max(1, cell(m.end_s) - from);
-    return `${'·'.repeat(from)}${'#'.repeat(length)}${'·'.repeat(Math.max(0, width - from - length))}`;
-  };
-  const scale = `0${`${p.makespan_s.toFixed(1)} s`.padStart(width - 1)}`;
-  const lines = table([
-    [...heading, scale],
-    ...rows.map((r, i) => [...r, bar(p.migrations[i] as (typeof p.migrations)[0])]),
-  ])
-    .split('\n')
-    .slice(0, -1);
-  const text = [lines[0] ?? ''];
-  for (const [i, m] of p.migrations.entries()) text.push(lines[i + 1] ?? '', `    ${m.technique}; ${m.reason}`);
+  const text = chart(
+    ['guest', 'way', 'priority'],
+    p.migrations.map((m) => ({
+      cells: [m.vm, `${ends.get(m.vm)?.from ?? '?'} → ${ends.get(m.vm)?.to ?? '?'}`, m.priority ?? ''],
+      startS: m.start_s,
+      endS: m.end_s,
+      note: `${m.technique}; ${m.reason}`,
+    })),
+    columns,
+  );
 
   const gap = p.lower_bound_s > 0 ? ` (no plan needs less than ${p.lower_bound_s.toFixed(1)} s)` : '';
   const late = p.migrations.filter((m) => m.late_s !== undefined).length;
@@ -122,6 +105,6 @@ export function timeLine(
   const count = p.migrations.length === 1 ? '1 migration' : `${p.migrations.length} migrations`;
   const summary = `${name}${count} in ${p.makespan_s.toFixed(1)} s${gap}`;
   const missed = late === 0 ? '' : `, ${late === 1 ? '1 deadline' : `${late} deadlines`} missed`;
-  const chart = p.migrations.length === 0 ? [] : ['', ...text];
-  return `${[`${summary}${missed}`, ...chart, ...refused].join('\n')}\n`;
+  const lines = p.migrations.length === 0 ? [] : ['', ...text];
+  return `${[`${summary}${missed}`, ...lines, ...refused].join('\n')}\n`;
 }

@@ -9,7 +9,10 @@ const PAGE_BYTES = 4096;
  * The guest as its agent measured it right before, else as the agent's telemetry has it, else as its definition says (an
  * emulated guest's does), else a guest that dirties nothing. A working set without a bound that was seen is all of its memory.
  */
-export function modelOf(state: ControllerState, job: Job): GuestModel {
+export function modelOf(
+  state: ControllerState,
+  job: Pick<Job, 'spec' | 'guest' | 'dirtyBytesPerS' | 'workingSetBytes'>,
+): GuestModel {
   const { spec } = job;
   const seen = guestTelemetry(state, job.guest);
   const memoryBytes = spec.memoryMiB * 2 ** 20;

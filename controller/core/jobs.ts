@@ -22,6 +22,7 @@ import type { Event } from './events.ts';
 import { modelOf } from './guestModel.ts';
 import { choosePath, confirmReroute, enforcementOn, isWhole, sameWay } from './jobPath.ts';
 import { placeGuests } from './network.ts';
+import { hostOf, newJob } from './newJob.ts';
 import { mustHold, turnsOf } from './planning.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
 import { payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
@@ -81,83 +82,14 @@ export function checkRequest(state: ControllerState, request: MigrateRequest): v
   }
 }
 
-function hostOf(state: ControllerState, guest: string): string | undefined {
-  for (const a of state.agents.values()) {
-    if (a.guests.some((g) => g.spec.name === guest && g.state !== 'incoming' && g.state !== 'stopped')) return a.host;
-  }
-  return undefined;
-}
-
 const specOf = (state: ControllerState, host: string, guest: string): GuestSpec | undefined =>
   state.agents.get(host)?.guests.find((g) => g.spec.name === guest)?.spec;
 
 export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void {
-  const { request } = e;
-  const isLarge = request.moves.length >= t.state.policy.doc.planning.minGroup;
-  request.moves.forEach((move, i) => {
-    const deadlineMs = move.deadlineMs ?? request.deadlineMs;
-    const from = hostOf(t.state, move.guest) as string;
-    const spec = specOf(t.state, from, move.guest);
+  e.request.moves.forEach((move, i) => {
     const id = e.ids[i];
-    if (!spec || id === undefined) return;
-    const job: Job = {
-      id,
-      number: t.state.nextNumber,
-      guest: move.guest,
-      spec,
-      priority: move.priority ?? request.priority,
-      group: e.group,
-      from,
-      to: move.destination,
-      asked: {
-        technique: request.technique ?? null,
-        strategy: request.strategy ?? null,
-        options: request.options ?? null,
-      },
-      deadlineAtMs: deadlineMs === undefined ? null : t.nowMs + deadlineMs,
-      // Whoever asks for a strategy wants that one.
-      isPlanned: !request.strategy && (isLarge || request.planned === true || deadlineMs !== undefined),
-      planned: null,
-      isHeld: false,
-      behind: [],
-      state: 'requested',
-      technique: null,
-      strategy: null,
-      contention: null,
-      enforcement: null,
-      links: [],
-      dpids: [],
-      pathSinceMs: null,
-      reroutedAtMs: null,
-      awaiting: null,
-      dirtyBytesPerS: null,
-      workingSetBytes: null,
-      destination: null,
-      stream: null,
-      phase: 'initial',
-      sliceBps: 0,
-      pacedBps: null,
-      mayTurnPostcopy: false,
-      paused: false,
-      flipped: false,
-      resumed: false,
-      copyEnded: false,
-      cancelling: false,
-      stragglers: { packets: 0, lastMs: 0 },
-      stoppedAt: null,
-      resumedAt: null,
-      progress: null,
-      progressShare: 0,
-      requestedAtMs: t.nowMs,
-      startedAtMs: null,
-      endedAtMs: null,
-      totalMs: null,
-      note: null,
-      reasons: [],
-      sliceSteps: [],
-      transitions: [{ state: 'requested', atMs: t.nowMs }],
-    };
-    t.set({ jobs: withEntry(t.state.jobs, id, job), nextNumber: t.state.nextNumber + 1 });
+    const job = id === undefined ? undefined : newJob(t.state, e.request, move, { id, group: e.group, nowMs: t.nowMs });
+    if (job) t.set({ jobs: withEntry(t.state.jobs, job.id, job), nextNumber: t.state.nextNumber + 1 });
   });
 }
 

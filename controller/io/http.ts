@@ -13,6 +13,9 @@ import { type MigrationView, type PolicyView, TOPICS, type Topic, topicSchema } 
 import type { Log } from '../../contracts/log.ts';
 import {
   AUTHOR_HEADER,
+  type EvacuateRequest,
+  type Evacuation,
+  evacuateRequestSchema,
   type MigrateAnswer,
   type MigrateRequest,
   migrateRequestSchema,
@@ -29,6 +32,7 @@ import { isSameToken } from './token.ts';
 export interface HttpHandlers {
   status(): StatusView;
   migrate(request: MigrateRequest): Promise<MigrateAnswer>;
+  evacuate(request: EvacuateRequest): Promise<Evacuation>;
   migration(id: string): MigrationView | undefined;
   cancel(id: string): Promise<void>;
   policy(): PolicyView;
@@ -89,6 +93,16 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
       needsToken: true,
       methods: {
         POST: async (r) => ({ status: 202, body: await handlers.migrate(await readBody(r, migrateRequestSchema)) }),
+      },
+    },
+    {
+      path: /^\/v1\/evacuations$/,
+      needsToken: true,
+      methods: {
+        POST: async (r) => {
+          const request = await readBody(r, evacuateRequestSchema);
+          return { status: request.dryRun ? 200 : 202, body: await handlers.evacuate(request) };
+        },
       },
     },
     {

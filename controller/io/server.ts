@@ -12,6 +12,7 @@ import type { MigrateAnswer, MigrateRequest } from '../../contracts/rest.ts';
 import { VERSION } from '../../contracts/version.ts';
 import { compilePolicy } from '../../policies/index.ts';
 import { METER_BASE, METER_COUNT } from '../core/desired.ts';
+import { movesOf, planEvacuation } from '../core/evacuate.ts';
 import type { Effect, Event } from '../core/events.ts';
 import { checkCancel, checkRequest } from '../core/jobs.ts';
 import type { Seal } from '../core/packets.ts';
@@ -254,6 +255,16 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       }
     }
 
+    /** Asks the core for migrations. */
+    async function start(request: MigrateRequest): Promise<MigrateAnswer> {
+      checkRequest(state, request);
+      const ids = request.moves.map((m) => migrationId(m.guest));
+      const group = ids.length > 1 ? `g-${randomBytes(5).toString('hex')}` : null;
+      emit({ kind: 'migrate', request, ids, group });
+      await journal.flush();
+      return { migrations: request.moves.map((m, i) => ({ id: ids[i] as string, guest: m.guest })), group };
+    }
+
     const http = await startHttp({
       ...config.http,
       token,
@@ -264,13 +275,13 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       agents,
       handlers: {
         status: () => ({ ...statusView(state, clock.now()), sessions: switches.describe() }),
-        migrate: async (request: MigrateRequest): Promise<MigrateAnswer> => {
-          checkRequest(state, request);
-          const ids = request.moves.map((m) => migrationId(m.guest));
-          const group = ids.length > 1 ? `g-${randomBytes(5).toString('hex')}` : null;
-          emit({ kind: 'migrate', request, ids, group });
-          await journal.flush();
-          return { migrations: request.moves.map((m, i) => ({ id: ids[i] as string, guest: m.guest })), group };
+        migrate: start,
+        evacuate: async (request) => {
+          const found = planEvacuation(state, request, clock.now());
+          if (request.dryRun || found.moves.length === 0) return found;
+          const { group, migrations } = await start(movesOf(found));
+          const idOf = new Map(migrations.map((m) => [m.guest, m.id]));
+          return { ...found, group, moves: found.moves.map((m) => ({ ...m, migration: idOf.get(m.guest) ?? null })) };
         },
         migration: (id) => {
           const job = state.jobs.get(id);

@@ -187,7 +187,7 @@ class State {
   staying(host: string): PlanningVm[] {
     return [...(this.at.get(host) ?? [])]
       .map((vm) => this.guest(vm))
-      .filter((v) => v.host === host && !this.moves.has(v.id));
+      .filter((v) => v.host === host && v.pinned !== true && !this.moves.has(v.id));
   }
 
   move(v: PlanningVm, to: string): void {
