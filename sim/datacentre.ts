@@ -100,6 +100,8 @@ interface RunningFlow {
   trace: PathTrace;
 }
 
+const portNoOf = (link: FabricLink): number => Number(link.id.slice(link.id.lastIndexOf(':') + 1));
+
 const STEP_MS = 50;
 /** Stations send a packet this often, so that switches learn and unknown senders are seen. */
 const CHATTER_MS = 1000;
@@ -243,12 +245,25 @@ export class DataCentre {
 
   /** Cuts the cable between two switches or mends it; both say at once that their port went down or came up. */
   setLinkUp(a: string, b: string, isUp: boolean): void {
-    const links = this.links.filter((l) => (l.from === a && l.to === b) || (l.from === b && l.to === a));
-    if (links.length === 0) throw new Error(`the data centre has no link between ${a} and ${b}`);
-    for (const { id, from } of links)
-      this.switches.get(from)?.setPortUp(Number(id.slice(id.lastIndexOf(':') + 1)), isUp);
+    for (const link of this.#between(a, b)) this.switches.get(link.from)?.setPortUp(portNoOf(link), isUp);
     this.#changes++;
     this.#advance();
+  }
+
+  /** A cable carries another rate from now on, both ways; both switches say so. */
+  setCapacity(a: string, b: string, capacityBps: number): void {
+    for (const link of this.#between(a, b)) {
+      this.switches.get(link.from)?.setPortSpeed(portNoOf(link), capacityBps);
+      link.capacityBps = capacityBps;
+    }
+    this.#changes++;
+    this.#advance();
+  }
+
+  #between(a: string, b: string): FabricLink[] {
+    const links = this.links.filter((l) => (l.from === a && l.to === b) || (l.from === b && l.to === a));
+    if (links.length === 0) throw new Error(`the data centre has no link between ${a} and ${b}`);
+    return links;
   }
 
   // ---- migration streams ----------------------------------------------------------------------------------------------

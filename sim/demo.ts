@@ -1,26 +1,19 @@
 /**
- * `fairway demo`: a controller, the embedded data centre and a host agent per hypervisor in one process, talking to each
- * other over loopback as they would over a network. A loaded host is emptied; what that cost the workload is measured in
+ * `fairway demo`, on the stage that `stage.ts` sets up: controller, data centre and agents in one process. A loaded host is emptied; what that cost the workload is measured in
  * the data centre, not asked of the controller. `demoScenario.ts` says what is played, `demoReport.ts` prints it.
  */
-import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { type RunningAgent, startAgent } from '../agent/io/agent.ts';
-import { createEmulatedDriver, createEmulatedFabric } from '../agent/io/emulatedDriver.ts';
-import { FairwayClient } from '../cli/client.ts';
-import type { Clock } from '../contracts/clock.ts';
+import type { FairwayClient } from '../cli/client.ts';
 import { FairwayError, isFinal, PRIORITIES, type Priority } from '../contracts/common.ts';
-import { agentConfigSchema, controllerConfigSchema } from '../contracts/config.ts';
 import type { MigrationView } from '../contracts/feed.ts';
 import { type Log, silentLog } from '../contracts/log.ts';
 import type { StatusView } from '../contracts/rest.ts';
 import type { DemoResult } from '../contracts/results.ts';
 import { OURS } from '../controller/core/cookies.ts';
-import { type FairwayServer, startController } from '../controller/io/server.ts';
-import { DataCentre, dpidOf, type LinkSecond } from './datacentre.ts';
+import type { DataCentre, LinkSecond } from './datacentre.ts';
 import { describeScenario, ProgressReport, reportText } from './demoReport.ts';
 import { type DemoScenario, demoScenario } from './demoScenario.ts';
-import { elasticClock, sleepOn } from './elasticClock.ts';
+import { sleepOn } from './elasticClock.ts';
+import { openStage, type Stage } from './stage.ts';
 
 export interface DemoOptions {
   /** True: nothing is written; the caller prints the result. */
@@ -48,7 +41,6 @@ export interface DemoOptions {
 const DEFAULT_SPEED = 5;
 /** Real time after which the demo gives up, ms. */
 const TIME_LIMIT_MS = 55_000;
-const READY_LIMIT_MS = 20_000;
 /** Time of the data centre's clock in which rates and directions become known before anything moves. */
 const WARM_UP_MS = 7000;
 /** The part of it whose mean rate is called "before". */
@@ -60,40 +52,22 @@ const BEFORE_MS = 4000;
  */
 export async function runDemo(o: DemoOptions): Promise<DemoResult> {
   const log = o.log ?? silentLog;
-  const clock = elasticClock(o.speed ?? DEFAULT_SPEED);
   const scenario = o.scenario ?? demoScenario(o.seed ?? 1);
   const out = o.json ? () => {} : o.out;
-  const token = randomBytes(16).toString('hex');
-  const dc = new DataCentre(scenario.network, { clock, log, hasQueues: o.hasQueues ?? true });
-  const agents: RunningAgent[] = [];
-  let controller: FairwayServer | undefined;
+  let stage: Stage | undefined;
   const deadline = AbortSignal.timeout(TIME_LIMIT_MS);
   const stop = new AbortController();
   const signal = AbortSignal.any([stop.signal, deadline, ...(o.signal === undefined ? [] : [o.signal])]);
 
   try {
-    const databases = await dc.open();
-    controller = await startController(
-      controllerConfigSchema.parse({
-        openflow: { port: 0 },
-        http: { port: 0 },
-        policy: { store: 'memory' },
-        switches: Object.fromEntries(
-          scenario.network.switches.map((name) => {
-            const dpid = dpidOf(scenario.network, name);
-            const ovsdb = databases.get(dpid);
-            return [dpid, { name, ...(ovsdb === undefined ? {} : { ovsdb }) }];
-          }),
-        ),
-      }),
-      { log, clock, token, journal: null },
-    );
-    dc.start({ host: '127.0.0.1', port: controller.openflowPort });
-    for (const agent of await startAgents(scenario, dc, controller.httpPort, { token, clock, log })) agents.push(agent);
-    const client = new FairwayClient({ url: `http://127.0.0.1:${controller.httpPort}`, token, signal });
-
-    out(describeScenario(scenario));
-    await untilReady(client, dc, scenario, signal);
+    stage = await openStage(scenario, {
+      speed: o.speed ?? DEFAULT_SPEED,
+      log,
+      signal,
+      ...(o.hasQueues === undefined ? {} : { hasQueues: o.hasQueues }),
+      onOpen: () => out(describeScenario(scenario)),
+    });
+    const { client, clock, dc } = stage;
     const warmFromMs = clock.now();
     await sleepOn(clock, WARM_UP_MS, signal);
 
@@ -108,8 +82,7 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
     const status = await client.status();
     progress.end();
 
-    await controller.close({ removeFlows: true });
-    controller = undefined;
+    await stage.closeController();
     const result: DemoResult = {
       format: 'demo-result/1',
       migrations: views.map((m) => migrationResult(m, dc)),
@@ -130,13 +103,7 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
     throw error;
   } finally {
     stop.abort();
-    try {
-      await Promise.all(agents.map((a) => a.close()));
-      await controller?.close();
-      await dc.stop();
-    } finally {
-      clock.close();
-    }
+    await stage?.close();
   }
 }
 
@@ -150,69 +117,6 @@ export function demoFailure(
     ...leftovers.map((l) => `left behind: ${l}`),
   ];
   return problems.length === 0 ? undefined : new FairwayError('demo.failed', problems.join('; '));
-}
-
-async function startAgents(
-  scenario: DemoScenario,
-  dc: DataCentre,
-  httpPort: number,
-  o: { token: string; clock: Clock; log: Log },
-): Promise<RunningAgent[]> {
-  const fabric = createEmulatedFabric();
-  const started: RunningAgent[] = [];
-  for (const host of scenario.network.hosts) {
-    const config = agentConfigSchema.parse({
-      host: host.name,
-      controller: `ws://127.0.0.1:${httpPort}`,
-      driver: 'emulated',
-      migrationIp: host.migrationIp,
-      dpid: dpidOf(scenario.network, host.name),
-      migrationPort: host.name,
-      guests: scenario.guests.filter((g) => g.host === host.name).map((g) => g.spec),
-    });
-    const driver = createEmulatedDriver({
-      config,
-      clock: o.clock,
-      log: o.log,
-      fabric,
-      network: {
-        achievedBps: (copy, wantedBps) => dc.streamBps(copy.migration, copy.stream, wantedBps),
-        ended: (migration) => dc.dropStream(migration),
-      },
-      onGuest: () => dc.guestsChanged(),
-    });
-    dc.watchGuests(host.name, () => driver.guests());
-    started.push(await startAgent(config, { ...o, driver, stopGuestsOnClose: true }));
-  }
-  return started;
-}
-
-/** Waits until the controller knows every switch, link, agent and guest. */
-async function untilReady(
-  client: FairwayClient,
-  dc: DataCentre,
-  scenario: DemoScenario,
-  signal: AbortSignal,
-): Promise<void> {
-  const giveUpAt = Date.now() + READY_LIMIT_MS;
-  for (;;) {
-    const missing = whatIsMissing(await client.status(), dc, scenario);
-    if (missing === undefined) return;
-    if (Date.now() > giveUpAt) throw new FairwayError('demo.notReady', `the network did not come up: ${missing}`);
-    await sleep(50, undefined, { signal });
-  }
-}
-
-function whatIsMissing(status: StatusView, dc: DataCentre, scenario: DemoScenario): string | undefined {
-  const { topology } = status;
-  const up = topology.switches.filter((s) => s.connected).length;
-  if (up < scenario.network.switches.length) return `${up} of ${scenario.network.switches.length} switches connected`;
-  const links = dc.links.filter((l) => topology.links.some((k) => k.id === l.id)).length;
-  if (links < dc.links.length) return `${links} of ${dc.links.length} links found`;
-  const agents = topology.agents.filter((a) => a.connected).length;
-  if (agents < scenario.network.hosts.length) return `${agents} of ${scenario.network.hosts.length} agents connected`;
-  const lost = scenario.guests.filter((g) => !topology.locations.some((l) => l.mac === g.spec.mac));
-  return lost.length > 0 ? `guests not seen yet: ${lost.map((g) => g.spec.name).join(', ')}` : undefined;
 }
 
 /** Asks for all moves, one request per priority, and follows them to their ends. Answers in the scenario's order. */

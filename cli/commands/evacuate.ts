@@ -1,5 +1,5 @@
 /** `fairway evacuate`: shows where the guests of a host go and when, moves them, and follows them to their ends. */
-import { FairwayError, type Priority } from '../../contracts/common.ts';
+import type { Priority } from '../../contracts/common.ts';
 import type { Evacuation } from '../../contracts/rest.ts';
 import { formatRate } from '../../contracts/units.ts';
 import { chart } from '../chart.ts';

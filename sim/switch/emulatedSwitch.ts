@@ -156,6 +156,15 @@ export class EmulatedSwitch {
     this.#portStatus(ofp.OFPPR_DELETE, port);
   }
 
+  /** The port negotiates another speed, and the switch says so. */
+  setPortSpeed(portNo: number, speedBps: number): void {
+    const port = this.ports.get(portNo);
+    if (port === undefined || port.speedBps === speedBps) return;
+    const changed = { ...port, speedBps };
+    this.ports.set(portNo, changed);
+    this.#portStatus(ofp.OFPPR_MODIFY, changed);
+  }
+
   /** Takes a port's link up or down and tells the controller. */
   setPortUp(portNo: number, isUp: boolean): void {
     const port = this.ports.get(portNo);

@@ -6,7 +6,7 @@ import { FairwayError } from '../../../contracts/common.ts';
 import type { MigrationView, PolicyView, Topic, TopicData } from '../../../contracts/feed.ts';
 import { silentLog } from '../../../contracts/log.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
-import type { PolicyHistory, StatusView } from '../../../contracts/rest.ts';
+import type { Evacuation, PolicyHistory, StatusView } from '../../../contracts/rest.ts';
 import { AgentGateway } from '../../../controller/io/agents.ts';
 import { Feed } from '../../../controller/io/feed.ts';
 import { startHttp } from '../../../controller/io/http.ts';
@@ -78,6 +78,17 @@ const status: StatusView = {
   policy,
 };
 
+const evacuation: Evacuation = {
+  host: 'hv1',
+  atMs: 0,
+  group: null,
+  moves: [],
+  refused: [{ guest: 'vm1', reason: 'there is no other host' }],
+  moving: [],
+  endsAtMs: 0,
+  boundAtMs: 0,
+};
+
 let http: Awaited<ReturnType<typeof startHttp>>;
 let base: string;
 let clock: ManualClock;
@@ -112,6 +123,7 @@ beforeEach(async () => {
     handlers: {
       status: () => status,
       migrate: (r) => may(r, { migrations: [{ id: 'm-1', guest: 'vm1' }], group: null }),
+      evacuate: (r) => may(r, { ...evacuation, host: r.host }),
       migration: (id) => (id === migration.id ? migration : undefined),
       cancel: (id) => may(id, undefined),
       policy: () => policy,
@@ -148,6 +160,18 @@ test('the routes', async () => {
     body: { migrations: [{ id: 'm-1', guest: 'vm1' }], group: null },
   });
   expect(asked).toEqual([{ ...move, priority: 'medium' }]);
+  const empty = (more: object) => call('POST', '/v1/evacuations', JSON.stringify({ host: 'hv1', ...more }));
+  expect(await empty({ priorities: { vm1: 'high' } })).toMatchObject({ status: 202, body: { host: 'hv1' } });
+  expect(asked.pop()).toMatchObject({
+    host: 'hv1',
+    priorities: { vm1: 'high' },
+    deadlines: {},
+    exclude: [],
+    dryRun: false,
+  });
+  expect(await empty({ dryRun: true })).toMatchObject({ status: 200, body: evacuation });
+  asked.pop();
+  expect(await empty({ deadlineMs: -1 })).toMatchObject({ status: 400 });
   const path = `/v1/migrations/${encodeURIComponent(migration.id)}`;
   expect(await call('GET', path)).toMatchObject({ status: 200, body: migration });
   expect(await call('DELETE', path)).toMatchObject({ status: 202, body: { id: migration.id } });
@@ -333,6 +357,7 @@ test('a port in use is told with the cure', async () => {
     handlers: {
       status: () => status,
       migrate: async () => ({ migrations: [], group: null }),
+      evacuate: async () => evacuation,
       migration: () => undefined,
       cancel: async () => undefined,
       policy: () => policy,
