@@ -304,6 +304,7 @@ export class DataCentre {
         if (isOurs(f.cookie)) out.push(`${name}: flow with cookie 0x${f.cookie.toString(16)} in table ${f.tableId}`);
       }
       for (const m of device.tables.meters()) out.push(`${name}: meter ${m.meterId}`);
+      for (const g of device.tables.groups()) out.push(`${name}: group ${g.groupId}`);
     }
     for (const [name, { database }] of this.#ovsdb) {
       for (const table of ['QoS', 'Queue']) {

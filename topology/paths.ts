@@ -24,7 +24,7 @@ export interface PathOptions {
   residualBps?: (linkId: string) => number;
 }
 
-interface Towards {
+export interface Towards {
   distance: number;
   /** Least width of the links ahead, bit/s. */
   widthBps: number;
@@ -36,7 +36,7 @@ interface Towards {
  * For every switch that can reach `toDpid`, its best next hop: fewest hops, then the widest way ahead, then the
  * smallest neighbour and port number. Following the next hops loses one hop of distance each time, hence is loop-free.
  */
-function towards(t: Topology, toDpid: string, widthOf: (linkId: string) => number): Map<string, Towards> {
+export function towards(t: Topology, toDpid: string, widthOf: (linkId: string) => number): Map<string, Towards> {
   const found = new Map<string, Towards>();
   if (!t.switches.has(toDpid)) return found;
   const incoming = new Map<string, { from: PortRef; id: string }[]>();

@@ -42,6 +42,8 @@ export interface SwitchNode {
   dpid: string;
   name: string;
   ports: ReadonlyMap<number, Port>;
+  /** What it can do with groups that watch ports; none when absent or null. */
+  groups?: { select: boolean; failover: boolean } | null;
 }
 
 /** One direction of a cable between two switches. */
@@ -145,6 +147,8 @@ export class Topology {
       old !== undefined &&
       old.name === node.name &&
       old.ports.size === node.ports.size &&
+      old.groups?.select === node.groups?.select &&
+      old.groups?.failover === node.groups?.failover &&
       [...node.ports].every(([no, p]) => {
         const o = old.ports.get(no);
         return o !== undefined && samePort(o, p);
@@ -183,6 +187,12 @@ export class Topology {
     const node = this.switches.get(dpid);
     if (node === undefined) return this;
     return this.withSwitch({ ...node, ports: plus(node.ports, port.portNo, port) });
+  }
+
+  /** Says what a known switch can do with groups. */
+  withGroups(dpid: string, groups: NonNullable<SwitchNode['groups']> | null): Topology {
+    const node = this.switches.get(dpid);
+    return node === undefined ? this : this.withSwitch({ ...node, groups });
   }
 
   /** Removes a port with its links and locations. */

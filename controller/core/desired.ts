@@ -18,9 +18,10 @@ import {
 import { cookieFor, FEATURE, type Feature } from './cookies.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
-import { type Flow, flow, type Instructions, type Match, type Meter } from './flows.ts';
+import { type Flow, flow, type Group, type Instructions, type Match, type Meter } from './flows.ts';
 import type { ControllerState, Job } from './state.ts';
 import { isActive, needsSlice } from './state.ts';
+import { output, Ways } from './ways.ts';
 
 export const TABLE = { classify: 0, moved: 1, forward: 2 } as const;
 /** Egress queue of each priority's slice; queue 0 is the workload's. */
@@ -54,7 +55,6 @@ const GUARD_SECONDS = 0.5;
 
 type Action = ReturnType<typeof of13.OFPActionOutput> | ReturnType<typeof of13.OFPActionPopVlan>;
 
-const output = (port: number) => of13.OFPActionOutput({ port, max_len: 0 });
 const toController = (bytes: number) => of13.OFPActionOutput({ port: ofp.OFPP_CONTROLLER, max_len: bytes });
 const goto = (table: number) => of13.OFPInstructionGotoTable({ table_id: table });
 const apply = (actions: unknown[]) =>
@@ -81,7 +81,7 @@ export function portByName(topology: Topology, dpid: string, name: string): Port
   return undefined;
 }
 
-type Tables = Map<string, { flows: Map<string, Flow>; meters: Map<number, Meter> }>;
+type Tables = Map<string, { flows: Map<string, Flow>; meters: Map<number, Meter>; groups: ReadonlyMap<number, Group> }>;
 type Put = (
   dpid: string,
   table: number,
@@ -126,7 +126,7 @@ function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables>
   const base = networkFlows(state.topology, state.settings.forwarding);
   const out = new Map<string, SwitchTables>();
   for (const [dpid, s] of state.switches) {
-    if (s.connected) out.set(dpid, tablesOf(base.get(dpid) ?? EMPTY_TABLES.flows));
+    if (s.connected) out.set(dpid, base.get(dpid) ?? EMPTY_TABLES);
   }
   // What no migration touches is the same object as last time, and known to be equal to what is installed.
   const changed: Tables = new Map();
@@ -134,7 +134,7 @@ function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables>
     const shared = out.get(dpid);
     let mine = changed.get(dpid);
     if (shared && !mine) {
-      mine = { flows: new Map(shared.flows), meters: new Map() };
+      mine = { flows: new Map(shared.flows), meters: new Map(), groups: shared.groups };
       changed.set(dpid, mine);
       out.set(dpid, mine);
     }
@@ -155,14 +155,6 @@ function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables>
   return out;
 }
 
-const bare = new WeakMap<ReadonlyMap<string, Flow>, SwitchTables>();
-/** Tables of these flows and no meters; the same ones for the same flows. */
-function tablesOf(flows: ReadonlyMap<string, Flow>): SwitchTables {
-  const known = bare.get(flows) ?? { flows, meters: EMPTY_TABLES.meters };
-  bare.set(flows, known);
-  return known;
-}
-
 /** The port of `dpid` that leads to a place; undefined when no way is known. */
 function portTowards(topology: Topology, dpid: string, at: PortRef): number | undefined {
   if (dpid === at.dpid) return at.portNo;
@@ -181,13 +173,10 @@ function portTowards(topology: Topology, dpid: string, at: PortRef): number | un
 
 // A topology never changes, so what was derived from it holds for as long as somebody has it.
 const hopsOf = new WeakMap<Topology, Map<string, ReadonlyMap<string, number>>>();
-const networkOf = new WeakMap<Topology, Map<string, ReadonlyMap<string, ReadonlyMap<string, Flow>>>>();
+const networkOf = new WeakMap<Topology, Map<string, ReadonlyMap<string, SwitchTables>>>();
 
-/** Flows that follow from the network alone, by datapath and key: recognising senders, forwarding, discovery. */
-function networkFlows(
-  topology: Topology,
-  forwarding: 'managed' | 'normal',
-): ReadonlyMap<string, ReadonlyMap<string, Flow>> {
+/** What follows from the network alone, by datapath: recognising senders, forwarding, discovery. */
+function networkFlows(topology: Topology, forwarding: 'managed' | 'normal'): ReadonlyMap<string, SwitchTables> {
   let known = networkOf.get(topology);
   if (!known) {
     known = new Map();
@@ -201,12 +190,11 @@ function networkFlows(
   return flows;
 }
 
-function deriveNetworkFlows(
-  topology: Topology,
-  forwarding: 'managed' | 'normal',
-): ReadonlyMap<string, ReadonlyMap<string, Flow>> {
+function deriveNetworkFlows(topology: Topology, forwarding: 'managed' | 'normal'): ReadonlyMap<string, SwitchTables> {
   const tables: Tables = new Map();
-  for (const dpid of topology.switches.keys()) tables.set(dpid, { flows: new Map(), meters: new Map() });
+  const ways = new Ways(topology);
+  for (const dpid of topology.switches.keys())
+    tables.set(dpid, { flows: new Map(), meters: new Map(), groups: ways.groupsOf(dpid) });
   const put = putInto(tables);
   const any = of13.OFPMatch({});
   const lldp = of13.OFPMatch({ eth_type: ETH_LLDP });
@@ -234,11 +222,11 @@ function deriveNetworkFlows(
     if (forwarding === 'normal') continue;
     const destination = of13.OFPMatch({ eth_dst: l.mac });
     for (const dpid of topology.switches.keys()) {
-      const port = portTowards(topology, dpid, l.at);
-      if (port !== undefined) put(dpid, 2, PRIORITY.host, FEATURE.forwarding, destination, [apply([output(port)])]);
+      const way = ways.towards(dpid, l.at);
+      if (way !== undefined) put(dpid, 2, PRIORITY.host, FEATURE.forwarding, destination, [apply([way])]);
     }
   }
-  return new Map([...tables].map(([dpid, t]) => [dpid, t.flows]));
+  return tables;
 }
 
 /** The guard of a job at its first switch, where its links have no queues and the switch has meters. */

@@ -99,6 +99,8 @@ export function onLldp(t: Turn, here: PortRef, frame: Buffer): void {
   if (!t.hasLink(link)) {
     if (!topology.links.has(id)) t.log('info', 'link.found', { from: id, to: linkId(here) });
     t.foundLink(link);
+    // The way back is asked for at once: its own probe may have come before this end was ready.
+    if (!t.hasLink({ from: here, to: from })) probe(t, here.dpid, here.portNo);
   }
   t.draft('linkSeen').set(id, { seenMs: t.nowMs, serial: claim.proof.serial });
 }

@@ -11,7 +11,7 @@ import type { LogLevel } from '../../contracts/log.ts';
 import type { PolicyStatus } from '../../contracts/policy.ts';
 import type { MigrateRequest } from '../../contracts/rest.ts';
 import type { CompiledPolicy } from '../../policies/index.ts';
-import type { Flow } from './flows.ts';
+import type { Flow, Group, GroupAbility } from './flows.ts';
 import type { ClockOffset } from './telemetry.ts';
 
 /** A switch port as the switch describes it; `speedBps` 0 when it says none. */
@@ -49,7 +49,17 @@ export interface PortQos {
 }
 
 export type Event =
-  | { kind: 'switchUp'; dpid: string; ports: PortDescription[]; maxMeters: number; flows: Flow[]; meterIds: number[] }
+  /** `groups`: those found in the switch; `groupAbility` absent: it has none, or cannot tell what they are. */
+  | {
+      kind: 'switchUp';
+      dpid: string;
+      ports: PortDescription[];
+      maxMeters: number;
+      groupAbility?: GroupAbility;
+      flows: Flow[];
+      meterIds: number[];
+      groups?: Group[];
+    }
   | { kind: 'switchDown'; dpid: string }
   | { kind: 'portChanged'; dpid: string; change: 'added' | 'modified' | 'removed'; port: PortDescription }
   | { kind: 'packetIn'; dpid: string; inPort: number; frame: Buffer }
@@ -66,7 +76,9 @@ export type Event =
       errors: string[];
       /** Among the errors was one of a flow table without room. */
       isTableFull?: boolean;
-      holds?: { flows: Flow[]; meterIds: number[] };
+      /** Among the errors was one about groups. */
+      isGroupRefused?: boolean;
+      holds?: { flows: Flow[]; meterIds: number[]; groups?: Group[] };
     }
   | { kind: 'qosDone'; link: string; serial: number; enforcement: Enforcement; note: string }
   | { kind: 'agentUp'; host: string; hello: AgentHello }

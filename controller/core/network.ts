@@ -6,7 +6,7 @@ import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from '.
 import type { SwitchTables } from './difference.ts';
 import { hostSeen, onLldp, portReset, probe, switchKnown } from './discovery.ts';
 import type { Event, PortDescription } from './events.ts';
-import type { Flow } from './flows.ts';
+import { type Flow, type Group, isOurGroup } from './flows.ts';
 import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
 import { isActive, type Job, NEW_SWITCH, type QosState, withEntry, withoutEntry } from './state.ts';
@@ -23,10 +23,18 @@ function toPort(t: Turn, dpid: string, d: PortDescription): Port {
 }
 
 /** Tables as read from a switch. A meter found there has rates we do not know: what is still wanted is written again. */
-export function tablesFound(found: readonly Flow[], meterIds: readonly number[]): SwitchTables {
+export function tablesFound(
+  found: readonly Flow[],
+  meterIds: readonly number[],
+  groups: readonly Group[] = [],
+): SwitchTables {
   const flows = new Map(found.filter((f) => parseCookie(f.cookie)).map((f) => [f.key, f]));
   const ours = meterIds.filter((id) => id >= METER_BASE && id < METER_BASE + METER_COUNT);
-  return { flows, meters: new Map(ours.map((meterId) => [meterId, { meterId, rateKbps: 0, burstKbits: 0 }])) };
+  return {
+    flows,
+    meters: new Map(ours.map((meterId) => [meterId, { meterId, rateKbps: 0, burstKbits: 0 }])),
+    groups: new Map(groups.filter((g) => isOurGroup(g.groupId)).map((g) => [g.groupId, g])),
+  };
 }
 
 export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
@@ -39,11 +47,12 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
       if (!ports.has(old)) topology = topology.withoutPort({ dpid: e.dpid, portNo: old });
     }
     for (const port of ports.values()) topology = topology.withPort(e.dpid, port);
+    topology = topology.withGroups(e.dpid, e.groupAbility ?? null);
   } else {
-    topology = topology.withSwitch({ dpid: e.dpid, name, ports });
+    topology = topology.withSwitch({ dpid: e.dpid, name, ports, groups: e.groupAbility ?? null });
     switchKnown(t, e.dpid);
   }
-  const installed = tablesFound(e.flows, e.meterIds);
+  const installed = tablesFound(e.flows, e.meterIds, e.groups);
   // A switch that was restarted may have lost queues or the filters in front of them: they are set again.
   const qos = new Map<string, QosState>();
   for (const [id, q] of t.state.qos) qos.set(id, linkRef(id).dpid === e.dpid ? { ...q, stale: true, note: '' } : q);

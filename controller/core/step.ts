@@ -203,9 +203,13 @@ function writeTables(t: Turn): Settled {
   };
 }
 
-/** What to send while a refusal is recent: no refused flow, and no change of meters. */
+/** What to send while a refusal is recent: no refused flow, and no change of meters and groups. */
 function withoutRefused(tables: SwitchTables, s: SwitchState): SwitchTables {
-  return { meters: s.installed.meters, flows: new Map([...tables.flows].filter(([key]) => !s.refused.has(key))) };
+  return {
+    meters: s.installed.meters,
+    groups: s.installed.groups,
+    flows: new Map([...tables.flows].filter(([key]) => !s.refused.has(key))),
+  };
 }
 
 function onWritten(t: Turn, e: Extract<Event, { kind: 'written' }>): void {
@@ -218,11 +222,12 @@ function onWritten(t: Turn, e: Extract<Event, { kind: 'written' }>): void {
     t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, ...settled, installed: target, inFlight: null }) });
   } else if (e.outcome === 'refused') {
     // Part of the batch may be in force: what was read back says which.
-    const installed = e.holds ? tablesFound(e.holds.flows, e.holds.meterIds) : s.installed;
+    const installed = e.holds ? tablesFound(e.holds.flows, e.holds.meterIds, e.holds.groups) : s.installed;
     const missing = [...target.flows.values()].filter((f) => installed.flows.get(f.key)?.signature !== f.signature);
     const tableFullTimes = e.isTableFull === true ? s.tableFullTimes + 1 : 0;
     const waitMs = Math.min(RETRY_MOST_MS, RETRY_MS * 2 ** Math.max(0, tableFullTimes - 1));
     const refusedWhy = whyRefused(e);
+    const isServedAnew = e.isGroupRefused === true && withoutGroups(t, e.dpid, refusedWhy);
     t.log('error', 'switch.refused', { dpid: e.dpid, why: refusedWhy, errors: e.errors, againInMs: waitMs });
     t.set({
       switches: withEntry(t.state.switches, e.dpid, {
@@ -232,10 +237,20 @@ function onWritten(t: Turn, e: Extract<Event, { kind: 'written' }>): void {
         refused: new Set(missing.map((f) => f.key)),
         refusedWhy,
         tableFullTimes,
-        retryAtMs: t.nowMs + waitMs,
+        // Without groups it is asked for something else, which need not wait.
+        retryAtMs: t.nowMs + (isServedAnew ? 0 : waitMs),
       }),
     });
   } else t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, inFlight: null }) });
+}
+
+/** A switch that refused a group it should be able to have does without groups until it connects again. False when it did already. */
+function withoutGroups(t: Turn, dpid: string, why: string): boolean {
+  const { topology } = t.state;
+  if (!topology.switches.get(dpid)?.groups) return false;
+  t.set({ topology: topology.withGroups(dpid, null) });
+  t.log('warn', 'switch.withoutGroups', { dpid, why });
+  return true;
 }
 
 /** What a switch said when it refused, for the log and the records of the migrations it concerns. */

@@ -44,6 +44,8 @@ function to14(m: OfMessage<4>): OfMessage<5> {
     case 'OFPFlowStatsRequest':
     case 'OFPMeterFeaturesStatsRequest':
     case 'OFPMeterConfigStatsRequest':
+    case 'OFPGroupFeaturesStatsRequest':
+    case 'OFPGroupDescStatsRequest':
       return { ...m, version: 5 };
     default:
       throw new RangeError(`${m.cls} is not sent to switches of OpenFlow 1.4`);
@@ -137,6 +139,8 @@ function from14(m: OfMessage<5>): OfMessage<4> | undefined {
     case 'OFPFlowRemoved':
     case 'OFPMeterFeaturesStatsReply':
     case 'OFPMeterConfigStatsReply':
+    case 'OFPGroupFeaturesStatsReply':
+    case 'OFPGroupDescStatsReply':
       return { ...m, version: 4 };
     case 'OFPFlowStatsReply':
       return {

@@ -12,8 +12,10 @@ import type { MigrateAnswer, MigrateRequest } from '../../contracts/rest.ts';
 import { VERSION } from '../../contracts/version.ts';
 import { compilePolicy } from '../../policies/index.ts';
 import { METER_BASE, METER_COUNT } from '../core/desired.ts';
+import { EMPTY_TABLES } from '../core/difference.ts';
 import { movesOf, planEvacuation } from '../core/evacuate.ts';
 import type { Effect, Event } from '../core/events.ts';
+import { isOurGroup } from '../core/flows.ts';
 import { checkCancel, checkRequest } from '../core/jobs.ts';
 import type { Seal } from '../core/packets.ts';
 import { journalOf, restoreJobs } from '../core/restore.ts';
@@ -334,11 +336,11 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       async close({ removeFlows = false } = {}) {
         stopped = true;
         if (removeFlows) {
-          const meters = (dpid: string) =>
-            [...(state.switches.get(dpid)?.installed.meters.keys() ?? [])].filter(
-              (id) => id >= METER_BASE && id < METER_BASE + METER_COUNT,
-            );
-          await switches.removeAll(meters);
+          await switches.removeAll((dpid) => {
+            const { meters, groups } = state.switches.get(dpid)?.installed ?? EMPTY_TABLES;
+            const ours = [...meters.keys()].filter((id) => id >= METER_BASE && id < METER_BASE + METER_COUNT);
+            return { meters: ours, groups: [...groups.keys()].filter(isOurGroup) };
+          });
           for (const [dpid, m] of queues)
             await m.clearAll().catch((error) => log('warn', 'queues.clear', { dpid, error: String(error) }));
         }

@@ -20,7 +20,7 @@ import { FairwayError } from '../../contracts/common.ts';
 import type { PeerCertificate } from '../core/certificates.ts';
 import { OURS } from '../core/cookies.ts';
 import type { Event, FlowCounter, PortCounter, PortDescription, QueueCounter, WriteOutcome } from '../core/events.ts';
-import { type Flow, flow } from '../core/flows.ts';
+import { type Flow, flow, type Group, type GroupAbility, groupFound, isOurGroup } from '../core/flows.ts';
 import { PacketInLimiter } from '../core/packetLimits.ts';
 import { type Refusal, repair } from '../core/repair.ts';
 import { type ControllerRole, nextGeneration, sameGeneration } from '../core/roles.ts';
@@ -62,6 +62,8 @@ export interface WriteResult {
   errors: string[];
   isTableFull: boolean;
   isFenced?: boolean;
+  /** A group, or a flow that uses one, was refused. */
+  isGroupRefused?: boolean;
 }
 
 type PortDesc = { port_no: number; name: string; hw_addr: string; config: number; state: number; curr_speed: number };
@@ -95,6 +97,8 @@ export class SwitchSession {
   #version: SwitchVersion = 4;
   #closed = false;
   #hasMeters = false;
+  /** It says that it can tell of its groups. In 1.5 their form is another, which is not translated. */
+  #saysGroups = false;
 
   constructor(owner: SessionOwner, duplex: DuplexLike, remote: string, certificate?: PeerCertificate) {
     this.#owner = owner;
@@ -110,6 +114,7 @@ export class SwitchSession {
         onUp: ({ version, features }) => {
           this.#version = version;
           if (features === undefined) return;
+          this.#saysGroups = (features.capabilities & ofp.OFPC_GROUP_STATS) !== 0 && version !== 6;
           this.#introduce(dpidText(features.datapath_id)).catch((error) =>
             this.close(`it could not be set up: ${messageOf(error)}`),
           );
@@ -209,13 +214,14 @@ export class SwitchSession {
       () => 0,
     );
     this.#hasMeters = maxMeters > 0;
-    const meterIds = await this.#meterIds();
-    const flows = await this.readFlows();
+    const groupAbility = await this.#groupAbility();
+    const holds = await this.readBack();
     if (this.#closed) return;
     this.isAnnounced = true;
     this.#cancelDeadline();
     const described = ports.cls === 'OFPPortDescStatsReply' ? ports.body.map(describe) : [];
-    this.#owner.emit({ kind: 'switchUp', dpid, ports: described, maxMeters, meterIds, flows });
+    const ability = groupAbility === undefined ? {} : { groupAbility };
+    this.#owner.emit({ kind: 'switchUp', dpid, ports: described, maxMeters, ...ability, ...holds });
   }
 
   /** Takes this controller's role at the switch; on standby, waits until there is something to do. */
@@ -268,8 +274,31 @@ export class SwitchSession {
   }
 
   /** What the switch holds of ours. */
-  async readBack(): Promise<{ flows: Flow[]; meterIds: number[] }> {
-    return { flows: await this.readFlows(), meterIds: await this.#meterIds() };
+  async readBack(): Promise<{ flows: Flow[]; meterIds: number[]; groups?: Group[] }> {
+    const held = { flows: await this.readFlows(), meterIds: await this.#meterIds() };
+    return this.#saysGroups ? { ...held, groups: await this.#readGroups() } : held;
+  }
+
+  /** Which of the groups that forwarding uses the switch can have. */
+  async #groupAbility(): Promise<GroupAbility | undefined> {
+    if (!this.#saysGroups) return undefined;
+    try {
+      const r = await this.request(of13.OFPGroupFeaturesStatsRequest({}));
+      if (r.cls !== 'OFPGroupFeaturesStatsReply') return undefined;
+      const { types, max_groups } = r.body;
+      const has = (type: number) => (types & (1 << type)) !== 0 && (max_groups[type] ?? 0) > 0;
+      return { select: has(ofp.OFPGT_SELECT), failover: has(ofp.OFPGT_FF) };
+    } catch {
+      // What was asked for is optional; a switch that says it has it and then refuses has none.
+      this.#saysGroups = false;
+      return undefined;
+    }
+  }
+
+  /** Groups of our range that the switch holds. */
+  async #readGroups(): Promise<Group[]> {
+    const r = await this.request(of13.OFPGroupDescStatsRequest({}));
+    return r.cls === 'OFPGroupDescStatsReply' ? r.body.filter((g) => isOurGroup(g.group_id)).map(groupFound) : [];
   }
 
   /** Flows of ours that the switch holds. */
@@ -307,8 +336,9 @@ export class SwitchSession {
     }
     const isTableFull = refusals.some((r) => r.code === 'OFPFMFC_TABLE_FULL');
     const isFenced = refusals.some((r) => r.code === IS_SLAVE);
+    const isGroupRefused = refusals.some((r) => r.message.cls === 'OFPGroupMod' || r.code === 'OFPBAC_BAD_OUT_GROUP');
     const errors = refusals.map((r) => r.text);
-    return { outcome: refusals.length > 0 ? 'refused' : 'applied', errors, isTableFull, isFenced };
+    return { outcome: refusals.length > 0 ? 'refused' : 'applied', errors, isTableFull, isFenced, isGroupRefused };
   }
 
   async #transact(messages: readonly OfMessage<4>[]): Promise<{ refused: Refusal[]; unknown?: string }> {

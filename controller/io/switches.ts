@@ -13,7 +13,7 @@ import type { SessionView } from '../../contracts/rest.ts';
 import { bindingProblem, type CertificateRules, type PeerCertificate } from '../core/certificates.ts';
 import { OURS } from '../core/cookies.ts';
 import type { Event } from '../core/events.ts';
-import type { Flow } from '../core/flows.ts';
+import { removeGroup } from '../core/flows.ts';
 import type { ControllerRole } from '../core/roles.ts';
 import { versionText } from '../core/versions.ts';
 import { type SessionOwner, SwitchSession, type WriteResult } from './switchSession.ts';
@@ -388,9 +388,19 @@ export class SwitchServer implements SessionOwner {
   write(dpid: string, batch: number, messages: readonly OfMessage<4>[]): void {
     const session = this.sessions.get(dpid);
     const done = (
-      { outcome, errors, isTableFull }: WriteResult,
-      holds: { flows: Flow[]; meterIds: number[] } | undefined,
-    ) => this.emit({ kind: 'written', dpid, batch, outcome, errors, isTableFull, ...(holds ? { holds } : {}) });
+      { outcome, errors, isTableFull, isGroupRefused = false }: WriteResult,
+      holds: Extract<Event, { kind: 'written' }>['holds'],
+    ) =>
+      this.emit({
+        kind: 'written',
+        dpid,
+        batch,
+        outcome,
+        errors,
+        isTableFull,
+        ...(isGroupRefused ? { isGroupRefused } : {}),
+        ...(holds ? { holds } : {}),
+      });
     if (!session) {
       const errors = ['the switch is not connected'];
       setImmediate(() => done({ outcome: 'unknown', errors, isTableFull: false }, undefined));
@@ -425,15 +435,16 @@ export class SwitchServer implements SessionOwner {
     cancel();
   }
 
-  /** Removes every flow and meter of ours from the connected switches; for those who leave for good. */
-  async removeAll(meterIds: (dpid: string) => number[]): Promise<void> {
+  /** Removes every flow, meter and group of ours from the connected switches; for those who leave for good. */
+  async removeAll(idsOf: (dpid: string) => { meters: number[]; groups: number[] }): Promise<void> {
     const work = [...this.sessions].map(async ([dpid, s]) => {
       if (!s.isAnnounced) return;
       const flows = of13.flowDelete({ cookie: OURS.cookie, cookie_mask: OURS.mask });
-      const meters = meterIds(dpid).map((meter_id) =>
+      const { meters, groups } = idsOf(dpid);
+      const deletes = meters.map((meter_id) =>
         of13.OFPMeterMod({ command: ofp.OFPMC_DELETE, flags: 0, meter_id, bands: [] }),
       );
-      await s.write([flows, ...meters]);
+      await s.write([flows, ...deletes, ...groups.map(removeGroup)]);
     });
     await Promise.all(work);
   }

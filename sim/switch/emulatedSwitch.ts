@@ -59,6 +59,8 @@ export interface EmulatedSwitchOptions {
   transmit: Transmit;
   tables?: number;
   maxMeters?: number;
+  /** 0: a switch without groups. */
+  maxGroups?: number;
 }
 
 type Message<C extends OfMessage<4>['cls']> = Extract<OfMessage<4>, { cls: C }>;
@@ -100,6 +102,7 @@ export class EmulatedSwitch {
     this.tables = new FlowTables({
       ...(o.tables === undefined ? {} : { tables: o.tables }),
       ...(o.maxMeters === undefined ? {} : { maxMeters: o.maxMeters }),
+      ...(o.maxGroups === undefined ? {} : { maxGroups: o.maxGroups }),
       ports: () => this.#livePorts(),
       onRemoved: (removed) => this.#flowRemoved(removed),
     });
@@ -403,7 +406,11 @@ export class EmulatedSwitch {
             datapath_id: BigInt(`0x${this.dpid}`),
             n_buffers: 0,
             n_tables: this.tables.tableCount,
-            capabilities: ofp.OFPC_FLOW_STATS | ofp.OFPC_PORT_STATS | ofp.OFPC_QUEUE_STATS,
+            capabilities:
+              ofp.OFPC_FLOW_STATS |
+              ofp.OFPC_PORT_STATS |
+              ofp.OFPC_QUEUE_STATS |
+              (this.tables.maxGroups > 0 ? ofp.OFPC_GROUP_STATS : 0),
           }),
         );
         return;
@@ -525,14 +532,32 @@ export class EmulatedSwitch {
         reply(of13.OFPGroupStatsReply({ body: [] }));
         return;
       case 'OFPGroupDescStatsRequest':
-        reply(of13.OFPGroupDescStatsReply({ body: [] }));
+        this.#replyInParts(
+          this.tables
+            .groups()
+            .map(({ groupId, type, buckets }) => of13.OFPGroupDescStats({ group_id: groupId, type, buckets })),
+          (body, flags) => reply(of13.OFPGroupDescStatsReply({ flags, body })),
+        );
         return;
+      case 'OFPGroupFeaturesStatsRequest': {
+        const types = (1 << ofp.OFPGT_ALL) | (1 << ofp.OFPGT_SELECT) | (1 << ofp.OFPGT_INDIRECT) | (1 << ofp.OFPGT_FF);
+        const outputs = (1 << ofp.OFPAT_OUTPUT) | (1 << ofp.OFPAT_PUSH_VLAN) | (1 << ofp.OFPAT_POP_VLAN);
+        const max_groups = [1, 1, 1, 1].map(() => this.tables.maxGroups);
+        const capabilities = ofp.OFPGFC_SELECT_WEIGHT | ofp.OFPGFC_SELECT_LIVENESS;
+        const body = of13.OFPGroupFeaturesStats({
+          types,
+          capabilities,
+          max_groups,
+          actions: max_groups.map(() => outputs),
+        });
+        reply(of13.OFPGroupFeaturesStatsReply({ body }));
+        return;
+      }
       case 'OFPExperimenter':
         bad(ofp.OFPBRC_BAD_EXPERIMENTER);
         return;
       case 'OFPTableStatsRequest':
       case 'OFPTableFeaturesStatsRequest':
-      case 'OFPGroupFeaturesStatsRequest':
       case 'OFPExperimenterStatsRequest':
       case 'OFPMultipartRequestUnknown':
         bad(ofp.OFPBRC_BAD_MULTIPART);

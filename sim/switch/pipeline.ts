@@ -1,11 +1,10 @@
 /**
- * The flow tables of an emulated switch (OpenFlow 1.3.5 chapters 5 and 6): takes flow-mods and meter-mods as the controller
+ * The flow tables of an emulated switch (OpenFlow 1.3.5 chapters 5 and 6): takes flow-, meter- and group-mods as the controller
  * sends them, and says where a packet comes out. emulatedSwitch.ts puts it behind a TCP connection; tests use it alone, to
  * check forwarding instead of lists of messages. match.ts holds packets against matches. Pure: time is an argument.
  *
  * Where the specification leaves a choice this behaves like Open vSwitch: flows and actions are checked when they are
- * added, one port may be output to before it exists, and a modified meter starts again with zeroed counters. Groups are not
- * emulated and are refused with the errors the specification has for it.
+ * added, one port may be output to before it exists, and a modified meter starts again with zeroed counters.
  */
 import { type OFPMatch, type OfMessage, ofproto_v1_3 as ofp } from 'node-openflow';
 import { ETH_IPV4, ETH_QINQ, ETH_VLAN, type Packet } from '../packet.ts';
@@ -97,13 +96,22 @@ export interface Outcome {
   meters: number[];
 }
 
+/** A group: type (OFPGT_*) and buckets as they came. */
+export interface GroupEntry {
+  groupId: number;
+  type: number;
+  buckets: GroupMod['buckets'];
+}
+
 export interface FlowTablesOptions {
   /** Number of tables, at most 254. */
   tables?: number;
   /** Flows in all tables together. */
   maxFlows?: number;
   maxMeters?: number;
-  /** Numbers of the ports that FLOOD, ALL and NORMAL reach (OFPP_LOCAL among them where the switch has one). */
+  /** 0: a switch without groups. */
+  maxGroups?: number;
+  /** Numbers of the ports that are up, and so those that FLOOD, ALL and NORMAL reach (OFPP_LOCAL among them where the switch has one). */
   ports?: () => Iterable<number>;
   /** Called for every flow that ends with OFPFF_SEND_FLOW_REM. */
   onRemoved?: (removed: RemovedFlow) => void;
@@ -125,11 +133,13 @@ export class FlowTables {
   version = 0;
   readonly #tables: FlowEntry[][];
   readonly #meters = new Map<number, MeterEntry>();
+  readonly #groups = new Map<number, GroupEntry>();
   readonly #learned = new Map<string, { port: number; seenMs: number }>();
   readonly #ports: () => Iterable<number>;
   readonly #onRemoved: (removed: RemovedFlow) => void;
   readonly #maxFlows: number;
   readonly #maxMeters: number;
+  readonly maxGroups: number;
 
   constructor(o: FlowTablesOptions = {}) {
     this.#tables = Array.from({ length: o.tables ?? 254 }, () => []);
@@ -137,6 +147,7 @@ export class FlowTables {
     this.#onRemoved = o.onRemoved ?? (() => {});
     this.#maxFlows = o.maxFlows ?? 100_000;
     this.#maxMeters = o.maxMeters ?? 65_535;
+    this.maxGroups = o.maxGroups ?? 65_535;
   }
 
   get tableCount(): number {
@@ -156,6 +167,10 @@ export class FlowTables {
     return [...this.#meters.values()];
   }
 
+  groups(): GroupEntry[] {
+    return [...this.#groups.values()];
+  }
+
   meter(id: number): MeterEntry | undefined {
     return this.#meters.get(id);
   }
@@ -163,7 +178,7 @@ export class FlowTables {
   /** Carries out a flow-mod, meter-mod or group-mod; what the switch answers with, nothing when it is done. */
   apply(mod: FlowMod | MeterMod | GroupMod, nowMs = 0): OfErrorCode[] {
     if (mod.cls === 'OFPMeterMod') return this.#applyMeter(mod, nowMs);
-    if (mod.cls === 'OFPGroupMod') return this.#applyGroup(mod);
+    if (mod.cls === 'OFPGroupMod') return this.#applyGroup(mod, nowMs);
     const isDelete = mod.command === ofp.OFPFC_DELETE || mod.command === ofp.OFPFC_DELETE_STRICT;
     if (mod.table_id !== ofp.OFPTT_ALL && mod.table_id >= this.#tables.length) {
       return [err(ofp.OFPET_FLOW_MOD_FAILED, ofp.OFPFMFC_BAD_TABLE_ID)];
@@ -298,11 +313,52 @@ export class FlowTables {
     }
   }
 
-  #applyGroup(mod: GroupMod): OfErrorCode[] {
-    // A delete of a group that is not there is no error (OpenFlow 1.3.5 6.7); there never is one.
-    if (mod.command === ofp.OFPGC_DELETE) return [];
-    if (mod.command === ofp.OFPGC_MODIFY) return [err(ofp.OFPET_GROUP_MOD_FAILED, ofp.OFPGMFC_UNKNOWN_GROUP)];
-    return [err(ofp.OFPET_GROUP_MOD_FAILED, ofp.OFPGMFC_OUT_OF_GROUPS)];
+  #applyGroup(mod: GroupMod, nowMs: number): OfErrorCode[] {
+    const failed = (code: number) => [err(ofp.OFPET_GROUP_MOD_FAILED, code)];
+    const had = this.#groups.has(mod.group_id);
+    if (mod.command === ofp.OFPGC_DELETE) {
+      // A delete of a group that is not there is no error (OpenFlow 1.3.5 6.7).
+      const ids = mod.group_id === ofp.OFPG_ALL ? [...this.#groups.keys()] : [mod.group_id];
+      for (const id of ids) this.#dropGroup(id, nowMs);
+      return [];
+    }
+    if (mod.command !== ofp.OFPGC_ADD && mod.command !== ofp.OFPGC_MODIFY) return failed(ofp.OFPGMFC_BAD_COMMAND);
+    if (mod.group_id > ofp.OFPG_MAX) return failed(ofp.OFPGMFC_INVALID_GROUP);
+    if (mod.command === ofp.OFPGC_ADD && had) return failed(ofp.OFPGMFC_GROUP_EXISTS);
+    if (mod.command === ofp.OFPGC_MODIFY && !had) return failed(ofp.OFPGMFC_UNKNOWN_GROUP);
+    if (!had && this.#groups.size >= this.maxGroups) return failed(ofp.OFPGMFC_OUT_OF_GROUPS);
+    if (mod.type === ofp.OFPGT_INDIRECT && mod.buckets.length !== 1) return failed(ofp.OFPGMFC_INVALID_GROUP);
+    for (const b of mod.buckets) {
+      // Groups that use groups are optional, and are not to be had here.
+      if (b.actions.some((a) => a.cls === 'OFPActionGroup')) return failed(ofp.OFPGMFC_CHAINING_UNSUPPORTED);
+      if (checkActions(b.actions, undefined) !== undefined) return failed(ofp.OFPGMFC_BAD_BUCKET);
+    }
+    this.#groups.set(mod.group_id, { groupId: mod.group_id, type: mod.type, buckets: mod.buckets });
+    this.version++;
+    return [];
+  }
+
+  #dropGroup(id: number, nowMs: number): void {
+    if (!this.#groups.delete(id)) return;
+    this.version++;
+    // Flows that use a group go with it (OpenFlow 1.3.5 6.7).
+    for (const entry of this.#tables.flat())
+      if (usesGroup(entry, id)) this.#remove(entry, ofp.OFPRR_GROUP_DELETE, nowMs);
+  }
+
+  /** The buckets of a group that a packet goes through. */
+  #bucketsFor(run: Run, group: GroupEntry): GroupEntry['buckets'] {
+    if (group.type === ofp.OFPGT_ALL || group.type === ofp.OFPGT_INDIRECT) return group.buckets;
+    const up = new Set(this.#ports());
+    const live = group.buckets.filter((b) => b.watch_port === ofp.OFPP_ANY || up.has(b.watch_port));
+    if (group.type === ofp.OFPGT_FF) return live.slice(0, 1);
+    const total = live.reduce((sum, b) => sum + b.weight, 0);
+    let at = total > 0 ? connectionHash(run.c.packet) % total : 0;
+    for (const b of live) {
+      if (at < b.weight) return [b];
+      at -= b.weight;
+    }
+    return [];
   }
 
   #applyMeter(mod: MeterMod, nowMs: number): OfErrorCode[] {
@@ -373,7 +429,7 @@ export class FlowTables {
         case 'OFPInstructionWriteMetadata':
           break;
         case 'OFPInstructionActions': {
-          const wrong = checkActions(i.actions, tests);
+          const wrong = checkActions(i.actions, tests, (id) => this.#groups.has(id));
           if (wrong !== undefined) return wrong;
           break;
         }
@@ -401,7 +457,7 @@ export class FlowTables {
 
   /** What a switch answers to actions it cannot carry out. */
   checkActions(actions: readonly Action[]): OfErrorCode | undefined {
-    return checkActions(actions, undefined);
+    return checkActions(actions, undefined, (id) => this.#groups.has(id));
   }
 
   #begin(packet: Packet, inPort: number, o: ProcessOptions): Run {
@@ -466,6 +522,17 @@ export class FlowTables {
         case 'OFPActionSetQueue':
           run.queue = a.queue_id;
           break;
+        case 'OFPActionGroup': {
+          const group = this.#groups.get(a.group_id);
+          if (group === undefined) break;
+          for (const bucket of this.#bucketsFor(run, group)) {
+            // What a bucket does to the packet is undone for whatever comes after it (OpenFlow 1.3.5 5.6.1).
+            const before = { ...c };
+            this.#apply(run, bucket.actions);
+            Object.assign(c, before);
+          }
+          break;
+        }
         case 'OFPActionSetField':
           setField(c, a.field, a.value);
           break;
@@ -596,6 +663,24 @@ export function frameLength(p: Packet): number {
   return Math.max(60, 14 + 4 * (p.vlans?.length ?? 0) + headers + (p.payload?.length ?? 0));
 }
 
+/** FNV-1a over addresses and ports: packets of one connection in one direction have the same. */
+function connectionHash(p: Packet): number {
+  const text = [
+    p.eth_src,
+    p.eth_dst,
+    p.ip_proto,
+    p.ipv4_src,
+    p.ipv4_dst,
+    p.tcp_src,
+    p.tcp_dst,
+    p.udp_src,
+    p.udp_dst,
+  ].join();
+  let h = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
 /** Order in which the action set is carried out (OpenFlow 1.3.5 5.10). */
 function setOrder(a: Action): number {
   const order = [
@@ -645,7 +730,11 @@ function usesGroup(entry: FlowEntry, group: number): boolean {
  * Checks actions as Open vSwitch does: `tests` are the flow's match, which must pin down the headers that set-field writes
  * (OFPBAC_MATCH_INCONSISTENT otherwise); undefined in a packet-out, where the packet itself decides.
  */
-function checkActions(actions: readonly Action[], tests: readonly FieldTest[] | undefined): OfErrorCode | undefined {
+function checkActions(
+  actions: readonly Action[],
+  tests: readonly FieldTest[] | undefined,
+  hasGroup: (id: number) => boolean = () => false,
+): OfErrorCode | undefined {
   const bad = (code: number) => err(ofp.OFPET_BAD_ACTION, code);
   let tagged = tests?.some((t) => t.name === 'vlan_vid' && (t.value & BigInt(ofp.OFPVID_PRESENT)) !== 0n) ?? true;
   for (const a of actions) {
@@ -694,7 +783,8 @@ function checkActions(actions: readonly Action[], tests: readonly FieldTest[] | 
       case 'OFPActionSetQueue':
         break;
       case 'OFPActionGroup':
-        return bad(ofp.OFPBAC_BAD_OUT_GROUP);
+        if (!hasGroup(a.group_id)) return bad(ofp.OFPBAC_BAD_OUT_GROUP);
+        break;
       default:
         return bad(ofp.OFPBAC_BAD_TYPE);
     }

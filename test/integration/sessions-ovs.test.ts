@@ -233,8 +233,8 @@ describe.each([
     );
 
     expect(await write(s, 3, [removeFlow(label)])).toMatchObject({ outcome: 'applied' });
-    await s.removeAll(() => [METER.meterId]);
-    expect(await s.sessions.get(A)?.readBack()).toEqual({ flows: [], meterIds: [] });
+    await s.removeAll(() => ({ meters: [METER.meterId], groups: [] }));
+    expect(await s.sessions.get(A)?.readBack()).toMatchObject({ flows: [], meterIds: [] });
   });
 });
 

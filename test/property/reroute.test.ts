@@ -52,8 +52,8 @@ const action = fc.oneof(
 );
 type Action = typeof action extends fc.Arbitrary<infer A> ? A : never;
 
-function build(n: Net, queues: boolean): Fabric {
-  const f = new Fabric({ queues });
+function build(n: Net, queues: boolean, groups: boolean): Fabric {
+  const f = new Fabric({ queues, groups });
   const ports = new Map<number, Record<number, string>>();
   for (let i = 0; i < n.cores + 2; i++) ports.set(i, i < 2 ? { [TAP]: 'tap1', 51: 'tap2', [LOCAL]: 'br0' } : {});
   (ports.get(2) as Record<number, string>)[TAP] = 'client';
@@ -143,35 +143,45 @@ function holds(f: Fabric): void {
 
 test('links lost and found in any order: no loops, slices fit, streams arrive, nothing is left', () => {
   fc.assert(
-    fc.property(net, fc.array(action, { maxLength: 25, size: 'max' }), fc.boolean(), (n, actions, queues) => {
-      const f = build(n, queues);
-      perform(f, n, { do: 'migrate', nth: 0, priority: 'medium' });
-      f.pass(250);
-      for (const a of actions) {
-        perform(f, n, a);
+    fc.property(
+      net,
+      fc.array(action, { maxLength: 25, size: 'max' }),
+      fc.boolean(),
+      fc.boolean(),
+      (n, actions, queues, groups) => {
+        const f = build(n, queues, groups);
+        perform(f, n, { do: 'migrate', nth: 0, priority: 'medium' });
+        f.pass(250);
+        for (const a of actions) {
+          perform(f, n, a);
+          holds(f);
+        }
+        noneLoops(f);
+        for (let i = 0; i < n.cables.length; i++) f.setCable(dpid((n.cables[i] as [number, number])[0]), i + 1, true);
+        for (let i = 0; i < 8; i++) f.pass(1000);
         holds(f);
-      }
-      noneLoops(f);
-      for (let i = 0; i < n.cables.length; i++) f.setCable(dpid((n.cables[i] as [number, number])[0]), i + 1, true);
-      for (let i = 0; i < 8; i++) f.pass(1000);
-      holds(f);
-      noneLoops(f);
-      // With every link back, everyone is reached.
-      const out = f.inject(dpid(2), TAP, { eth_src: CLIENT, eth_dst: macOf(1), eth_type: 0x9000 });
-      expect(out).toHaveLength(1);
-      for (const j of f.state.jobs.values()) {
-        f.send({ kind: 'cancel', id: j.id });
-        const event = j.resumed || j.flipped ? 'completed' : 'failed';
-        f.send({ kind: 'agentMessage', host: 'hv1', message: { type: 'event', migration: j.id, event } });
-      }
-      for (let i = 0; i < 4; i++) f.pass(15_000);
-      expect([...f.state.jobs.values()].filter((j) => !isFinal(j.state))).toEqual([]);
-      expect(f.state.shares.size).toBe(0);
-      expect([...f.qos.values()].filter((q) => q !== null)).toEqual([]);
-      const left = [...f.switches.values()].flatMap((s) => s.tables.flows()).map((x) => parseCookie(x.cookie)?.feature);
-      expect(left.filter((x) => x === FEATURE.stream || x === FEATURE.answer || x === FEATURE.moved)).toEqual([]);
-      expect([...f.switches.values()].flatMap((s) => s.tables.meters())).toEqual([]);
-    }),
+        noneLoops(f);
+        // With every link back, everyone is reached.
+        const out = f.inject(dpid(2), TAP, { eth_src: CLIENT, eth_dst: macOf(1), eth_type: 0x9000 });
+        expect(out).toHaveLength(1);
+        for (const j of f.state.jobs.values()) {
+          f.send({ kind: 'cancel', id: j.id });
+          const event = j.resumed || j.flipped ? 'completed' : 'failed';
+          f.send({ kind: 'agentMessage', host: 'hv1', message: { type: 'event', migration: j.id, event } });
+        }
+        for (let i = 0; i < 4; i++) f.pass(15_000);
+        expect([...f.state.jobs.values()].filter((j) => !isFinal(j.state))).toEqual([]);
+        expect(f.state.shares.size).toBe(0);
+        expect([...f.qos.values()].filter((q) => q !== null)).toEqual([]);
+        const left = [...f.switches.values()]
+          .flatMap((s) => s.tables.flows())
+          .map((x) => parseCookie(x.cookie)?.feature);
+        expect(left.filter((x) => x === FEATURE.stream || x === FEATURE.answer || x === FEATURE.moved)).toEqual([]);
+        expect([...f.switches.values()].flatMap((s) => s.tables.meters())).toEqual([]);
+        for (const [dpid, s] of f.switches)
+          expect(s.tables.groups().length).toBe(f.state.switches.get(dpid)?.installed.groups.size);
+      },
+    ),
     { numRuns: 25 },
   );
 });

@@ -38,6 +38,7 @@ const GUEST = {
   machine: 'pc',
   accel: 'emulated' as const,
 };
+const SENDERS = [9, 91, 92, 93, 94, 95, 96, 97].map((n) => `10.9.0.${n}`);
 const MBIT = 1e6;
 
 const pause = (ms: number) => new Promise((r) => setTimeout(r, ms));
@@ -84,10 +85,10 @@ describe('on real Open vSwitch', () => {
     fabric = await OvsFabric.start('ld', 4);
     for (const [name, dpid] of Object.entries(DPID)) fabric.bridge(name, dpid);
     for (const core of ['c1', 'c2']) for (const host of ['hv1', 'hv2']) fabric.cable(host, core);
-    fabric.station({ name: 'h1', bridge: 'hv1', port: 'mig', mac: '02:09:00:00:00:01', ip: `${HOSTS.hv1}/24` });
-    fabric.station({ name: 'h2', bridge: 'hv2', port: 'mig2', mac: '02:09:00:00:00:02', ip: `${HOSTS.hv2}/24` });
-    fabric.station({ name: 'g1', bridge: 'hv1', port: 'tap-g1', mac: GUEST.mac, ip: '10.9.0.9/24' });
-    fabric.station({ name: 'cl', bridge: 'hv2', port: 'client', mac: '02:09:00:00:00:20', ip: '10.9.0.20/24' });
+    fabric.station({ name: 'h1', bridge: 'hv1', port: 'mig', mac: '02:09:00:00:00:01', ips: [`${HOSTS.hv1}/24`] });
+    fabric.station({ name: 'h2', bridge: 'hv2', port: 'mig2', mac: '02:09:00:00:00:02', ips: [`${HOSTS.hv2}/24`] });
+    fabric.station({ name: 'g1', bridge: 'hv1', port: 'tap-g1', mac: GUEST.mac, ips: SENDERS.map((a) => `${a}/24`) });
+    fabric.station({ name: 'cl', bridge: 'hv2', port: 'client', mac: '02:09:00:00:00:20', ips: ['10.9.0.20/24'] });
   }, 60_000);
   afterAll(async () => {
     if (reason) return;
@@ -167,7 +168,7 @@ describe('on real Open vSwitch', () => {
     const receiver = fabric.speaker('cl', udpReceiver(7000));
     fabric.at('g1', 'ping', '-c', '1', '-W', '5', '10.9.0.20');
     fabric.at('h1', 'ping', '-c', '1', '-W', '5', HOSTS.hv2);
-    const sender = fabric.speaker('g1', udpSender('10.9.0.20', 7000, 500));
+    const sender = fabric.speaker('g1', udpSender('10.9.0.20', 7000, 500, SENDERS));
     await pause(2000);
 
     const asked = await client.migrate({

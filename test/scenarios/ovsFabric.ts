@@ -13,8 +13,8 @@ export interface Station {
   /** Name of its port on the bridge. */
   port: string;
   mac: string;
-  /** With prefix length; `-` for none. */
-  ip: string;
+  /** Addresses with prefix length. */
+  ips: readonly string[];
 }
 
 /** A program in a station's namespace that says one JSON value per line. */
@@ -94,7 +94,7 @@ export class OvsFabric {
     this.ovs.inside('ip', 'link', 'set', s.port, 'up');
     inNs('ethtool', '-K', 'eth0', 'tx', 'off');
     inNs('ip', 'link', 'set', 'eth0', 'address', s.mac);
-    if (s.ip !== '-') inNs('ip', 'addr', 'add', s.ip, 'dev', 'eth0');
+    for (const ip of s.ips) inNs('ip', 'addr', 'add', ip, 'dev', 'eth0');
     inNs('ip', 'link', 'set', 'lo', 'up');
     inNs('ip', 'link', 'set', 'eth0', 'up');
     this.ovs.vsctl('add-port', s.bridge, s.port);
@@ -149,9 +149,16 @@ export class OvsFabric {
   }
 }
 
-/** Sends UDP datagrams with growing sequence numbers, `perSecond` of them; tells how many once its input ends. */
-export const udpSender = (address: string, port: number, perSecond: number): string => `
-  const socket = require('node:dgram').createSocket('udp4');
+/**
+ * Sends UDP datagrams with growing sequence numbers, `perSecond` of them, from each of the addresses `from` in turn: Open
+ * vSwitch spreads UDP by address, not by port. Tells how many on each line of input and at its end.
+ */
+export const udpSender = (address: string, port: number, perSecond: number, from: readonly string[]): string => `
+  const sockets = ${JSON.stringify(from)}.map((a) => {
+    const s = require('node:dgram').createSocket('udp4');
+    s.bind(0, a);
+    return s;
+  });
   let sent = 0;
   const startMs = performance.now();
   const timer = setInterval(() => {
@@ -159,10 +166,10 @@ export const udpSender = (address: string, port: number, perSecond: number): str
     for (; sent < due; sent++) {
       const b = Buffer.alloc(200);
       b.writeUInt32BE(sent);
-      socket.send(b, ${port}, '${address}', () => {});
+      sockets[sent % sockets.length].send(b, ${port}, '${address}', () => {});
     }
   }, 2);
-  socket.on('error', () => {});
+  for (const s of sockets) s.on('error', () => {});
   process.stdin.resume();
   process.stdin.on('data', () => console.log(JSON.stringify({ sent })));
   process.stdin.on('end', () => { clearInterval(timer); setTimeout(() => { console.log(JSON.stringify({ sent })); process.exit(0); }, 300); });

@@ -5,7 +5,7 @@
 import type { AgentCommand, AgentHello, GuestInfo } from '../../../contracts/agent.ts';
 import { DEFAULT_POLICY, type PolicyDocument } from '../../../contracts/policy.ts';
 import type { Effect, Event, PortDescription, PortQos } from '../../../controller/core/events.ts';
-import { type Flow, flow } from '../../../controller/core/flows.ts';
+import { type Flow, flow, type Group, groupFound } from '../../../controller/core/flows.ts';
 import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
 import { step } from '../../../controller/core/step.ts';
 import { makeSeal } from '../../../controller/io/seal.ts';
@@ -17,6 +17,8 @@ export const LOCAL = 0xfffffffe;
 const MBIT = 1e6;
 /** OFPET_FLOW_MOD_FAILED/OFPFMFC_TABLE_FULL. */
 const TABLE_FULL = '5/1';
+/** OFPET_GROUP_MOD_FAILED, and OFPET_BAD_ACTION/OFPBAC_BAD_OUT_GROUP. */
+const isAboutGroups = (error: string) => error.startsWith('6/') || error === '2/9';
 /** Signs the probes of every fabric. */
 export const KEY = Buffer.alloc(32, 7);
 
@@ -37,6 +39,8 @@ export interface FabricOptions {
   queues?: boolean;
   policy?: PolicyDocument;
   capacityBps?: number;
+  /** Switches have groups. */
+  groups?: boolean;
 }
 
 export class Fabric {
@@ -52,7 +56,10 @@ export class Fabric {
   readonly held: Extract<Effect, { kind: 'write' }>[] = [];
   answer: (host: string, c: AgentCommand) => { value?: unknown; error?: string } | undefined = () => undefined;
 
+  readonly #hasGroups: boolean;
+
   constructor(o: FabricOptions = {}) {
+    this.#hasGroups = o.groups ?? false;
     const settings: Settings = {
       version: 'test',
       forwarding: o.forwarding ?? 'managed',
@@ -101,15 +108,22 @@ export class Fabric {
     }
     const errors: string[] = [];
     for (const m of e.messages) {
-      if (m.cls === 'OFPFlowMod' || m.cls === 'OFPMeterMod')
+      if (m.cls === 'OFPFlowMod' || m.cls === 'OFPMeterMod' || m.cls === 'OFPGroupMod')
         errors.push(...s.tables.apply(m, this.nowMs).map((x) => `${x.type}/${x.code}`));
     }
     const done = { kind: 'written' as const, dpid: e.dpid, batch: e.batch, errors };
     if (errors.length === 0) this.send({ ...done, outcome: 'applied' });
-    else this.send({ ...done, outcome: 'refused', isTableFull: errors.includes(TABLE_FULL), holds: this.#holds(s) });
+    else
+      this.send({
+        ...done,
+        outcome: 'refused',
+        isTableFull: errors.includes(TABLE_FULL),
+        isGroupRefused: errors.some(isAboutGroups),
+        holds: this.#holds(s),
+      });
   }
 
-  #holds(s: FakeSwitch): { flows: Flow[]; meterIds: number[] } {
+  #holds(s: FakeSwitch): { flows: Flow[]; meterIds: number[]; groups: Group[] } {
     const asFlow = (f: ReturnType<FlowTables['flows']>[number]) =>
       flow({
         table: f.tableId,
@@ -118,16 +132,22 @@ export class Fabric {
         instructions: [...f.instructions],
         cookie: f.cookie,
       });
-    return { flows: s.tables.flows().map(asFlow), meterIds: s.tables.meters().map((m) => m.meterId) };
+    return {
+      flows: s.tables.flows().map(asFlow),
+      meterIds: s.tables.meters().map((m) => m.meterId),
+      groups: s.tables.groups().map(({ groupId, type, buckets }) => groupFound({ group_id: groupId, type, buckets })),
+    };
   }
 
   addSwitch(dpid: string, ports: Record<number, string>): void {
     const map = new Map(Object.entries(ports).map(([no, name]) => [Number(no), name]));
+    const down = new Set<number>();
+    const maxGroups = this.#hasGroups ? 1000 : 0;
     this.switches.set(dpid, {
-      tables: new FlowTables({ ports: () => map.keys() }),
+      tables: new FlowTables({ ports: () => [...map.keys()].filter((p) => !down.has(p)), maxGroups }),
       ports: map,
       connected: false,
-      down: new Set(),
+      down,
       tx: new Map(),
       rx: new Map(),
       sliced: new Map(),
@@ -148,6 +168,7 @@ export class Fabric {
       dpid,
       ports,
       maxMeters: 65_535,
+      ...(this.#hasGroups ? { groupAbility: { select: true, failover: true } } : {}),
       ...this.#holds(s),
     });
   }

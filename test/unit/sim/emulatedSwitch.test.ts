@@ -226,7 +226,7 @@ describe('an emulated switch', () => {
       of13.OFPPacketOut({ in_port: ofp.OFPP_CONTROLLER, actions: [], data: Buffer.alloc(3) }),
     );
     expect(await controller.next('OFPErrorMsg', short)).toMatchObject({ code: ofp.OFPBRC_BAD_PACKET });
-    const group = controller.send(of13.OFPGroupMod({ group_id: 1 }));
+    const group = controller.send(of13.OFPGroupMod({ command: ofp.OFPGC_MODIFY, group_id: 1 }));
     expect(await controller.next('OFPErrorMsg', group)).toMatchObject({ type: ofp.OFPET_GROUP_MOD_FAILED });
     await controller.barrier();
     expect(device.tables.flows()).toEqual([]);

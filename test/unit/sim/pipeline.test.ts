@@ -322,12 +322,64 @@ describe('meters', () => {
     t.apply(meter({ command: ofp.OFPMC_MODIFY, bands: [of13.OFPMeterBandDrop({ rate: 7 })] }), 50);
     expect(t.meter(5)).toMatchObject({ bytesIn: 0, sinceMs: 50, bands: [{ rateKbps: 7 }] });
   });
+});
 
-  test('groups are refused; deleting what never was is fine', () => {
-    const t = tables();
+describe('groups', () => {
+  const bucket = (port: number, weight = 1) =>
+    of13.OFPBucket({ weight, watch_port: port, actions: [of13.OFPActionOutput({ port })] });
+  const group = (type: number, ports: number[], more = {}) =>
+    of13.OFPGroupMod({ command: ofp.OFPGC_ADD, type, group_id: 1, buckets: ports.map((p) => bucket(p)), ...more });
+  const use = of13.OFPFlowMod({
+    instructions: [
+      of13.OFPInstructionActions({
+        type: ofp.OFPIT_APPLY_ACTIONS,
+        actions: [of13.OFPActionGroup({ group_id: 1 })],
+      }),
+    ],
+  });
+  const refused = (code: number) => [{ type: ofp.OFPET_GROUP_MOD_FAILED, code }];
+  const frame = (n: number) => ({
+    eth_src: '02:00:00:00:00:01',
+    eth_dst: '02:00:00:00:00:02',
+    eth_type: 0x0800,
+    tcp_src: n,
+  });
+
+  test('are added once, changed when they are there, deleted with the flows that use them', () => {
+    const t = new FlowTables({ ports: () => [1, 2, 3], maxGroups: 1 });
+    expect(t.apply(use)).toEqual([{ type: ofp.OFPET_BAD_ACTION, code: ofp.OFPBAC_BAD_OUT_GROUP }]);
+    expect(t.apply(group(ofp.OFPGT_FF, [1], { command: ofp.OFPGC_MODIFY }))).toEqual(
+      refused(ofp.OFPGMFC_UNKNOWN_GROUP),
+    );
+    expect(t.apply(group(ofp.OFPGT_FF, [1, 2]))).toEqual([]);
+    expect(t.apply(group(ofp.OFPGT_FF, [1]))).toEqual(refused(ofp.OFPGMFC_GROUP_EXISTS));
+    expect(t.apply(group(ofp.OFPGT_FF, [1], { group_id: 2 }))).toEqual(refused(ofp.OFPGMFC_OUT_OF_GROUPS));
+    expect(t.apply(use)).toEqual([]);
+    expect(t.flows()).toHaveLength(1);
     expect(t.apply(of13.OFPGroupMod({ command: ofp.OFPGC_DELETE, group_id: ofp.OFPG_ALL }))).toEqual([]);
-    expect(t.apply(of13.OFPGroupMod({ group_id: 1 }))).toEqual([
-      { type: ofp.OFPET_GROUP_MOD_FAILED, code: ofp.OFPGMFC_OUT_OF_GROUPS },
-    ]);
+    expect([t.flows(), t.groups()]).toEqual([[], []]);
+    expect(t.apply(of13.OFPGroupMod({ command: ofp.OFPGC_DELETE, group_id: 9 }))).toEqual([]);
+  });
+
+  test('failover uses the first port that is up, select spreads over those that are', () => {
+    let up = [1, 2, 3];
+    const t = new FlowTables({ ports: () => up });
+    t.apply(group(ofp.OFPGT_FF, [1, 2]));
+    t.apply(use);
+    const ports = (n = 0) => t.process(frame(n), 9).outputs.map((o) => o.port);
+    expect(ports()).toEqual([1]);
+    up = [2, 3];
+    expect(ports()).toEqual([2]);
+    up = [3];
+    expect(ports()).toEqual([]);
+    up = [1, 2, 3];
+    t.apply(group(ofp.OFPGT_SELECT, [1, 2], { command: ofp.OFPGC_MODIFY }));
+    const used = new Set(Array.from({ length: 50 }, (_, n) => ports(n)[0]));
+    expect([...used].sort()).toEqual([1, 2]);
+    expect(ports(7)).toEqual(ports(7));
+    up = [2];
+    expect(new Set(Array.from({ length: 50 }, (_, n) => ports(n)[0]))).toEqual(new Set([2]));
+    t.apply(group(ofp.OFPGT_ALL, [1, 2, 3], { command: ofp.OFPGC_MODIFY }));
+    expect(ports()).toEqual([1, 2, 3]);
   });
 });
