@@ -149,6 +149,10 @@ const hello = z.object({
   dpid: z.string().optional(),
   migrationPort: z.string().optional(),
   driver: z.enum(['qmp', 'libvirt', 'emulated', 'none']),
+  /** Most migrations at a time that this agent sends and takes; one more is refused as `host-busy`. Absent: any number. */
+  limits: z
+    .object({ outgoing: z.number().int().min(1).optional(), incoming: z.number().int().min(1).optional() })
+    .optional(),
   techniques: z.array(techniqueSchema),
   abilities: abilitiesSchema.optional(),
   guests: z.array(guestInfoSchema),

@@ -42,6 +42,7 @@ export const jobStateSchema = z.enum([
   'preparing',
   'copying',
   'switching',
+  'recovering',
   'draining',
   'done',
   'failed',

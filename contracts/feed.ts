@@ -199,6 +199,7 @@ export const decisionSchema = z.object({
     'admission',
     'planning',
     'reroute',
+    'recovery',
     'finish',
     'policy',
   ]),

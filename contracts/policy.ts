@@ -286,6 +286,11 @@ export const policySchema = z.strictObject({
     }),
     silenceMs: duration(100, 600_000, 'A tunnel is taken down when no straggler has come for this long.'),
     maxDrainMs: duration(100, 3_600_000, 'A tunnel is taken down at the latest after this long.'),
+    recoveryAlarmMs: duration(
+      1000,
+      86_400_000,
+      'A post-copy interrupted for this long is reported as taking long, and is tried on all the same.',
+    ),
   }),
   /** How links between switches are found and lost. */
   discovery: z.strictObject({
@@ -421,7 +426,7 @@ export const DEFAULT_POLICY: PolicyDocument = {
   workload: { headroom: 0.05, saturatedAt: 0.98 },
   sla: { default: { floor: '50 %', ceiling: '70 %' }, links: {} },
   marks: { high: 10, medium: 12, low: 14 },
-  finish: { labelVlans: [3840, 4080], silenceMs: 2000, maxDrainMs: 30_000 },
+  finish: { labelVlans: [3840, 4080], silenceMs: 2000, maxDrainMs: 30_000, recoveryAlarmMs: 60_000 },
   discovery: { probeMs: 2000, silenceMs: 10_000, maxAgeMs: 5000 },
   limits: { perHostOut: 8, perHostIn: 8 },
   planning: {

@@ -4,7 +4,8 @@
  *
  * The rules, exactly:
  * 1. Higher priority first; within a priority in the order of request.
- * 2. No host has more than `limits.perHostOut` migrations out of it or `limits.perHostIn` into it.
+ * 2. No host has more than `limits.perHostOut` migrations out of it or `limits.perHostIn` into it, nor more
+ *    than its own limits allow.
  * 3. A serial migration does not start while a migration of its own or a higher priority, of whatever strategy, runs (or
  *    has just been started) on a link that it uses too. A parallel one starts beside whatever runs.
  * 4. A serial migration that rule 3 keeps waiting is not overtaken on its links: later serial ones that share a link with
@@ -29,6 +30,12 @@ export interface AdmissionItem {
   turn?: { reason: Reason; behind: readonly string[] } | null;
 }
 
+/** Most migrations at a time that a host says it sends and takes. */
+export interface HostLimits {
+  outgoing?: number | undefined;
+  incoming?: number | undefined;
+}
+
 export interface Admission {
   /** To be started now, in this order. */
   start: string[];
@@ -40,7 +47,7 @@ const rank = (p: Priority) => PRIORITIES.indexOf(p);
 
 /** Rules of the reasons: those of `turn`, `admission.hostOut`, `admission.hostIn`, `admission.serial`, `admission.order`. */
 export function admit(
-  q: { waiting: readonly AdmissionItem[]; running: readonly AdmissionItem[] },
+  q: { waiting: readonly AdmissionItem[]; running: readonly AdmissionItem[]; limits?: ReadonlyMap<string, HostLimits> },
   policy: CompiledPolicy,
 ): Admission {
   const { perHostOut, perHostIn } = policy.doc.limits;
@@ -88,21 +95,31 @@ export function admit(
       }
     }
     const out = running.filter((r) => r.fromHost === item.fromHost);
-    if (out.length >= perHostOut) {
-      const inputs = { host: item.fromHost, running: out.length, perHostOut };
-      hold('hostOut', `${out.length} migrations leave ${item.fromHost}, at most ${perHostOut} may`, out, inputs);
+    const mostOut = least(perHostOut, q.limits?.get(item.fromHost)?.outgoing);
+    if (out.length >= mostOut.count) {
+      const inputs = { host: item.fromHost, running: out.length, perHostOut: mostOut.count };
+      const most = `at most ${mostOut.count} may${mostOut.by}`;
+      hold('hostOut', `${out.length} migrations leave ${item.fromHost}, ${most}`, out, inputs);
       continue;
     }
     const into = running.filter((r) => r.toHost === item.toHost);
-    if (into.length >= perHostIn) {
-      const inputs = { host: item.toHost, running: into.length, perHostIn };
-      hold('hostIn', `${into.length} migrations enter ${item.toHost}, at most ${perHostIn} may`, into, inputs);
+    const mostIn = least(perHostIn, q.limits?.get(item.toHost)?.incoming);
+    if (into.length >= mostIn.count) {
+      const inputs = { host: item.toHost, running: into.length, perHostIn: mostIn.count };
+      const most = `at most ${mostIn.count} may${mostIn.by}`;
+      hold('hostIn', `${into.length} migrations enter ${item.toHost}, ${most}`, into, inputs);
       continue;
     }
     result.start.push(item.id);
     running.push(item);
   }
   return result;
+}
+
+function least(policy: number, host: number | undefined): { count: number; by: string } {
+  return host !== undefined && host < policy
+    ? { count: host, by: ", by its agent's limits" }
+    : { count: policy, by: '' };
 }
 
 function names(items: readonly AdmissionItem[]): string {

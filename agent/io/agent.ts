@@ -87,6 +87,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     ...(config.dpid === undefined ? {} : { dpid: config.dpid }),
     ...(config.migrationPort === undefined ? {} : { migrationPort: config.migrationPort }),
     driver: driver.kind,
+    limits: config.limits,
     techniques: driver.abilities().techniques,
     abilities: driver.abilities(),
     guests: driver.guests(),

@@ -92,6 +92,8 @@ export type Event =
       ok: boolean;
       value?: unknown;
       error?: string;
+      /** Why the agent refused, for branching: `host-busy`, `guest-gone`, …. */
+      code?: string;
       unknown?: boolean;
     }
   | { kind: 'policyChanged'; policy: CompiledPolicy; status: PolicyStatus }

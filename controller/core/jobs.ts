@@ -10,7 +10,7 @@ import {
   type GuestSpec,
   prepareResultSchema,
 } from '../../contracts/agent.ts';
-import { FairwayError, isFinal, type Reason } from '../../contracts/common.ts';
+import { FairwayError, isFinal, type JobState, type Reason } from '../../contracts/common.ts';
 import { copyText, namesOfOptions } from '../../contracts/copyOrder.ts';
 import type { MigrateRequest } from '../../contracts/rest.ts';
 import { formatRate } from '../../contracts/units.ts';
@@ -33,6 +33,8 @@ import type { Turn } from './turn.ts';
 /** A request waits this long for the first counters of its path before it is decided without them. */
 const FIRST_RATES_MS = 4000;
 const MEASURE_SECONDS = 1;
+/** An agent that had no room is asked again after this long, for what fills it may be somebody else's. */
+const BUSY_MS = 3000;
 
 const reason = (rule: string, text: string, inputs: Reason['inputs'] = {}): Reason => ({ rule, text, inputs });
 
@@ -94,7 +96,7 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
 }
 
 /** Ends a job that is not done: what was set up for it is derived from its state and so goes away. */
-function end(t: Turn, job: Job, state: 'failed' | 'cancelled', note: string): void {
+export function end(t: Turn, job: Job, state: 'failed' | 'cancelled', note: string): void {
   if (isFinal(job.state)) return;
   // Also when the answer to `prepare` was lost: to forget what was never there does no harm.
   const abandon = job.technique !== null && !job.resumed;
@@ -105,9 +107,11 @@ function end(t: Turn, job: Job, state: 'failed' | 'cancelled', note: string): vo
     awaiting: null,
     isHeld: false,
     paused: false,
+    recovery: null,
     flipped: job.resumed && job.flipped,
   });
   t.decide('finish', job.id, [reason(`finish.${state}`, note)]);
+  makeRoom(t, job);
   if (abandon) t.command(job.to, job.id, { do: 'abandon', migration: job.id });
   t.reserveNow = true;
   placeGuests(t);
@@ -149,6 +153,7 @@ export function admitWaiting(t: Turn): void {
   }
   const ready: Job[] = [];
   for (const job of waiting) {
+    if (job.busyUntilMs !== null && t.nowMs < job.busyUntilMs) continue;
     // Ways are compared when there is something new to compare them by.
     if (t.isSampled || !isWhole(t.state, job)) {
       const chosen = choosePath(t.state, job, t.nowMs);
@@ -187,7 +192,8 @@ export function admitWaiting(t: Turn): void {
   });
   const now = ready.map((j) => t.job(j.id) as Job);
   const running = [...t.state.jobs.values()].filter((j) => isActive(j) && j.state !== 'draining');
-  const result = admit({ waiting: now.map(entry), running: running.map(entry) }, t.state.policy);
+  const limits = new Map([...t.state.agents.values()].map((a) => [a.host, a.limits] as const));
+  const result = admit({ waiting: now.map(entry), running: running.map(entry), limits }, t.state.policy);
   for (const { id, reason: why, behind } of result.wait) hold(t, t.job(id) as Job, why, behind);
   for (const id of result.start) {
     const slice = sliceFor(t.state, t.job(id) as Job, 'initial', t.nowMs).slices.get(id);
@@ -198,9 +204,33 @@ export function admitWaiting(t: Turn): void {
     const { planned } = t.job(id) as Job;
     if (planned) t.decide('planning', id, [planned.reason]);
     const isHeld = mustHold(t.state, t.job(id) as Job);
-    const job = t.setJob(id, { state: 'admitted', note: null, behind: [], isHeld, awaiting: 'measureDirtyRate' });
+    const job = t.setJob(id, {
+      state: 'admitted',
+      note: null,
+      behind: [],
+      isHeld,
+      busyUntilMs: null,
+      awaiting: 'measureDirtyRate',
+    });
     t.command(job.from, id, { do: 'measureDirtyRate', guest: job.guest, seconds: MEASURE_SECONDS });
   }
+}
+
+/** A migration has left the limits of its hosts: those that an agent had no room for are tried at once. */
+function makeRoom(t: Turn, ended: Job): void {
+  for (const job of [...t.state.jobs.values()]) {
+    if (job.busyUntilMs === null || job.id === ended.id) continue;
+    if (job.from === ended.from || job.to === ended.to) t.setJob(job.id, { busyUntilMs: t.nowMs });
+  }
+}
+
+/** An agent has no room for the migration now: it waits like one that was never begun. */
+function queueAgain(t: Turn, job: Job, host: string, why: string): void {
+  // The destination may have prepared: nothing of it stays.
+  t.command(job.to, job.id, { do: 'abandon', migration: job.id });
+  t.setJob(job.id, { awaiting: null, destination: null, stream: null, busyUntilMs: t.nowMs + BUSY_MS });
+  hold(t, t.job(job.id) as Job, reason('admission.hostBusy', `${host} has no room: ${why}`), []);
+  t.reserveNow = true;
 }
 
 function hold(t: Turn, job: Job, why: Reason, behind: readonly string[]): void {
@@ -324,6 +354,8 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
       ]);
       t.setJob(job.id, { awaiting: null });
       decideTechnique(t, job.id);
+    } else if (e.code === 'host-busy' && (e.step === 'prepare' || e.step === 'start') && job.awaiting === e.step) {
+      queueAgain(t, job, e.step === 'prepare' ? job.to : job.from, e.error ?? 'no reason given');
     } else if (e.step === 'prepare')
       end(t, job, 'failed', `${job.to} could not prepare: ${e.error ?? 'no reason given'}`);
     else if (e.step === 'start')
@@ -508,7 +540,9 @@ function copyDone(t: Turn, job: Job, progress: CopyProgress | undefined): void {
     endedAtMs: t.nowMs,
     totalMs,
     awaiting: null,
+    recovery: null,
   });
+  makeRoom(t, job);
   t.command(job.from, job.id, { do: 'finish', migration: job.id });
   t.command(job.to, job.id, { do: 'finish', migration: job.id });
   t.reserveNow = true;
@@ -565,6 +599,9 @@ export function onAgentMessage(t: Turn, host: string, m: AgentMessage, clock?: C
   }
 }
 
+/** States of a job whose copy has begun. */
+const COPIES: readonly JobState[] = ['copying', 'switching', 'recovering'];
+
 /**
  * An agent came (back): what it says of its migrations decides those whose outcome was unknown. A source that no longer
  * knows a copy it was told to make did not make it.
@@ -583,7 +620,7 @@ export function reconcile(
       end(t, job, 'failed', `agent ${host} was away while it prepared; ask again`);
     } else if (job.state === 'draining' && mine) {
       t.command(host, job.id, { do: 'finish', migration: job.id });
-    } else if ((job.state === 'copying' || job.state === 'switching') && job.from === host) {
+    } else if (COPIES.includes(job.state) && job.from === host) {
       if (mine?.progress?.phase === 'completed') copyDone(t, job, mine.progress);
       else if (!mine) end(t, job, 'failed', `agent ${host} came back and knows nothing of this migration`);
       else t.setJob(job.id, { progress: mine.progress ?? job.progress, pacedBps: null });

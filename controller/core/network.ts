@@ -170,6 +170,7 @@ export function onAgentUp(t: Turn, host: string, hello: AgentHello): void {
       migrationIp: hello.migrationIp ?? null,
       dpid: hello.dpid ?? null,
       migrationPort: hello.migrationPort ?? null,
+      limits: hello.limits ?? {},
       techniques: hello.techniques,
       abilities: hello.abilities ?? null,
       guests: hello.guests,

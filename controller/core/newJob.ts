@@ -66,6 +66,8 @@ export function newJob(
     resumed: false,
     copyEnded: false,
     cancelling: false,
+    recovery: null,
+    busyUntilMs: null,
     stragglers: { packets: 0, lastMs: 0 },
     stoppedAt: null,
     resumedAt: null,

@@ -2,7 +2,7 @@
  * Step 4 of the algorithm inside the controller: gathers what the links carry, lets `policies/` divide it, and keeps the
  * result as shares of links and pace of jobs. Part of `step.ts`.
  */
-import { PRIORITIES, type Technique } from '../../contracts/common.ts';
+import { type JobState, PRIORITIES, type Technique } from '../../contracts/common.ts';
 import {
   type CompiledPolicy,
   effectivePolicy,
@@ -111,10 +111,13 @@ const CRAWL_BPS = 100_000;
 /** Pace for the source, bit/s of payload. */
 export const payloadBps = (sliceBps: number): number => Math.max(CRAWL_BPS, Math.round(sliceBps * PAYLOAD_SHARE));
 
+/** States in which a source copies, or will go on as it was told last. */
+const PACED: readonly JobState[] = ['copying', 'switching', 'recovering'];
+
 /** Tells the source of a running copy its pace, when it is not what was told last. */
 export function pace(t: Turn, id: string): void {
   const job = t.job(id);
-  if (!job || (job.state !== 'copying' && job.state !== 'switching') || job.copyEnded) return;
+  if (!job || !PACED.includes(job.state) || job.copyEnded) return;
   const bandwidthBps = payloadBps(job.sliceBps);
   if (job.pacedBps === bandwidthBps) return;
   t.setJob(id, { pacedBps: bandwidthBps });

@@ -6,12 +6,14 @@ import type { ControllerState, Job } from './state.ts';
 const KEPT_ENDED = 100;
 
 /** What journals of earlier versions do not tell. */
-const ABSENT: Pick<Job, 'deadlineAtMs' | 'isPlanned' | 'planned' | 'isHeld' | 'behind'> = {
+const ABSENT: Pick<Job, 'deadlineAtMs' | 'isPlanned' | 'planned' | 'isHeld' | 'behind' | 'recovery' | 'busyUntilMs'> = {
   deadlineAtMs: null,
   isPlanned: false,
   planned: null,
   isHeld: false,
   behind: [],
+  recovery: null,
+  busyUntilMs: null,
 };
 
 function asJob(entry: Record<string, unknown>): Job | undefined {

@@ -80,6 +80,8 @@ export interface AgentState {
   migrationIp: string | null;
   dpid: string | null;
   migrationPort: string | null;
+  /** Most migrations at a time that it sends and takes, where it says so. */
+  limits: NonNullable<AgentHello['limits']>;
   techniques: readonly Technique[];
   /** What its hypervisor can do; null when it did not say. */
   abilities: Abilities | null;
@@ -121,6 +123,23 @@ export interface QosState {
   stale: boolean;
   enforcement: Enforcement;
   note: string;
+}
+
+/** Taking up a post-copy whose stream broke; `recovery.ts` moves it on. */
+export interface Recovery {
+  /**
+   * wait: for `atMs` and both agents; listen: the destination is to listen anew; flows: switches follow its new port; order:
+   * the source is to take the copy up; going: it does.
+   */
+  step: 'wait' | 'listen' | 'flows' | 'order' | 'going';
+  /** Attempts begun. */
+  attempt: number;
+  /** When the stream broke. */
+  sinceMs: number;
+  /** wait: when the next attempt is due; else when this one is given up. */
+  atMs: number;
+  /** The operator was told that it takes long. */
+  isLong: boolean;
 }
 
 export interface Job {
@@ -175,6 +194,10 @@ export interface Job {
   resumed: boolean;
   copyEnded: boolean;
   cancelling: boolean;
+  /** An agent had no room for it: it is not tried again before, unless room is made by one of the same hosts. */
+  busyUntilMs: number | null;
+  /** While the copy is interrupted, state `recovering`. */
+  recovery: Recovery | null;
   /** Stragglers seen at the old edge and when the last came. */
   stragglers: { packets: number; lastMs: number };
   /** When the guest stopped at the source and ran at the destination, as their agents saw it. */
@@ -302,11 +325,11 @@ export function initialState(
 }
 
 /** Job states in which the copy's stream needs its slice. */
-const SLICED: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching'];
+const SLICED: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching', 'recovering'];
 export const needsSlice = (j: Job): boolean =>
   SLICED.includes(j.state) && !j.isHeld && !j.copyEnded && j.technique !== null && j.dpids.length > 0;
 /** Job states in which something is under way at agents or switches. */
-const ACTIVE: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching', 'draining'];
+const ACTIVE: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching', 'recovering', 'draining'];
 export const isActive = (j: Job): boolean => ACTIVE.includes(j.state);
 
 export function withEntry<K, V>(map: ReadonlyMap<K, V>, key: K, value: V): ReadonlyMap<K, V> {

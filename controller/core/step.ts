@@ -34,6 +34,7 @@ import {
   onSwitchUp,
   tablesFound,
 } from './network.ts';
+import { advanceRecoveries, onRecoveryDone, onStreamEvent, recoverWith } from './recovery.ts';
 import { reserveAll } from './reserve.ts';
 import { type ControllerState, type QosState, type SwitchState, withEntry, withoutEntry } from './state.ts';
 import { onTelemetry } from './telemetry.ts';
@@ -101,6 +102,7 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'agentUp':
       onAgentUp(t, e.host, e.hello);
+      recoverWith(t, e.host);
       reconcile(t, e.host, e.hello.migrations);
       break;
     case 'agentDown':
@@ -109,10 +111,14 @@ function handle(t: Turn, e: Event): void {
     case 'agentMessage':
       if (e.message.type === 'guests') onGuests(t, e.host, e.message.guests);
       else if (e.message.type === 'telemetry') onTelemetry(t, e.host, e.message);
-      else onAgentMessage(t, e.host, e.message, e.clock);
+      else {
+        onAgentMessage(t, e.host, e.message, e.clock);
+        onStreamEvent(t, e.host, e.message);
+      }
       break;
     case 'commandDone':
       onCommandDone(t, e);
+      onRecoveryDone(t, e);
       break;
     case 'policyChanged':
       t.set({ policy: e.policy, policyStatus: e.status });
@@ -161,7 +167,8 @@ function settle(t: Turn, events: readonly Event[], before: ControllerState): voi
     writeQueues(t);
     const settled = writeTables(t);
     t.reserveNow = false;
-    if (!advance(t, settled)) return;
+    const isAdvanced = advance(t, settled);
+    if (!advanceRecoveries(t, settled) && !isAdvanced) return;
     if (t.reserveNow) reserveAll(t);
   }
 }

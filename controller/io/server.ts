@@ -216,7 +216,9 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         emit({ ...done, ok: true, value });
       } catch (error) {
         const unknown = error instanceof FairwayError && error.has('outcomeUnknown');
-        emit({ ...done, ok: false, error: error instanceof Error ? error.message : String(error), unknown });
+        const code = refusalCode(error);
+        const text = error instanceof Error ? error.message : String(error);
+        emit({ ...done, ok: false, error: text, unknown, ...(code === undefined ? {} : { code }) });
       }
     }
 
@@ -349,4 +351,11 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       },
     };
   }
+}
+
+/** The code that an agent refused a command with; undefined when it was not the agent that refused. */
+function refusalCode(error: unknown): string | undefined {
+  const cause = error instanceof FairwayError ? error.cause : undefined;
+  const code = typeof cause === 'object' && cause !== null ? (cause as { code?: unknown }).code : undefined;
+  return typeof code === 'string' ? code : undefined;
 }

@@ -54,7 +54,8 @@ export class Fabric {
   /** Writes are held back while true, so that a test can look at what waits for them. */
   holdWrites = false;
   readonly held: Extract<Effect, { kind: 'write' }>[] = [];
-  answer: (host: string, c: AgentCommand) => { value?: unknown; error?: string } | undefined = () => undefined;
+  answer: (host: string, c: AgentCommand) => { value?: unknown; error?: string; code?: string } | undefined = () =>
+    undefined;
 
   readonly #hasGroups: boolean;
 
@@ -95,7 +96,8 @@ export class Fabric {
       this.commands.push({ host: e.host, migration: e.migration, command: e.command });
       const a = this.answer(e.host, e.command);
       const done = { kind: 'commandDone' as const, migration: e.migration, step: e.command.do };
-      if (a?.error !== undefined) this.send({ ...done, ok: false, error: a.error });
+      if (a?.error !== undefined)
+        this.send({ ...done, ok: false, error: a.error, ...(a.code ? { code: a.code } : {}) });
       else if (a) this.send({ ...done, ok: true, value: a.value });
     }
   }
@@ -247,6 +249,7 @@ export class Fabric {
     migrationIp: string,
     guests: GuestInfo[] = [],
     migrations: AgentHello['migrations'] = [],
+    more: Partial<AgentHello> = {},
   ): void {
     const hello: AgentHello = {
       type: 'hello',
@@ -259,6 +262,7 @@ export class Fabric {
       techniques: ['pre-copy', 'post-copy', 'hybrid'],
       guests,
       migrations,
+      ...more,
     };
     this.send({ kind: 'agentUp', host, hello });
   }

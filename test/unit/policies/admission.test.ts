@@ -111,6 +111,37 @@ describe('parallel', () => {
 });
 
 describe('limits', () => {
+  test('what a host says of itself binds where it is less than what the policy allows, and is named', () => {
+    const two = policyWith({ 'limits.perHostOut': 2, 'limits.perHostIn': 2 });
+    const limits = new Map([
+      ['h', { outgoing: 1 }],
+      ['i', { incoming: 1, outgoing: 9 }],
+    ]);
+    const a = admit(
+      {
+        waiting: [
+          item('1', { ...parallel, fromHost: 'h' }),
+          item('2', { ...parallel, toHost: 'i' }),
+          item('3', { ...parallel, fromHost: 'i' }),
+          item('4', { ...parallel, fromHost: 'i' }),
+        ],
+        running: [
+          item('r', { ...parallel, fromHost: 'h', toHost: 'i' }),
+          item('s', { ...parallel, fromHost: 'i', toHost: 'k' }),
+        ],
+        limits,
+      },
+      two,
+    );
+    expect(a.start).toEqual(['3']);
+    expect(waits(a)).toEqual([
+      ['1', 'admission.hostOut', ['r']],
+      ['2', 'admission.hostIn', ['r']],
+      ['4', 'admission.hostOut', ['s', '3']],
+    ]);
+    expect(a.wait.map((w) => /by its agent's limits/.test(w.reason.text))).toEqual([true, true, false]);
+  });
+
   test('out of a host, counting those started just now', () => {
     const two = policyWith({ 'limits.perHostOut': 2 });
     const from = { ...parallel, fromHost: 'h' };
