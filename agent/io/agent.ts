@@ -18,11 +18,11 @@ import { backoffMs } from '../core/backoff.ts';
 import type { MigrationDriver } from '../core/driver.ts';
 import { createEmulatedDriver } from './emulatedDriver.ts';
 import { createGate } from './gate.ts';
-import { createLoadReader } from './hostLoad.ts';
 import { createLibvirtDriver } from './libvirtDriver.ts';
 import { createNoDriver } from './noDriver.ts';
 import { createQemuDriver } from './qemuDriver.ts';
 import { applyQueueFilters } from './queueFilters.ts';
+import { createTelemetry, type Telemetry } from './telemetry.ts';
 
 export interface AgentOptions {
   /** Presented to the controller. */
@@ -36,8 +36,8 @@ export interface AgentOptions {
   stopGuestsOnClose?: boolean;
   /** From 0 to 1, for the jitter of reconnecting. */
   random?: () => number;
-  /** Period of load messages, ms. */
-  loadPeriodMs?: number;
+  /** Least time between two messages about host and guests, ms. */
+  telemetryPeriodMs?: number;
 }
 
 export interface RunningAgent {
@@ -48,6 +48,8 @@ export interface RunningAgent {
 /** A controller that has said nothing, not even answered a ping, for so long is taken to be gone. */
 const SILENCE_MS = 15_000;
 const PING_MS = 5000;
+const TELEMETRY_MS = 3000;
+const DIRTY_EVERY_MS = 30_000;
 
 /**
  * Starts the agent; resolves once the driver has found or started its guests. The controller need not be there yet.
@@ -60,7 +62,6 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
   const realTime = systemClock();
   const random = options.random ?? Math.random;
   const driver = options.driver ?? defaultDriver(config, clock, log);
-  const readLoad = createLoadReader();
   const gate = createGate(config, driver);
 
   let socket: WebSocket | undefined;
@@ -78,6 +79,15 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
   };
 
   await driver.open(sendIfWelcome);
+  const telemetry = createTelemetry({
+    config,
+    driver,
+    clock,
+    log,
+    send: sendIfWelcome,
+    periodMs: options.telemetryPeriodMs ?? TELEMETRY_MS,
+    dirtyEveryMs: DIRTY_EVERY_MS,
+  });
 
   const hello = (): AgentMessage => ({
     type: 'hello',
@@ -167,7 +177,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
         // Between hello and now something may have happened, and before hello much more.
         send({ type: 'guests', guests: driver.guests() });
         for (const event of driver.pastEvents()) send(event);
-        void sendLoad();
+        telemetry.restart();
         break;
       case 'refused':
         log('error', 'controller-refused', { reason: message.reason });
@@ -175,7 +185,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
         break;
       case 'command':
         gate
-          .pass(message.command, () => obey(driver, message.command, config))
+          .pass(message.command, () => obey(driver, message.command, config, telemetry))
           .then((result) => ({ ok: true, ...(result === undefined ? {} : { value: result }) }))
           .catch((error: unknown) => {
             log('warn', 'command-failed', { command: message.command.do, error });
@@ -187,17 +197,11 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
           .then((result) => {
             // An answer is for the connection that asked: the next one numbers its commands anew.
             if (ws.readyState === WebSocket.OPEN)
-              ws.send(JSON.stringify({ type: 'result', id: message.id, ...result }));
+              ws.send(JSON.stringify({ type: 'result', id: message.id, ...result, atMs: clock.now() }));
           });
         break;
     }
   }
-
-  async function sendLoad(): Promise<void> {
-    const load = await readLoad();
-    if (load !== undefined) sendIfWelcome({ type: 'telemetry', host: load });
-  }
-  const stopLoad = clock.every(options.loadPeriodMs ?? 3000, () => void sendLoad());
 
   connect();
   return {
@@ -205,7 +209,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     async close() {
       if (closed) return;
       closed = true;
-      stopLoad();
+      telemetry.close();
       cancelRetry();
       const ws = socket;
       if (ws !== undefined) {
@@ -242,7 +246,12 @@ function defaultDriver(config: AgentConfig, clock: Clock, log: Log): MigrationDr
 }
 
 /** Carries one command out; the answer is the result's value. */
-async function obey(driver: MigrationDriver, c: AgentCommand, config: AgentConfig): Promise<unknown> {
+async function obey(
+  driver: MigrationDriver,
+  c: AgentCommand,
+  config: AgentConfig,
+  telemetry: Telemetry,
+): Promise<unknown> {
   switch (c.do) {
     case 'prepare':
       return driver.prepare(c);
@@ -267,7 +276,7 @@ async function obey(driver: MigrationDriver, c: AgentCommand, config: AgentConfi
     case 'abandon':
       return driver.abandon(c.migration);
     case 'measureDirtyRate':
-      return driver.measureDirtyRate(c.guest, c.seconds);
+      return telemetry.measure(c.guest, c.seconds);
     case 'queueFilters':
       // An emulated host has no devices, and in its emulated switch set_queue works by itself.
       if (driver.kind === 'emulated') return { applied: false, detail: `${c.portName} is emulated: nothing to filter` };

@@ -166,7 +166,8 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
         endCopy(job, 'completed');
         return;
       }
-      tell(job, event, { progress: fluidProgress(copy) });
+      const stopped = event === 'preSwitchover' ? { stoppedAtMs: clock.now() } : {};
+      tell(job, event, { progress: fluidProgress(copy), ...stopped });
       if (event === 'postcopyStarted') receiver.resumed();
     }
     if (now - job.toldMs < periodMs) return;
@@ -232,7 +233,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
         if (job.guestRan) return;
         job.guestRan = true;
         setState(job.guest, 'running');
-        tell(job, 'resumed');
+        tell(job, 'resumed', { resumedAtMs: clock.now() });
       },
       completed: () => fabric.delete(key),
       dropped() {

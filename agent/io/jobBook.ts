@@ -44,6 +44,8 @@ export interface JobBookOptions {
   doDestination(job: Job, action: DestinationAction): Promise<void>;
   /** How the copy stands; undefined when there is nobody to ask. */
   query(job: Job): Promise<MigrateInfo | undefined>;
+  /** When the guest last stopped and began to run here, as far as that was seen, by this host's clock. */
+  momentsOf?(guest: string): Pick<EventMessage, 'stoppedAtMs' | 'resumedAtMs'>;
   /** The guest has left: what is here of it is a husk. */
   onDeparted(guest: string): void;
 }
@@ -158,10 +160,21 @@ export function createJobBook(options: JobBookOptions): JobBook {
   function tell(job: Job, message: EventMessage): void {
     // What is told again after a reconnect must not break off what has long been mended: of these only the last counts.
     if (isAboutStream(message)) job.events.splice(0, job.events.length, ...job.events.filter((e) => !isAboutStream(e)));
-    job.events.push(message);
+    const stamped = { ...message, ...momentsFor(job, message) };
+    job.events.push(stamped);
     const { event, reason } = message;
     log('info', 'migration-event', { migration: job.id, guest: job.guest, event, reason });
-    report(message);
+    report(stamped);
+  }
+
+  /** The source says since when the guest stands still, the destination since when it runs. */
+  function momentsFor(job: Job, { event }: EventMessage): Pick<EventMessage, 'stoppedAtMs' | 'resumedAtMs'> {
+    const { stoppedAtMs, resumedAtMs } = options.momentsOf?.(job.guest) ?? {};
+    if (job.state.role === 'destination')
+      return event === 'resumed' && resumedAtMs !== undefined ? { resumedAtMs } : {};
+    const isStopped = event === 'preSwitchover' || event === 'postcopyStarted' || event === 'completed';
+    const isOfThisCopy = stoppedAtMs !== undefined && stoppedAtMs >= job.state.startedMs;
+    return isStopped && isOfThisCopy ? { stoppedAtMs } : {};
   }
 
   function carryOut<A extends SourceAction | DestinationAction>(

@@ -56,6 +56,7 @@ interface Guest {
   ending: boolean;
   /** What its own QEMU can do, which may be older than what the host starts today. Asked once, before its first copy. */
   abilities?: Promise<Abilities>;
+  moments: { stoppedAtMs?: number; resumedAtMs?: number };
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
@@ -94,6 +95,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       const g = guests.get(job.guest);
       return g === undefined ? undefined : queryMigrate(g);
     },
+    momentsOf: (name) => guests.get(name)?.moments ?? {},
     onDeparted(name) {
       const g = guests.get(name);
       if (g !== undefined) setGuestState(g, 'stopped');
@@ -121,9 +123,11 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     const job = book.ofGuest(name);
     switch (event) {
       case 'STOP':
+        g.moments.stoppedAtMs = clock.now();
         setGuestState(g, 'paused');
         break;
       case 'RESUME':
+        g.moments.resumedAtMs = clock.now();
         setGuestState(g, 'running');
         if (job?.state.role === 'destination') book.followDestination(job, { type: 'running' });
         break;
@@ -190,7 +194,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     try {
       await startProcess(config.qemu, runDir, record, incoming);
       const qmp = await connectGuest(spec.name);
-      return { record, state: incoming ? 'incoming' : 'running', qmp, ending: false };
+      return { record, state: incoming ? 'incoming' : 'running', qmp, ending: false, moments: {} };
     } catch (error) {
       await endProcess(runDir, spec.name, undefined).catch(() => undefined);
       await cleanUp(record).catch((e: unknown) => log('error', 'guest-clean-up', { guest: spec.name, error: e }));
@@ -251,7 +255,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         await cleanUp(record);
         continue;
       }
-      const g: Guest = { record, state: 'running', qmp: await connectGuest(name), ending: false };
+      const g: Guest = { record, state: 'running', qmp: await connectGuest(name), ending: false, moments: {} };
       guests.set(name, g);
       g.state = await askState(g);
       if (ovs !== undefined && record.tap !== null) await attachTap(ovs, record.tap, name, record.spec.mac);

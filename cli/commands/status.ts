@@ -1,7 +1,7 @@
 /** `fairway status`: the controller's view in tables, or whole as JSON. */
 import { isFinal } from '../../contracts/common.ts';
 import type { SessionView, StatusView } from '../../contracts/rest.ts';
-import { formatRate } from '../../contracts/units.ts';
+import { formatBytes, formatRate } from '../../contracts/units.ts';
 import { type ConnectOptions, connect } from '../connect.ts';
 import { barLine } from '../progress.ts';
 import { type Terminal, table } from '../terminal.ts';
@@ -35,13 +35,18 @@ export function statusText(s: StatusView, columns: number): string {
       reserved > 0 && slice ? `${formatRate(reserved)} (${slice.enforcement})` : '-',
     ];
   });
+  const hostOf = new Map(rates.hosts.map((h) => [h.host, h]));
+  const percent = (share: number | undefined) => (share === undefined ? '-' : `${Math.round(share * 100)} %`);
   const trafficOf = new Map(rates.guests.map((g) => [g.guest, g]));
   const guests = topology.locations.flatMap((l) => {
     if (l.kind !== 'guest') return [];
     const name = l.name ?? l.mac;
     const traffic = trafficOf.get(name);
     const seen = traffic ? [formatRate(traffic.inBps), formatRate(traffic.outBps), traffic.direction] : ['-', '-', '-'];
-    return [[name, l.ip ?? l.mac, end(l.at), ...seen]];
+    const { cpuShare, dirtyBytesPerS, workingSetBytes } = traffic?.telemetry ?? {};
+    const writes = dirtyBytesPerS === undefined ? '-' : `${formatBytes(dirtyBytesPerS)}/s`;
+    const within = typeof workingSetBytes === 'number' ? formatBytes(workingSetBytes) : '-';
+    return [[name, l.ip ?? l.mac, end(l.at), ...seen, percent(cpuShare), writes, within]];
   });
   const running = s.migrations.filter((m) => !isFinal(m.state));
   return [
@@ -60,10 +65,17 @@ export function statusText(s: StatusView, columns: number): string {
     ),
     section(
       'Hosts',
-      ['NAME', 'STATE', 'DRIVER', 'DATAPATH'],
-      topology.agents.map((a) => [a.host, isConnected(a.connected), a.driver, a.dpid ?? '-']),
+      ['NAME', 'STATE', 'DRIVER', 'DATAPATH', 'CPU', 'MEMORY'],
+      topology.agents.map((a) => {
+        const { cpuShare, memoryUsedBytes, memoryTotalBytes } = hostOf.get(a.host)?.telemetry ?? {};
+        const memory =
+          memoryUsedBytes === undefined || memoryTotalBytes === undefined
+            ? '-'
+            : `${formatBytes(memoryUsedBytes)} of ${formatBytes(memoryTotalBytes)}`;
+        return [a.host, isConnected(a.connected), a.driver, a.dpid ?? '-', percent(cpuShare), memory];
+      }),
     ),
-    section('Guests', ['NAME', 'ADDRESS', 'AT', 'IN', 'OUT', 'DIRECTION'], guests),
+    section('Guests', ['NAME', 'ADDRESS', 'AT', 'IN', 'OUT', 'DIRECTION', 'CPU', 'DIRTIES', 'WITHIN'], guests),
     section('Links', ['FROM -> TO', 'CAPACITY', 'WORKLOAD', 'MIGRATIONS', 'RESERVED'], links),
     running.length === 0
       ? `Migrations: none running, ${s.migrations.length} ended\n`

@@ -38,6 +38,22 @@ export interface ClockOffset {
   highMs: number;
 }
 
+/**
+ * What a command and its answer say of the two clocks: the agent answered some time between. Each exchange narrows the
+ * bounds; one that contradicts them (a clock was set) replaces them.
+ */
+export function withExchange(
+  before: ClockOffset | undefined,
+  sentMs: number,
+  agentMs: number,
+  receivedMs: number,
+): ClockOffset {
+  const fresh = { lowMs: agentMs - receivedMs, highMs: agentMs - sentMs };
+  const lowMs = Math.max(fresh.lowMs, before?.lowMs ?? fresh.lowMs);
+  const highMs = Math.min(fresh.highMs, before?.highMs ?? fresh.highMs);
+  return lowMs <= highMs ? { lowMs, highMs } : fresh;
+}
+
 /** An instant by the controller's clock: somewhere between the two. */
 export interface Instant {
   fromMs: number;

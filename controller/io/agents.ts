@@ -16,6 +16,7 @@ import {
 import type { Clock } from '../../contracts/clock.ts';
 import { describeIssues, FairwayError } from '../../contracts/common.ts';
 import type { Log } from '../../contracts/log.ts';
+import { type ClockOffset, withExchange } from '../core/telemetry.ts';
 
 export interface AgentGatewayOptions {
   clock: Clock;
@@ -23,8 +24,8 @@ export interface AgentGatewayOptions {
   /** How often a source shall report progress, ms. */
   progressPeriodMs: number;
   onUp(host: string, hello: AgentHello): void;
-  /** Everything but hello and result. */
-  onMessage(host: string, message: AgentMessage): void;
+  /** Everything but hello and result; `clock`: by how much the agent's clock is ahead of ours, once that is known. */
+  onMessage(host: string, message: AgentMessage, clock?: ClockOffset): void;
   onDown(host: string): void;
   /** A connection that has not said hello after this long is closed, ms. */
   helloTimeoutMs?: number;
@@ -40,12 +41,13 @@ interface Session {
   isAlive: boolean;
   silentBeats: number;
   refusals: number;
+  clock: ClockOffset | undefined;
   isContested: boolean;
   /** Messages that came while it is open whether this session may speak for its host. */
   held: AgentMessage[] | undefined;
   readonly commands: Map<
     number,
-    { command: AgentCommand; resolve(v: unknown): void; reject(e: Error): void; cancelTimer(): void }
+    { command: AgentCommand; sentMs: number; resolve(v: unknown): void; reject(e: Error): void; cancelTimer(): void }
   >;
 }
 
@@ -90,6 +92,7 @@ export class AgentGateway {
       isAlive: true,
       silentBeats: 0,
       refusals: 0,
+      clock: undefined,
       isContested: false,
       held: undefined,
       commands: new Map(),
@@ -146,7 +149,7 @@ export class AgentGateway {
           ]),
         );
       });
-      session.commands.set(id, { command, resolve, reject, cancelTimer });
+      session.commands.set(id, { command, sentMs: this.#o.clock.now(), resolve, reject, cancelTimer });
       this.#say(session, { type: 'command', id, command });
     });
   }
@@ -198,6 +201,8 @@ export class AgentGateway {
       }
       session.commands.delete(message.id);
       open.cancelTimer();
+      if (message.atMs !== undefined)
+        session.clock = withExchange(session.clock, open.sentMs, message.atMs, this.#o.clock.now());
       if (message.ok) {
         open.resolve(message.value);
         return;
@@ -207,7 +212,7 @@ export class AgentGateway {
       const text = `the agent of ${session.host} refused ${open.command.do}: ${error} (${code})`;
       open.reject(new FairwayError('AGENT_REFUSED', text, [], { code, message: error }));
     } else {
-      this.#tell(session.host, message.type, () => this.#o.onMessage(session.host as string, message));
+      this.#tell(session.host, message.type, () => this.#o.onMessage(session.host as string, message, session.clock));
     }
   }
 

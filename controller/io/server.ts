@@ -139,7 +139,8 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       log,
       progressPeriodMs: PROGRESS_PERIOD_MS,
       onUp: (host, hello) => emit({ kind: 'agentUp', host, hello }),
-      onMessage: (host, message) => emit({ kind: 'agentMessage', host, message }),
+      onMessage: (host, message, clock) =>
+        emit({ kind: 'agentMessage', host, message, ...(clock === undefined ? {} : { clock }) }),
       onDown: (host) => emit({ kind: 'agentDown', host }),
     });
     undo.push(() => agents.close());
