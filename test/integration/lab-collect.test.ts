@@ -53,6 +53,9 @@ afterAll(async () => {
     const bytes = Number(r.transferred_bytes);
     expect((bytes * 8) / Number(r.total_ms) / 1000).toBeLessThan(Number(r.wire_mbps) * 1.05);
     expect(Number(r.client_silence_ms)).toBeGreaterThan(0);
+    // The agents of both hosts saw the guest stop and go on.
+    expect(Number(r.stop_to_resume_ms)).toBeGreaterThan(0);
+    expect(Number(r.stop_to_resume_ms)).toBeLessThan(Number(r.total_ms) + 1000);
     expect(Number(r.measured_dirty_bytes_per_s)).toBeGreaterThan(0);
   }
   // All is there: nothing is built, nothing is measured.
