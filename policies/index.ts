@@ -4,6 +4,20 @@
  * decision carries its reasons.
  */
 export { type Admission, type AdmissionItem, admit } from './admission.ts';
+export {
+  type CopyConditions,
+  type CopyCost,
+  copyCost,
+  deniedBps,
+  type GuestModel,
+  type Harm,
+  type HarmedLink,
+  HOST_COSTS,
+  type HostCosts,
+  harmOf,
+  type Prediction,
+  predictCopy,
+} from './cost/index.ts';
 export type { Decided } from './decided.ts';
 export { classifyDirection } from './direction.ts';
 export {
@@ -52,4 +66,4 @@ export {
   type SliceDecision,
 } from './reservation.ts';
 export { chooseStrategy, contentionOf } from './strategy.ts';
-export { chooseTechnique, type GuestModel, type Prediction, predictCopy, type TechniqueQuestion } from './technique.ts';
+export { chooseTechnique, type TechniqueQuestion } from './technique.ts';

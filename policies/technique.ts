@@ -1,9 +1,8 @@
 /**
  * Step 2 of the algorithm (paper 002, "select migration technique"): pre-copy, post-copy or hybrid (or, where the policy
- * allows it, stop-and-copy), by the directions of traffic at both hosts and of the guest; by predicted cost where the table has no entry; never plain pre-copy for a
- * guest that dirties memory faster than its slice carries it. Neighbours: `direction.ts` before, `strategy.ts` after.
- *
- * The cost model here is the simple one of iterative copying with a capped writable working set.
+ * allows it, stop-and-copy), by the directions of traffic at both hosts and of the guest; by predicted cost, harm to the
+ * workload included, where the table has no entry; never plain pre-copy for a guest that dirties memory faster than its
+ * slice carries it. Neighbours: `direction.ts` before, `strategy.ts` after; `cost/` predicts.
  */
 import {
   type Direction,
@@ -14,119 +13,21 @@ import {
   type Technique,
 } from '../contracts/common.ts';
 import { formatRate } from '../contracts/units.ts';
+import { type GuestModel, type Harm, type HarmedLink, harmOf, type Prediction, predictCopy } from './cost/index.ts';
 import type { Decided } from './decided.ts';
 import { type CompiledPolicy, tableEntry } from './document.ts';
 
-/** What of a guest decides the cost of copying it. */
-export interface GuestModel {
-  memoryBytes: number;
-  /** Bytes of distinct pages written per second. */
-  dirtyBytesPerS: number;
-  /** Most that can be dirty at a time (writable working set); 0 or less when unknown: then all of the memory. */
-  workingSetBytes: number;
-}
-
-export interface Prediction {
-  /** From the start of the copy until nothing is left at the source. */
-  totalMs: number;
-  /** For how long the guest runs nowhere. */
-  downtimeMs: number;
-  /** For how long it runs at the destination with pages still at the source (post-copy). */
-  degradedMs: number;
-  bytes: number;
-  /** Whether pre-copying comes to an end by itself in that rate; true for the other techniques. */
-  converges: boolean;
-}
-
-/**
- * Stopping, sending the device state and starting at the destination, without memory: post-copy and hybrid show little
- * else as downtime, 37 and 38 ms on average over 314 migrations of QEMU 8.1 guests measured elsewhere.
- */
-const SWITCHOVER_MS = 40;
-/** Passes after which a pre-copy that does not converge is taken to be stopped and copied by force. */
-const MAX_PASSES = 30;
 /**
  * How costs are compared, in milliseconds of the guest's service lost. While pages are missing the guest waits for the
  * network at nearly every new page: a busy guest that post-copy moved in 13 s in the lab did not answer its client for 6 to
  * 11 s of them. While it is copied it holds bandwidth that others could use: the more urgent it is, the more each
- * millisecond counts.
+ * millisecond counts. What the workload is denied on the links of the path counts the more, the less urgent the migration
+ * is. From the switch-over of a post-copy on there is no way back: a broken stream stops the guest.
  */
 const DEGRADED_WEIGHT = 0.9;
+const NO_WAY_BACK_MS = 500;
+const HARM_WEIGHT: Readonly<Record<Priority, number>> = { high: 0.1, medium: 0.3, low: 0.5 };
 const DURATION_WEIGHT: Readonly<Record<Priority, number>> = { high: 0.4, medium: 0.2, low: 0.1 };
-
-/**
- * What a copy would cost at a constant rate (bit/s of the slice). Pre-copy sends all memory once, then again and again
- * what was dirtied during the pass before (at most the working set), until the rest fits into
- * `technique.downtimeLimitMs`. Post-copy sends each page once, after the switch-over. Hybrid does
- * `technique.hybridPasses` pre-copy passes, then post-copy for what is dirty then. Stop-and-copy sends each page once while
- * the guest runs nowhere. A rate of 0 takes for ever: Infinity.
- */
-export function predictCopy(
-  technique: Technique,
-  model: GuestModel,
-  rateBps: number,
-  policy: CompiledPolicy,
-): Prediction {
-  const { downtimeLimitMs, hybridPasses } = policy.doc.technique;
-  const memory = Math.max(0, model.memoryBytes);
-  const bytesPerMs = Math.max(0, rateBps) / 8000;
-  const dirtyPerMs = Math.max(0, model.dirtyBytesPerS) / 1000;
-  const workingSet = workingSetOf(model);
-  const converges = technique !== 'pre-copy' || preCopyConverges(model, rateBps, policy);
-  if (bytesPerMs === 0) {
-    const never = Number.POSITIVE_INFINITY;
-    return { totalMs: never, downtimeMs: never, degradedMs: never, bytes: memory, converges };
-  }
-  const msOf = (bytes: number) => bytes / bytesPerMs;
-  const dirtiedIn = (ms: number) => Math.min(dirtyPerMs * ms, workingSet);
-
-  let copyMs = 0;
-  let bytes = 0;
-  let left = memory;
-  const pass = () => {
-    const ms = msOf(left);
-    copyMs += ms;
-    bytes += left;
-    left = dirtiedIn(ms);
-  };
-  if (technique === 'pre-copy') {
-    let passes = 0;
-    do {
-      pass();
-      passes++;
-    } while (msOf(left) > downtimeLimitMs && passes < MAX_PASSES);
-    const downtimeMs = SWITCHOVER_MS + msOf(left);
-    return { totalMs: copyMs + downtimeMs, downtimeMs, degradedMs: 0, bytes: bytes + left, converges };
-  }
-  if (technique === 'stop-and-copy') {
-    const downtimeMs = SWITCHOVER_MS + msOf(memory);
-    return { totalMs: downtimeMs, downtimeMs, degradedMs: 0, bytes: memory, converges };
-  }
-  if (technique === 'hybrid') for (let i = 0; i < hybridPasses && left > 0; i++) pass();
-  const degradedMs = msOf(left);
-  return {
-    totalMs: copyMs + SWITCHOVER_MS + degradedMs,
-    downtimeMs: SWITCHOVER_MS,
-    degradedMs,
-    bytes: bytes + left,
-    converges,
-  };
-}
-
-function workingSetOf(model: GuestModel): number {
-  const memory = Math.max(0, model.memoryBytes);
-  return model.workingSetBytes > 0 ? Math.min(model.workingSetBytes, memory) : memory;
-}
-
-/**
- * Whether plain pre-copy ends by itself: the dirty rate is at most `technique.convergenceRatio` of the slice, or all
- * that can be dirty at a time fits into the downtime anyway.
- */
-function preCopyConverges(model: GuestModel, rateBps: number, policy: CompiledPolicy): boolean {
-  const { convergenceRatio, downtimeLimitMs } = policy.doc.technique;
-  const dirtyBps = Math.max(0, model.dirtyBytesPerS) * 8;
-  return dirtyBps <= convergenceRatio * rateBps || workingSetOf(model) * 8000 <= downtimeLimitMs * rateBps;
-}
 
 export interface TechniqueQuestion {
   priority: Priority;
@@ -139,6 +40,10 @@ export interface TechniqueQuestion {
   sliceBps: number;
   /** What both hosts can do. */
   supported: readonly Technique[];
+  /** The links of the path, with what the workload wants there; harm counts for nothing when absent. */
+  links?: readonly HarmedLink[];
+  /** Both hosts hold the guest back when passes do not pay (auto-converge was asked for): then pre-copy ends. */
+  autoConverge?: boolean;
   /** What an operator asked for; goes before table and policy, not before what the hosts can do. */
   requested?: Technique;
 }
@@ -155,7 +60,8 @@ export function chooseTechnique(
   q: TechniqueQuestion,
   policy: CompiledPolicy,
 ): Decided<Technique> & { predicted: Prediction } {
-  const predict = (t: Technique) => predictCopy(t, q.model, q.sliceBps, policy);
+  const more = { autoConverge: q.autoConverge === true };
+  const predict = (t: Technique) => predictCopy(t, q.model, q.sliceBps, policy, more);
   const decided = (value: Technique, reasons: Reason[]) => ({ value, reasons, predicted: predict(value) });
   const directions = { source: q.source, destination: q.destination, guest: q.guest, priority: q.priority };
 
@@ -199,6 +105,19 @@ function fromTable(
   return { value, reasons: [{ rule: 'technique.table', text, inputs: { source, destination, guest, priority } }] };
 }
 
+/** What a copy costs altogether, in milliseconds of the guest's service. */
+function costOf(technique: Technique, p: Prediction, harm: Harm, priority: Priority): number {
+  const risk = technique === 'post-copy' || technique === 'hybrid' ? NO_WAY_BACK_MS : 0;
+  return (
+    p.downtimeMs +
+    DEGRADED_WEIGHT * p.degradedMs +
+    p.slowedMs +
+    risk +
+    DURATION_WEIGHT[priority] * p.totalMs +
+    HARM_WEIGHT[priority] * harm.ms
+  );
+}
+
 function leastCost(
   q: TechniqueQuestion,
   possible: readonly Technique[],
@@ -208,11 +127,8 @@ function leastCost(
   const costs = possible
     .map((technique) => {
       const p = predict(technique);
-      return {
-        technique,
-        converges: p.converges,
-        costMs: p.downtimeMs + DEGRADED_WEIGHT * p.degradedMs + DURATION_WEIGHT[q.priority] * p.totalMs,
-      };
+      const harm = harmOf(q.links ?? [], p.totalMs);
+      return { technique, converges: p.converges, harm, costMs: costOf(technique, p, harm, q.priority) };
     })
     .filter((c) => c.converges);
   // Strictly less: on equal cost the earlier technique stays, so that the answer does not depend on rounding of ties.
@@ -228,7 +144,14 @@ function leastCost(
     priority: q.priority,
     sliceBps: q.sliceBps,
   };
-  for (const c of costs) inputs[`cost ${c.technique} ms`] = Number.isFinite(c.costMs) ? Math.round(c.costMs) : null;
+  const rounded = (n: number) => (Number.isFinite(n) ? Math.round(n) : null);
+  for (const c of costs) {
+    inputs[`cost ${c.technique} ms`] = rounded(c.costMs);
+    if (c.harm.worstLink !== null) {
+      inputs[`harm ${c.technique} bytes`] = rounded(c.harm.bytes);
+      inputs['harm most on'] = c.harm.worstLink;
+    }
+  }
   const undecided = [
     ['source', q.source],
     ['destination', q.destination],

@@ -8,6 +8,7 @@ import type { Bench } from './bench.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   controller: () => import('./controller.ts'),
+  'cost-models': () => import('./costModels.ts'),
   discovery: () => import('./discovery.ts'),
   openflow: () => import('./openflow.ts'),
   planner: () => import('./planner.ts'),

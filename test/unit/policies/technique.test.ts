@@ -1,4 +1,4 @@
-/** Step 2: every cell of paper 002's table, what happens beside the table, and the cost model under it. */
+/** Step 2: every cell of paper 002's table, and what happens beside the table. The cost models are in cost.test.ts. */
 import { type Direction, FairwayError, type Priority, TECHNIQUES, type Technique } from '../../../contracts/common.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import {
@@ -6,7 +6,6 @@ import {
   chooseTechnique,
   compilePolicy,
   type GuestModel,
-  predictCopy,
   type TechniqueQuestion,
 } from '../../../policies/index.ts';
 
@@ -118,6 +117,32 @@ describe('mixed and idle traffic: the least predicted cost', () => {
     expect(chooseTechnique(question({ guest: 'mixed', priority, model }), policy).value).toBe(technique);
   });
 
+  test('a busy workload on the path speaks for the shorter copy, the less urgent the migration the more', () => {
+    const model = { ...calm, dirtyBytesPerS: 2000 * 4096 };
+    const link = { id: 'hv1:1', capacityBps: 200e6, demandBps: 200e6, sliceBps: 100e6 };
+    const asked = (links: (typeof link)[]) =>
+      chooseTechnique(question({ guest: 'mixed', priority: 'low', model, links }), policy);
+    const cost = (c: ReturnType<typeof asked>, t: Technique) => Number(c.reasons[0]?.inputs[`cost ${t} ms`]);
+    const [free, one, two] = [asked([]), asked([link]), asked([link, { ...link, id: 'core:2' }])];
+    expect(free.reasons[0]?.inputs['harm most on']).toBeUndefined();
+    expect(one.reasons[0]?.inputs).toMatchObject({ 'harm most on': 'hv1:1' });
+    for (const t of ['pre-copy', 'post-copy', 'hybrid'] as const) {
+      const harm = Number(one.reasons[0]?.inputs[`harm ${t} bytes`]);
+      // Half of what the workload wants, 12.5 MB/s, for as long as the copy takes.
+      expect(harm).toBeGreaterThan((12.5e6 * calm.memoryBytes * 8) / 100e6);
+      expect(cost(one, t) - cost(free, t)).toBeCloseTo(((harm / 12.5e6) * 1000 * 0.5) / 2, -1);
+      expect(cost(two, t)).toBeGreaterThan(cost(one, t));
+    }
+  });
+
+  test('auto-converge lets pre-copy end', () => {
+    const only = question({ guest: 'mixed', model: busy, supported: ['pre-copy'] });
+    expect(() => chooseTechnique(only, policy)).toThrow(/nothing that policy/);
+    const c = chooseTechnique({ ...only, autoConverge: true }, policy);
+    expect(c.value).toBe('pre-copy');
+    expect(c.predicted.slowedMs).toBeGreaterThan(0);
+  });
+
   test('only among what policy and hosts allow', () => {
     const edited = compilePolicy(
       applyPolicyPatch(DEFAULT_POLICY, {
@@ -158,43 +183,5 @@ describe('what an operator asks for', () => {
     expect(() => chooseTechnique(question({ requested: 'hybrid', supported: [] }), policy)).toThrow(
       /nothing in common/,
     );
-  });
-});
-
-describe('predicted cost of a copy', () => {
-  // 100 MB at 80 Mbit/s = 10 MB/s; 2 MB/s dirtied in at most 10 MB; downtime limit 300 ms = 3 MB.
-  const model: GuestModel = { memoryBytes: 100e6, dirtyBytesPerS: 2e6, workingSetBytes: 10e6 };
-
-  test('pre-copy: passes with a capped working set until the rest fits into the downtime limit', () => {
-    // 100 MB in 10 s; 10 MB (capped, not 20) in 1 s; 2 MB fit: sent while the guest is stopped.
-    const p = predictCopy('pre-copy', model, 80e6, policy);
-    expect(p).toEqual({ totalMs: 11_240, downtimeMs: 240, degradedMs: 0, bytes: 112e6, converges: true });
-  });
-  test('post-copy: every page once, after the switch-over', () => {
-    const p = predictCopy('post-copy', model, 80e6, policy);
-    expect(p).toEqual({ totalMs: 10_040, downtimeMs: 40, degradedMs: 10_000, bytes: 100e6, converges: true });
-  });
-  test('hybrid: the passes of the policy, then what is dirty', () => {
-    const p = predictCopy('hybrid', model, 80e6, policy);
-    expect(p).toEqual({ totalMs: 11_240, downtimeMs: 40, degradedMs: 200, bytes: 112e6, converges: true });
-    const one = compilePolicy(applyPolicyPatch(DEFAULT_POLICY, { 'technique.hybridPasses': 1 }));
-    expect(predictCopy('hybrid', model, 80e6, one)).toMatchObject({ bytes: 110e6, degradedMs: 1000 });
-  });
-  test('a guest that writes nothing is sent once by any technique', () => {
-    for (const t of TECHNIQUES) expect(predictCopy(t, { ...model, dirtyBytesPerS: 0 }, 80e6, policy).bytes).toBe(100e6);
-  });
-  test('pre-copy that does not converge is finite and says so', () => {
-    const p = predictCopy('pre-copy', { ...model, dirtyBytesPerS: 20e6 }, 80e6, policy);
-    expect(p.converges).toBe(false);
-    // 100 MB, 29 more passes of 10 MB, and the last 10 MB by force.
-    expect(p.bytes).toBe(400e6);
-    expect(p.downtimeMs).toBe(1040);
-  });
-  test('a working set larger than the memory is the memory', () => {
-    const p = predictCopy('hybrid', { memoryBytes: 10e6, dirtyBytesPerS: 1e9, workingSetBytes: 1e12 }, 80e6, policy);
-    expect(p.bytes).toBe(30e6);
-  });
-  test('nothing is ever copied at a rate of 0', () => {
-    for (const t of TECHNIQUES) expect(predictCopy(t, model, 0, policy).totalMs).toBe(Number.POSITIVE_INFINITY);
   });
 });
