@@ -162,6 +162,12 @@ const techniqueSettings = {
     'Plain pre-copy is refused when the dirty rate is more than this share of the slice: it would not converge.',
   ),
   hybridPasses: count(1, 50, 'A hybrid goes to post-copy after this many pre-copy passes.', 'passes'),
+  unpaidPasses: count(
+    1,
+    1000,
+    'A pre-copy of which this many passes in a row do not pay (each leaves more than `convergenceRatio` of what the one before had to send) does not converge either.',
+    'passes',
+  ),
   precopyPasses: count(
     2,
     10_000,
@@ -404,6 +410,7 @@ export const DEFAULT_POLICY: PolicyDocument = {
     },
     convergenceRatio: 0.8,
     hybridPasses: 2,
+    unpaidPasses: 3,
     precopyPasses: 20,
     downtimeLimitMs: 300,
   },

@@ -1,12 +1,12 @@
 /**
  * When a copy will be done: from the cost models where it has not begun, from what is left of it where it runs. Beside the
  * expected time stands an interval that holds what may still change: how fast memory is written, and what rate the copy
- * is given. Neighbours: `technique.ts` predicts a whole copy at one rate; `planner/` and `controller/core/` use this one to
+ * is given. Neighbours: `cost/` predicts a whole copy at one rate; `planner/` and `controller/core/` use this one to
  * see how a migration that runs does against its plan.
  */
 import type { Technique } from '../contracts/common.ts';
+import { type GuestModel, predictCopy } from './cost/index.ts';
 import type { CompiledPolicy } from './document.ts';
-import { type GuestModel, predictCopy } from './technique.ts';
 
 /** A copy under way, as its hypervisor tells. */
 export interface CopyState {

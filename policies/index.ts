@@ -4,6 +4,7 @@
  * decision carries its reasons.
  */
 export { type Admission, type AdmissionItem, admit } from './admission.ts';
+export { type ConvergenceWatch, type PassSeen, watchPasses } from './convergence.ts';
 export {
   type CopyConditions,
   type CopyCost,

@@ -51,7 +51,7 @@ export interface TechniqueQuestion {
 /**
  * Chooses the technique. Rules: `technique.requested`; `technique.table`; `technique.leastCost` (a direction is mixed or
  * idle); `technique.unsupported` (the table's entry cannot be done by both hosts: least cost instead);
- * `technique.notConverging` (plain pre-copy replaced by hybrid, else post-copy; after `technique.requested` it is only a
+ * `technique.notConverging` (plain pre-copy replaced by hybrid, else post-copy, else stop-and-copy; after `technique.requested` it is only a
  * warning).
  * @throws FairwayError NO_TECHNIQUE (badInput: requested, but not supported by both hosts; conflict: nothing that policy
  *   and hosts allow would come to an end).
@@ -86,7 +86,7 @@ export function chooseTechnique(
   const possible = TECHNIQUES.filter((t) => policy.doc.technique.allowed.includes(t) && q.supported.includes(t));
   const first = fromTable(q, possible, policy) ?? leastCost(q, possible, policy, predict);
   if (first.value !== 'pre-copy' || predict('pre-copy').converges) return decided(first.value, first.reasons);
-  const instead = possible.includes('hybrid') ? 'hybrid' : possible.includes('post-copy') ? 'post-copy' : undefined;
+  const instead = (['hybrid', 'post-copy', 'stop-and-copy'] as const).find((t) => possible.includes(t));
   if (instead === undefined) throw noneEnds(q, policy);
   return decided(instead, [...first.reasons, notConverging(q, policy, `${instead} instead of pre-copy`)]);
 }

@@ -16,6 +16,7 @@ import type { MigrateRequest } from '../../contracts/rest.ts';
 import { formatRate } from '../../contracts/units.ts';
 import { admit, chooseStrategy, chooseTechnique, contentionOf } from '../../policies/index.ts';
 import { linkId } from '../../topology/index.ts';
+import { watchConvergence } from './convergence.ts';
 import { canCopy, checkOptions } from './copyOptions.ts';
 import { destinationPort } from './desired.ts';
 import type { Event } from './events.ts';
@@ -25,7 +26,7 @@ import { placeGuests } from './network.ts';
 import { hostOf, newJob } from './newJob.ts';
 import { mustHold, turnsOf } from './planning.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
-import { payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
+import { harmedLinks, payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
 import { type ControllerState, isActive, type Job, needsSlice, withEntry } from './state.ts';
 import { type ClockOffset, instantOf } from './telemetry.ts';
 import type { Turn } from './turn.ts';
@@ -288,6 +289,7 @@ function decideTechnique(t: Turn, id: string): void {
   }
   const slice = sliceFor(t.state, job, 'initial', t.nowMs).slices.get(id);
   const sliceBps = payloadBps(slice?.rateBps ?? 0);
+  const autoConverge = job.asked.options?.autoConverge === true;
   let chosen: ReturnType<typeof chooseTechnique>;
   try {
     chosen = chooseTechnique(
@@ -299,6 +301,8 @@ function decideTechnique(t: Turn, id: string): void {
         model: modelOf(t.state, job),
         sliceBps,
         supported: supportedBy(t.state, job),
+        links: harmedLinks(t.state, job, slice?.rateBps ?? 0, t.nowMs),
+        autoConverge,
         ...(job.asked.technique ? { requested: job.asked.technique } : {}),
       },
       policyOf(t.state, job),
@@ -480,30 +484,6 @@ function noteProgress(t: Turn, job: Job, progress: CopyProgress): Job {
   const total = progress.transferredBytes + progress.remainingBytes;
   const share = total > 0 ? progress.transferredBytes / total : 0;
   return t.setJob(job.id, { progress, progressShare: Math.max(job.progressShare, share) });
-}
-
-/** A pre-copy that goes round and round is turned into a hybrid, once: the dirty rate it was chosen for was not the real one. */
-function watchConvergence(t: Turn, job: Job): void {
-  const { progress, mayTurnPostcopy, state, cancelling, dirtyBytesPerS } = job;
-  const limit = policyOf(t.state, job).doc.technique.precopyPasses;
-  if (
-    !progress ||
-    !mayTurnPostcopy ||
-    state !== 'copying' ||
-    cancelling ||
-    progress.phase !== 'pre-copy' ||
-    progress.passes <= limit
-  )
-    return;
-  t.setJob(job.id, { mayTurnPostcopy: false, technique: 'hybrid' });
-  const text = `${progress.passes} passes and still not done, at most ${limit}: it goes on as post-copy`;
-  const inputs = {
-    passes: progress.passes,
-    remainingBytes: progress.remainingBytes,
-    predictedDirtyBytesPerS: dirtyBytesPerS,
-  };
-  t.decide('technique', job.id, [reason('technique.turnedPostcopy', text, inputs)]);
-  t.command(job.from, job.id, { do: 'switchToPostcopy', migration: job.id });
 }
 
 /** Stragglers: the tunnel stays until none came for a while, then everything of the job is taken down. */

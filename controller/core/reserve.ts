@@ -6,6 +6,7 @@ import { type JobState, PRIORITIES, type Technique } from '../../contracts/commo
 import {
   type CompiledPolicy,
   effectivePolicy,
+  type HarmedLink,
   type LinkLoad,
   type Reservation,
   reserve,
@@ -83,6 +84,16 @@ export function sliceFor(state: ControllerState, job: Job, phase: SliceClaim['ph
   const isApart = (id: string) => id === job.id || (job.isHeld && (job.planned?.after.includes(id) ?? false));
   const claims = [...claimsOf(state).filter((c) => !isApart(c.migration)), claimOf(state, job, phase)];
   return reserve({ links: loads(state, claims, nowMs), claims }, state.policy);
+}
+
+/** The links of a job's path, with what their workload sent last, under a slice of so much: what the copy may do harm on. */
+export function harmedLinks(state: ControllerState, job: Job, sliceBps: number, nowMs: number): HarmedLink[] {
+  return loads(state, [claimOf(state, job)], nowMs).map((l) => ({
+    id: l.id,
+    capacityBps: l.capacityBps,
+    demandBps: Math.min(l.measuredBps, l.capacityBps),
+    sliceBps,
+  }));
 }
 
 /** Works all slices out again; changed ones are recorded with their reason and told to the sources. */

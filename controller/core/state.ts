@@ -24,7 +24,7 @@ import type {
 } from '../../contracts/common.ts';
 import type { Decision, MigrationView, PlannedRun } from '../../contracts/feed.ts';
 import type { PolicyStatus } from '../../contracts/policy.ts';
-import type { CompiledPolicy, LinkReservation } from '../../policies/index.ts';
+import type { CompiledPolicy, ConvergenceWatch, LinkReservation } from '../../policies/index.ts';
 import { type PortRef, Topology } from '../../topology/index.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
@@ -187,6 +187,8 @@ export interface Job {
   pacedBps: number | null;
   /** A pre-copy that may go on as post-copy when it does not converge; it is told so once. */
   mayTurnPostcopy: boolean;
+  /** Whether the passes of a pre-copy pay; null before its first report. */
+  watch?: ConvergenceWatch | null;
   /** The source stands stopped before switch-over and waits to be told to go on. */
   paused: boolean;
   /** The guest's traffic is directed to the destination. */

@@ -1,6 +1,7 @@
 /** Migrations through `controller/core` from request to done, and every way they can end otherwise. */
 import { ofproto_v1_3 } from 'node-openflow';
 import type { AgentCommand, CopyProgress } from '../../../contracts/agent.ts';
+import type { Technique } from '../../../contracts/common.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import type { MigrateRequest } from '../../../contracts/rest.ts';
 import { cookieFor, FEATURE, parseCookie } from '../../../controller/core/cookies.ts';
@@ -8,7 +9,7 @@ import { checkCancel, checkRequest } from '../../../controller/core/jobs.ts';
 import { PAYLOAD_SHARE } from '../../../controller/core/reserve.ts';
 import { journalOf, restoreJobs } from '../../../controller/core/restore.ts';
 import { migrationView } from '../../../controller/core/views.ts';
-import { compilePolicy } from '../../../policies/index.ts';
+import { applyPolicyPatch, compilePolicy } from '../../../policies/index.ts';
 import { arpPacket } from '../../../sim/packet.ts';
 import {
   CLIENT_MAC,
@@ -287,6 +288,43 @@ describe('a migration that goes well', () => {
     expect(sent(f, 'switchToPostcopy')).toHaveLength(1);
     expect(job(f).technique).toBe('hybrid');
     expect(job(f).reasons.at(-1)).toMatchObject({ rule: 'technique.turnedPostcopy' });
+  });
+
+  test('… on passes that do not pay, long before the last; and where only a stop ends it, with as much downtime as the rest takes', () => {
+    const allowed = applyPolicyPatch(DEFAULT_POLICY, {
+      'technique.allowed': '["pre-copy", "stop-and-copy", "post-copy", "hybrid"]',
+    });
+    const turned = (techniques: Technique[]) => {
+      const f = twoHypervisors({ policy: allowed });
+      for (const host of ['hv1', 'hv2']) {
+        const agent = f.state.agents.get(host);
+        if (agent) f.state = { ...f.state, agents: new Map(f.state.agents).set(host, { ...agent, techniques }) };
+      }
+      obey(f, 0);
+      f.pass(1000, rates());
+      f.pass(1000, rates());
+      ask(f, { priority: 'low' });
+      for (let passes = 1; passes <= 8; passes++) {
+        const message = {
+          type: 'progress' as const,
+          migration: 'm-1',
+          progress: progress({ passes, remainingBytes: 90e6 }),
+        };
+        f.send({ kind: 'agentMessage', host: 'hv1', message });
+      }
+      return f;
+    };
+    const post = turned(['pre-copy', 'post-copy', 'hybrid']);
+    expect(sent(post, 'switchToPostcopy')).toHaveLength(1);
+    expect(job(post).reasons.at(-1)?.inputs).toMatchObject({ because: 'technique.unpaidPasses', passes: 4 });
+    const stop = turned(['pre-copy', 'stop-and-copy']);
+    expect(sent(stop, 'switchToPostcopy')).toHaveLength(0);
+    expect(sent(stop, 'setDowntimeLimit')).toHaveLength(1);
+    expect(job(stop)).toMatchObject({ technique: 'stop-and-copy', state: 'copying' });
+    expect(job(stop).reasons.at(-1)).toMatchObject({ rule: 'technique.turnedStopAndCopy' });
+    const limit = sent(stop, 'setDowntimeLimit')[0]?.command as { downtimeLimitMs: number };
+    // 90 MB at no more than 200 Mbit/s take at least 3.6 s.
+    expect(limit.downtimeLimitMs).toBeGreaterThan(3600);
   });
 
   test('progress once shown is not taken back by a later pass', () => {
