@@ -156,6 +156,18 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     .action(does(async () => (await import('./commands/evacuate.ts')).evacuate));
 
   connected(
+    command(
+      fairway,
+      'explain',
+      'Why a migration waits or runs as it does, what would change it, when it will be done.',
+      ['fairway explain web1-1f2e3d4c', 'fairway explain web1 --json | jq .end'],
+    ),
+  )
+    .argument('<migration>', 'id of a migration, or a guest: then its last one')
+    .option('--json', 'print the record as one JSON object')
+    .action(does(async () => (await import('./commands/explain.ts')).explain));
+
+  connected(
     command(fairway, 'cancel', 'Stop migrations; the guests go on where they were.', [
       'fairway cancel m-12',
       'fairway cancel m-12,m-13',

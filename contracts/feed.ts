@@ -142,6 +142,46 @@ export const plannedRunSchema = z.object({
 });
 export type PlannedRun = z.infer<typeof plannedRunSchema>;
 
+/** Why a migration is as it is, what would change it, and when it will be done. All of one moment, `atMs`. */
+export const explanationSchema = z.object({
+  atMs: z.number(),
+  /** For people, one sentence. */
+  summary: z.string(),
+  /** Why it waits, and the ids of the migrations it waits for; null when it does not. */
+  waits: z.object({ reason: reasonSchema, behind: z.array(z.string()) }).nullable(),
+  /** The link that limits it. */
+  binding: z
+    .object({
+      link: z.string(),
+      capacityBps: z.number(),
+      workloadBps: z.number(),
+      floorBps: z.number(),
+      ceilingBps: z.number(),
+      /** All slices on it together, and whose they are. */
+      slicesBps: z.number(),
+      migrations: z.array(z.string()),
+    })
+    .nullable(),
+  technique: z.object({ value: techniqueSchema, reasons: z.array(reasonSchema) }).nullable(),
+  strategy: z.object({ value: strategySchema, reasons: z.array(reasonSchema) }).nullable(),
+  rate: z.object({ bps: z.number(), reason: reasonSchema }).nullable(),
+  /**
+   * When the guest will run at its destination with all its memory. `basis`: what it is worked out from: the progress of
+   * the copy, the cost model, the plan, or the ends of those it waits behind. `latestAtMs` null: it may take for ever.
+   */
+  end: z
+    .object({
+      expectedAtMs: z.number(),
+      earliestAtMs: z.number(),
+      latestAtMs: z.number().nullable(),
+      basis: z.enum(['progress', 'model', 'plan', 'behind']),
+    })
+    .nullable(),
+  /** What would change it; `rateBps` is what it would have then, where that can be said. */
+  changes: z.array(z.object({ rule: z.string(), text: z.string(), rateBps: z.number().nullable() })),
+});
+export type Explanation = z.infer<typeof explanationSchema>;
+
 export const migrationViewSchema = z.object({
   id: z.string(),
   guest: z.string(),
@@ -178,6 +218,8 @@ export const migrationViewSchema = z.object({
   deadlineAtMs: z.number().nullable().optional(),
   /** Present while it belongs to a plan. */
   plan: plannedRunSchema.nullable().optional(),
+  /** Left out where very many migrations change at a time; `GET /v1/migrations/:id` always has it. */
+  explanation: explanationSchema.optional(),
   reasons: z.array(reasonSchema),
   sliceSteps: z.array(sliceStepSchema),
   transitions: z.array(z.object({ state: jobStateSchema, atMs: z.number() })),

@@ -39,7 +39,7 @@ import { reserveAll } from './reserve.ts';
 import { type ControllerState, type QosState, type SwitchState, withEntry, withoutEntry } from './state.ts';
 import { onTelemetry } from './telemetry.ts';
 import { Turn } from './turn.ts';
-import { migrationView, policyView, ratesView, slicesView, topologyView } from './views.ts';
+import { migrationViews, policyView, ratesView, slicesView, topologyView } from './views.ts';
 
 export interface Step {
   state: ControllerState;
@@ -352,7 +352,11 @@ function publish(t: Turn, before: ControllerState, events: readonly Event[]): vo
     for (const j of changed)
       if (before.jobs.get(j.id)?.state !== j.state || before.jobs.get(j.id)?.reroutedAtMs !== j.reroutedAtMs)
         t.effects.push({ kind: 'journal', entry: { type: 'job', atMs: t.nowMs, job: j } });
-    t.effects.push({ kind: 'publish', topic: 'migrations', data: { migrations: changed.map(migrationView) } });
+    t.effects.push({
+      kind: 'publish',
+      topic: 'migrations',
+      data: { migrations: migrationViews(state, changed, t.nowMs) },
+    });
   }
   if (t.newDecisions.length > 0)
     t.effects.push({ kind: 'publish', topic: 'decisions', data: { decisions: t.newDecisions } });

@@ -1,5 +1,6 @@
 /** The state as the feed, the HTTP interface and the CLI show it. Pure; shapes are those of contracts/feed.ts. */
 
+import { isFinal } from '../../contracts/common.ts';
 import type {
   MigrationView,
   PolicyView,
@@ -10,6 +11,7 @@ import type {
   TopologyView,
 } from '../../contracts/feed.ts';
 import type { StatusView } from '../../contracts/rest.ts';
+import { explainJob } from './explain.ts';
 import { guestTraffic, hostTraffic, migrationBps, workloadBps } from './rates.ts';
 import type { ControllerState, Job } from './state.ts';
 import { downtimeBetween, guestTelemetry } from './telemetry.ts';
@@ -156,6 +158,22 @@ export function migrationView(j: Job): MigrationView {
   };
 }
 
+/** Explaining is more work than showing: above so many at a time it is left to those who ask for one. */
+const MOST_EXPLAINED = 50;
+
+/** Migrations as they are now, each with why; of those that have ended only what became of them. */
+export function migrationViews(state: ControllerState, jobs: readonly Job[], nowMs: number): MigrationView[] {
+  const open = jobs.filter((j) => !isFinal(j.state)).length;
+  return jobs.map((j) =>
+    open <= MOST_EXPLAINED && !isFinal(j.state) ? explainedView(state, j, nowMs) : migrationView(j),
+  );
+}
+
+export const explainedView = (state: ControllerState, j: Job, nowMs: number): MigrationView => ({
+  ...migrationView(j),
+  explanation: explainJob(state, j, nowMs),
+});
+
 export const policyView = (state: ControllerState): PolicyView => ({
   policy: state.policy.doc,
   status: state.policyStatus,
@@ -168,7 +186,7 @@ export function snapshot<T extends Topic>(state: ControllerState, topic: T, nowM
     topology: () => topologyView(state),
     rates: () => ratesView(state, nowMs),
     slices: () => slicesView(state),
-    migrations: () => ({ migrations: [...state.jobs.values()].map(migrationView) }),
+    migrations: () => ({ migrations: migrationViews(state, [...state.jobs.values()], nowMs) }),
     decisions: () => ({ decisions: [...state.decisions] }),
     policy: () => policyView(state),
   };
@@ -182,7 +200,7 @@ export function statusView(state: ControllerState, nowMs: number): StatusView {
     topology: topologyView(state),
     rates: ratesView(state, nowMs),
     slices: slicesView(state),
-    migrations: [...state.jobs.values()].map(migrationView),
+    migrations: migrationViews(state, [...state.jobs.values()], nowMs),
     policy: policyView(state),
   };
 }

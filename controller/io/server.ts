@@ -21,7 +21,7 @@ import type { Seal } from '../core/packets.ts';
 import { journalOf, restoreJobs } from '../core/restore.ts';
 import { type ControllerState, initialState, type Settings } from '../core/state.ts';
 import { stepAll } from '../core/step.ts';
-import { migrationView, policyView, snapshot, statusView } from '../core/views.ts';
+import { explainedView, policyView, snapshot, statusView } from '../core/views.ts';
 import { AgentGateway } from './agents.ts';
 import { Feed } from './feed.ts';
 import { startHttp } from './http.ts';
@@ -290,7 +290,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         },
         migration: (id) => {
           const job = state.jobs.get(id);
-          return job && migrationView(job);
+          return job && explainedView(state, job, clock.now());
         },
         cancel: async (id) => {
           checkCancel(state, id);

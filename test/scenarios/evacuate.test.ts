@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { GuestSpec } from '../../contracts/agent.ts';
-import type { MigrationView } from '../../contracts/feed.ts';
+import type { Explanation, MigrationView } from '../../contracts/feed.ts';
 import type { Evacuation } from '../../contracts/rest.ts';
 import type { DemoScenario } from '../../sim/demoScenario.ts';
 import { openStage, type Stage } from '../../sim/stage.ts';
@@ -179,4 +179,68 @@ test('the guests move as planned, also when a link loses half its capacity on th
     .history(link?.id ?? '')
     .filter((s) => s.atMs > before && s.workloadBps < 0.9 * Math.min(s.wantedBps, 250 * MBPS));
   expect(short.length).toBeLessThanOrEqual(2);
+}, 120_000);
+
+test('explanations say when it will be done, and mostly it is within their interval', async () => {
+  // Back to where they came from: all but one guest go to the host that was emptied.
+  const { topology } = await stage.client.status();
+  const guests = (topology.guests ?? []).filter((g) => g.host !== 'hv1' && g.name !== 'db3').map((g) => g.name);
+  const said: { id: string; atMs: number; earliestMs: number; latestMs: number; basis: string }[] = [];
+  const latest = new Map<string, MigrationView>();
+  const over = new AbortController();
+  const { migrations, group } = await stage.client.migrate({
+    moves: guests.map((guest) => ({ guest, destination: 'hv1', priority: guest < 'l' ? 'high' : 'low' })),
+  });
+  const following = stage.client.follow(
+    ['migrations'],
+    (e) => {
+      if (!('topic' in e) || e.topic !== 'migrations') return;
+      for (const m of e.data.migrations.filter((x) => x.group === group)) {
+        latest.set(m.id, m);
+        const end = m.explanation?.end;
+        if (end)
+          said.push({
+            id: m.id,
+            atMs: m.explanation?.atMs ?? 0,
+            earliestMs: end.earliestAtMs,
+            latestMs: end.latestAtMs ?? Number.POSITIVE_INFINITY,
+            basis: end.basis,
+          });
+      }
+      if (latest.size === migrations.length && [...latest.values()].every((m) => m.state === 'done')) over.abort();
+    },
+    over.signal,
+  );
+  for (let n = 0; n === 0; ) {
+    n = [...latest.values()].filter((m) => m.state === 'copying').length;
+    await new Promise((r) => setTimeout(r, 50));
+  }
+  const waiting = [...latest.values()].find((m) => m.state === 'queued')?.guest ?? '';
+  const json = await fairway('explain', waiting, '--json');
+  expect(json.status).toBe(0);
+  const record = JSON.parse(json.out) as Explanation;
+  expect(record).toMatchObject({
+    waits: { behind: expect.any(Array) },
+    end: { basis: 'plan' },
+    binding: { link: expect.any(String) },
+  });
+  const text = await fairway('explain', waiting);
+  expect(text.out).toMatch(/^waits +planned: [0-9a-f]{16}:\d+ is used until then/m);
+  expect(text.out).toMatch(/^done +in [0-9.]+ m?s, between in .* \(by the plan\)$/m);
+  expect((await fairway('explain', 'nobody')).status).toBe(2);
+  await following;
+
+  const held = (list: typeof said) => {
+    const within = list.filter((x) => {
+      const end = latest.get(x.id)?.endedAtMs ?? Number.NaN;
+      return x.earliestMs <= end && end <= x.latestMs;
+    });
+    return within.length / Math.max(1, list.length);
+  };
+  const running = said.filter((x) => x.basis === 'progress' || x.basis === 'model');
+  expect(running.length).toBeGreaterThan(10);
+  const figures = `intervals that held: ${Math.round(100 * held(running))} % of ${running.length} of running copies, ${Math.round(100 * held(said))} % of all ${said.length}`;
+  process.stdout.write(`${figures}\n`);
+  expect(held(running)).toBeGreaterThanOrEqual(0.9);
+  expect(held(said)).toBeGreaterThanOrEqual(0.9);
 }, 120_000);

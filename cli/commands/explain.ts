@@ -1,0 +1,95 @@
+/** `fairway explain`: why a migration is as it is, what would change it, and when it will be done. */
+import { FairwayError, isFinal, type Reason } from '../../contracts/common.ts';
+import type { Explanation, MigrationView } from '../../contracts/feed.ts';
+import { formatMs, formatRate } from '../../contracts/units.ts';
+import type { FairwayClient } from '../client.ts';
+import { type ConnectOptions, connect } from '../connect.ts';
+import { EXIT, type Terminal } from '../terminal.ts';
+
+interface Options extends ConnectOptions {
+  json?: true;
+}
+
+export async function explain(terminal: Terminal, o: Options, migration: string): Promise<number> {
+  const client = connect(terminal, o);
+  const view = await find(client, migration);
+  const { explanation } = view;
+  if (explanation === undefined) {
+    throw new FairwayError(
+      'client.unreadable',
+      `the controller at ${o.url} explains nothing; it is of an earlier version`,
+    );
+  }
+  terminal.out(
+    o.json ? `${JSON.stringify({ ...explanation, migration: view })}\n` : explanationText(view, explanation),
+  );
+  return EXIT.ok;
+}
+
+/** By id, else the last migration of a guest of that name. */
+async function find(client: FairwayClient, name: string): Promise<MigrationView> {
+  try {
+    return await client.migration(name);
+  } catch (error) {
+    if (!(error instanceof FairwayError) || !error.has('notFound')) throw error;
+    const last = (await client.status()).migrations.findLast((m) => m.guest === name);
+    if (last === undefined) throw error;
+    return client.migration(last.id);
+  }
+}
+
+/** The record for a person. */
+export function explanationText(m: MigrationView, e: Explanation): string {
+  const lines = [`${m.id}: ${m.guest} ${m.from} → ${m.to}, ${m.priority} priority, ${m.state}`, `  ${e.summary}`, ''];
+  const say = (what: string, text: string) => lines.push(`${what.padEnd(14)}${text}`);
+  const reasons = (list: readonly Reason[]) => {
+    for (const r of list) say('', `${r.text} [${r.rule}]`);
+  };
+  if (e.waits !== null) {
+    say('waits', `${e.waits.reason.text} [${e.waits.reason.rule}]`);
+    for (const id of e.waits.behind) say('', `behind ${id}`);
+  }
+  const { binding } = e;
+  if (binding !== null) {
+    const parts = [
+      formatRate(binding.capacityBps),
+      `workload ${formatRate(binding.workloadBps)}`,
+      `floor ${formatRate(binding.floorBps)}`,
+      `ceiling ${formatRate(binding.ceilingBps)}`,
+      `slices ${formatRate(binding.slicesBps)}`,
+    ];
+    say('binding link', `${binding.link}: ${parts.join(', ')}`);
+  }
+  if (e.technique !== null) {
+    say('technique', e.technique.value);
+    reasons(e.technique.reasons);
+  }
+  if (e.strategy !== null) {
+    say('strategy', e.strategy.value);
+    reasons(e.strategy.reasons);
+  }
+  if (e.rate !== null) say('rate', `${formatRate(e.rate.bps)}: ${e.rate.reason.text} [${e.rate.reason.rule}]`);
+  if (m.plan && !isFinal(m.state)) {
+    const late = m.plan.lateMs > 0 ? `, ${formatMs(m.plan.lateMs)} after its deadline` : '';
+    say('plan', `starts ${when(m.plan.startAtMs, e.atMs)}, ends ${when(m.plan.endAtMs, e.atMs)}${late}`);
+  }
+  if (e.end !== null) {
+    const basis = {
+      progress: 'its progress',
+      model: 'the cost model',
+      plan: 'the plan',
+      behind: 'those it waits behind',
+    };
+    const latest = e.end.latestAtMs === null ? 'nobody knows when' : when(e.end.latestAtMs, e.atMs);
+    say(
+      'done',
+      `${when(e.end.expectedAtMs, e.atMs)}, between ${when(e.end.earliestAtMs, e.atMs)} and ${latest} (by ${basis[e.end.basis]})`,
+    );
+  }
+  if (m.deadlineAtMs) say('deadline', when(m.deadlineAtMs, e.atMs));
+  for (const [i, c] of e.changes.entries()) say(i === 0 ? 'would change' : '', `${c.text} [${c.rule}]`);
+  return `${lines.join('\n').trimEnd()}\n`;
+}
+
+const when = (atMs: number, nowMs: number) =>
+  atMs >= nowMs ? `in ${formatMs(atMs - nowMs)}` : `${formatMs(nowMs - atMs)} ago`;

@@ -1,0 +1,89 @@
+/** The record of why a migration is as it is. */
+import { explainJob } from '../../../controller/core/explain.ts';
+import { migrationViews } from '../../../controller/core/views.ts';
+import { Star, type StarGuest } from './group.ts';
+
+const guests: StarGuest[] = ['a', 'b', 'c', 'd', 'e'].map((name) => ({ name, host: 1, memoryMiB: 512 }));
+const to2 = (...names: string[]) => names.map((guest) => ({ guest, destination: 'hv2' }));
+const of = (s: Star, id: string) => explainJob(s.fabric.state, s.job(id), s.fabric.nowMs);
+
+test('a copy that runs: technique, rate, the link that binds, and when it is done', () => {
+  const s = new Star(2, guests);
+  s.workload.set(1, 600);
+  for (let i = 0; i < 12; i++) s.pass();
+  s.ask({ moves: to2('a'), priority: 'low' });
+  s.run(2);
+  const e = of(s, 'm-a');
+  expect(e.waits).toBeNull();
+  expect(e.technique?.value).toBe(s.job('m-a').technique);
+  expect(e.technique?.reasons[0]?.rule).toMatch(/^technique\./);
+  expect(e.strategy?.reasons.map((r) => r.rule)).toEqual(
+    expect.arrayContaining([expect.stringMatching(/^strategy\./)]),
+  );
+  expect(e.rate).toMatchObject({ bps: s.job('m-a').sliceBps, reason: { rule: 'reservation.low' } });
+  expect(e.binding).toMatchObject({
+    link: '0000000000000001:1',
+    capacityBps: 1e9,
+    floorBps: 500e6,
+    migrations: ['m-a'],
+  });
+  expect(e.binding?.workloadBps).toBeCloseTo(600e6, -6);
+  expect(e.summary).toContain('copying');
+  expect(e.end?.basis).toBe('progress');
+  const rules = e.changes.map((c) => c.rule);
+  expect(rules).toEqual(expect.arrayContaining(['change.workload', 'change.priority']));
+  s.run(60);
+  const ended = s.job('m-a').endedAtMs ?? 0;
+  expect(ended).toBeGreaterThanOrEqual(e.end?.earliestAtMs ?? Number.NaN);
+  expect(ended).toBeLessThanOrEqual(e.end?.latestAtMs ?? Number.NaN);
+});
+
+test('one that waits: for whom, on which link, until when; and what would let it go', () => {
+  const s = new Star(2, guests);
+  s.workload.set(1, 600);
+  for (let i = 0; i < 12; i++) s.pass();
+  s.ask({ moves: to2('a', 'b', 'c'), priority: 'low', strategy: 'serial' });
+  s.run(2);
+  const e = of(s, 'm-c');
+  expect(e.waits?.reason.rule).toBe('admission.serial');
+  expect(e.waits?.behind).toEqual(['m-a']);
+  expect(e.summary).toContain('m-a runs on 0000000000000001:1');
+  expect(e.end?.basis).toBe('behind');
+  expect(e.end?.expectedAtMs).toBeGreaterThan(of(s, 'm-a').end?.expectedAtMs ?? Number.NaN);
+  expect(e.changes.map((c) => c.rule)).toEqual(
+    expect.arrayContaining(['change.behind', 'change.parallel', 'change.priority']),
+  );
+  expect(e.changes.find((c) => c.rule === 'change.priority')?.rateBps).toBeGreaterThan(0);
+});
+
+test('one of a plan: the plan says when; what runs of it is explained by its progress', () => {
+  const s = new Star(2, guests);
+  s.ask({ moves: to2('a', 'b', 'c', 'd', 'e') });
+  s.run(3);
+  const waiting = [...s.fabric.state.jobs.values()].filter((j) => j.state === 'queued');
+  for (const j of waiting) {
+    const e = of(s, j.id);
+    expect(e.waits?.reason).toMatchObject({ rule: 'planning.link', bindingLink: expect.any(String) });
+    expect(e.end).toMatchObject({ basis: 'plan', expectedAtMs: j.planned?.endAtMs });
+  }
+  const ends = new Map(waiting.map((j) => [j.id, of(s, j.id).end]));
+  s.run(120);
+  for (const [id, end] of ends) {
+    const ended = s.job(id).endedAtMs ?? 0;
+    expect(ended).toBeGreaterThanOrEqual(end?.earliestAtMs ?? Number.NaN);
+    expect(ended).toBeLessThanOrEqual(end?.latestAtMs ?? Number.NaN);
+    expect(of(s, id)).toMatchObject({ end: null, waits: null, changes: [], binding: null, summary: 'it is done' });
+  }
+});
+
+test('views carry it, but not of hundreds at a time', () => {
+  const many: StarGuest[] = Array.from({ length: 60 }, (_x, i) => ({ name: `g${i}`, host: 1, memoryMiB: 64 }));
+  const s = new Star(2, many);
+  s.ask({ moves: to2('g0', 'g1') });
+  s.pass();
+  const views = () => migrationViews(s.fabric.state, [...s.fabric.state.jobs.values()], s.fabric.nowMs);
+  expect(views().every((v) => v.explanation !== undefined)).toBe(true);
+  s.ask({ moves: to2(...many.slice(2).map((g) => g.name)) });
+  s.pass();
+  expect(views().every((v) => v.explanation === undefined)).toBe(true);
+});
