@@ -232,7 +232,12 @@ export class Topology {
 
   /** Removes one direction of a cable. Its ports are still trunks. */
   withoutLink(id: string): Topology {
-    return this.#with({ links: without(this.links, (_, k) => k === id) });
+    return this.withoutLinks(new Set([id]));
+  }
+
+  /** As `withoutLink` for each, in one new snapshot. */
+  withoutLinks(ids: ReadonlySet<string>): Topology {
+    return this.#with({ links: without(this.links, (_, k) => ids.has(k)) });
   }
 
   /**

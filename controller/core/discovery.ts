@@ -8,35 +8,41 @@
  */
 import { linkId, type PortRef } from '../../topology/index.ts';
 import { buildLldp, type ProbeClaim, parseLldp } from './packets.ts';
-import { type ControllerState, type Discovery, type ProbeFault, withEntry, withoutEntry } from './state.ts';
+import type { ControllerState, Discovery, ProbeFault } from './state.ts';
 import type { Turn } from './turn.ts';
 
 const OFPP_MAX = 0xffffff00;
 /** Refused probes are logged and published at most this often, and this many ports at a time. */
 const REPORT_PERIOD_MS = 5000;
 const REPORTED_PORTS = 10;
+/** Probes that are sent so many periods after the last ones were held up here. */
+const LATE_PERIODS = 2;
 const NONE: Readonly<Record<ProbeFault, number>> = { unsigned: 0, forged: 0, stale: 0, replayed: 0, edge: 0 };
 
 const change = (t: Turn, c: Partial<Discovery>): void => t.set({ discovery: { ...t.state.discovery, ...c } });
 
 /** A datapath connected for the first time. */
 export function switchKnown(t: Turn, dpid: string): void {
-  change(t, { switchSinceMs: withEntry(t.state.discovery.switchSinceMs, dpid, t.nowMs) });
+  const switchSinceMs = t.writable(t.state.discovery.switchSinceMs);
+  change(t, { switchSinceMs: switchSinceMs.set(dpid, t.nowMs) });
 }
 
 /** A port came up, went down or away: what is plugged in there may be something else from now on. */
 export function portReset(t: Turn, ref: PortRef): void {
   const id = linkId(ref);
   const { portSinceMs, hostSinceMs } = t.state.discovery;
-  const since = withEntry(portSinceMs, id, t.nowMs);
-  change(t, { portSinceMs: since, hostSinceMs: withoutEntry(hostSinceMs, id) });
+  change(t, { portSinceMs: t.writable(portSinceMs).set(id, t.nowMs) });
+  if (!hostSinceMs.has(id)) return;
+  const hosts = t.writable(hostSinceMs);
+  hosts.delete(id);
+  change(t, { hostSinceMs: hosts });
 }
 
 /** A sender was learned at a port. */
 export function hostSeen(t: Turn, ref: PortRef): void {
   const { hostSinceMs } = t.state.discovery;
   const id = linkId(ref);
-  if (!hostSinceMs.has(id)) change(t, { hostSinceMs: withEntry(hostSinceMs, id, t.nowMs) });
+  if (!hostSinceMs.has(id)) change(t, { hostSinceMs: t.writable(hostSinceMs).set(id, t.nowMs) });
 }
 
 /** Sends a probe out of every port that could lead to another switch, or out of one of them. */
@@ -58,11 +64,16 @@ export function probe(t: Turn, dpid: string, only?: number): void {
 export function discover(t: Turn): void {
   report(t);
   const { probeMs, silenceMs } = t.state.policy.doc.discovery;
-  if (t.nowMs - t.state.discovery.lastProbeMs < probeMs) return;
-  change(t, { lastProbeMs: t.nowMs });
+  const sinceLastMs = t.nowMs - t.state.discovery.lastProbeMs;
+  if (sinceLastMs < probeMs) return;
+  // Where we were late ourselves, the silence was ours: from here it is counted anew.
+  const isLate = sinceLastMs > LATE_PERIODS * probeMs;
+  change(t, { lastProbeMs: t.nowMs, ...(isLate ? { silentSinceMs: t.nowMs } : {}) });
   for (const dpid of t.state.switches.keys()) probe(t, dpid);
-  let { topology } = t.state;
-  for (const [id, { seenMs }] of t.state.linkSeen) {
+  const { topology } = t.state;
+  const lost = new Set<string>();
+  for (const [id, seen] of t.state.linkSeen) {
+    const seenMs = Math.max(seen.seenMs, t.state.discovery.silentSinceMs);
     const link = topology.links.get(id);
     // A switch that is away can neither send nor report probes: its silence proves nothing.
     const answering =
@@ -72,10 +83,10 @@ export function discover(t: Turn): void {
     if (!link && t.nowMs - seenMs < t.state.policy.doc.discovery.maxAgeMs) continue;
     t.draft('linkSeen').delete(id);
     if (!link) continue;
-    topology = topology.withoutLink(id);
+    lost.add(id);
     t.log('warn', 'link.lost', { link: id, why: `no probe crossed it for ${silenceMs} ms` });
   }
-  t.set({ topology });
+  t.set({ topology: topology.withoutLinks(lost) });
 }
 
 /** An LLDP frame that a switch reported. Links that are found enter the topology together, when the burst is worked on. */
@@ -134,18 +145,19 @@ function isEdge(state: ControllerState, port: PortRef, far: PortRef): boolean {
 
 function refuse(t: Turn, at: PortRef, fault: ProbeFault): void {
   const { refused } = t.state.discovery;
-  const counts = refused.get(linkId(at))?.counts ?? NONE;
-  change(t, {
-    refused: withEntry(refused, linkId(at), { at, counts: { ...counts, [fault]: counts[fault] + 1 } }),
-  });
+  const id = linkId(at);
+  const counts = refused.get(id)?.counts ?? NONE;
+  change(t, { refused: t.writable(refused).set(id, { at, counts: { ...counts, [fault]: counts[fault] + 1 } }) });
 }
 
 /** Logs the ports whose counts grew and has them published, at a limited rate: a flood of forgeries is no flood of logs. */
 function report(t: Turn): void {
   const { refused, reported, reportedMs } = t.state.discovery;
-  if (refused === reported || t.nowMs - reportedMs < REPORT_PERIOD_MS) return;
+  if (t.nowMs - reportedMs < REPORT_PERIOD_MS) return;
   const grown = [...refused].filter(([id, r]) => reported.get(id) !== r);
+  if (grown.length === 0) return;
   for (const [port, { counts }] of grown.slice(0, REPORTED_PORTS)) t.log('warn', 'lldp.refused', { port, ...counts });
   if (grown.length > REPORTED_PORTS) t.log('warn', 'lldp.refused', { morePorts: grown.length - REPORTED_PORTS });
-  change(t, { reported: refused, reportedMs: t.nowMs });
+  // A copy: `refused` may be written to in what is left of this turn.
+  change(t, { reported: new Map(refused), reportedMs: t.nowMs });
 }

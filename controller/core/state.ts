@@ -243,6 +243,8 @@ export type ProbeFault = 'unsigned' | 'forged' | 'stale' | 'replayed' | 'edge';
 /** What link discovery remembers; `discovery.ts` keeps it. Ports and links by id (`dpid:port`). */
 export interface Discovery {
   lastProbeMs: number;
+  /** No link's silence began before this: probes were late by our own doing until then. */
+  silentSinceMs: number;
   /** Of the next probe. */
   nextSerial: number;
   /** By datapath: when it connected first. */
@@ -261,6 +263,7 @@ export interface Discovery {
 const NONE_REFUSED: Discovery['refused'] = new Map();
 const NO_DISCOVERY: Discovery = {
   lastProbeMs: 0,
+  silentSinceMs: 0,
   nextSerial: 1,
   switchSinceMs: new Map(),
   portSinceMs: new Map(),

@@ -29,7 +29,7 @@ export class Turn {
   readonly #foundLinks: Link[] = [];
   /** The last found of each, by id. */
   readonly #lastFound = new Map<string, Link>();
-  readonly #drafts = new Set<ReadonlyMap<string, unknown>>();
+  readonly #drafts = new Set<ReadonlyMap<unknown, unknown>>();
 
   constructor(state: ControllerState, nowMs: number) {
     this.state = state;
@@ -42,18 +42,24 @@ export class Turn {
 
   /**
    * The map to write to in this turn: copied the first time it is asked for, so that many entries of one turn cost one copy.
-   * Whoever holds the state from before the turn sees nothing of it.
+   * Whoever holds the state from before the turn sees nothing of it. The caller puts it into the state.
    */
+  writable<K, V>(before: ReadonlyMap<K, V>): Map<K, V> {
+    if (this.#drafts.has(before)) return before as Map<K, V>;
+    const copy = new Map(before);
+    this.#drafts.add(copy);
+    return copy;
+  }
+
+  /** As `writable`, of a map of the state, and in the state already. */
   draft<K extends 'ports' | 'linkSeen'>(
     key: K,
   ): Map<string, ControllerState[K] extends ReadonlyMap<string, infer T> ? T : never>;
   draft(key: 'ports' | 'linkSeen'): Map<string, unknown> {
     const before: ReadonlyMap<string, unknown> = this.state[key];
-    if (this.#drafts.has(before)) return before as Map<string, unknown>;
-    const copy = new Map(before);
-    this.#drafts.add(copy);
-    this.set({ [key]: copy });
-    return copy;
+    const map = this.writable(before);
+    if (map !== before) this.set({ [key]: map });
+    return map;
   }
 
   /** Whether a link is known as it is, found in this turn or before. */

@@ -187,6 +187,24 @@ test('silence is what the policy says', () => {
   expect(linkIds(f)).toEqual([]);
 });
 
+test('a controller that was held up takes no link for silent by that', () => {
+  const f = twoHypervisors();
+  const { silenceMs, probeMs } = DEFAULT_POLICY.discovery;
+  const cables = new Map(f.cables);
+  // nothing was sent meanwhile, so nothing could arrive
+  f.pass(3 * silenceMs);
+  f.pass(probeMs);
+  expect(logged(f, 'link.lost')).toEqual([]);
+  expect(linkIds(f)).toEqual(FOUR);
+  // what stays silent from then on is lost all the same
+  f.cables.clear();
+  for (let ms = 0; ms <= silenceMs; ms += probeMs) f.pass(probeMs);
+  expect(linkIds(f)).toEqual([]);
+  for (const [from, to] of cables) f.cables.set(from, to);
+  f.pass(2 * probeMs);
+  expect(linkIds(f)).toEqual(FOUR);
+});
+
 test('a port that goes down takes its links along at once', () => {
   const f = twoHypervisors();
   const port = { portNo: 1, name: 'to-hv1', hwAddr: '0e:00:00:00:c0:01', speedBps: 0, isUp: false };
