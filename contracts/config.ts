@@ -72,11 +72,23 @@ export const controllerConfigSchema = z.strictObject({
         name: nameSchema.optional(),
         /** OVSDB of the switch, for queues: `unix:/path` or `tcp:host:port`. */
         ovsdb: z.string().optional(),
+        /** Its address in the IP network that tunnels go through; the switch's host must have it. Needs `ovsdb`. */
+        tunnelAddress: z.union([z.ipv4(), z.ipv6()]).optional(),
         /** Capacity by port name, where the switch reports a wrong speed or none. */
         ports: z.record(z.string(), z.strictObject({ capacity: rate })).default({}),
       }),
     )
     .default({}),
+  /** How stragglers cross an IP network, between switches that have a `tunnelAddress`. */
+  tunnels: z
+    .strictObject({
+      kind: z.enum(['vxlan', 'gre', 'geneve']).default('vxlan'),
+      /** fallback: where the fabric has no way for a VLAN label; always: in place of labels. */
+      use: z.enum(['fallback', 'always']).default('fallback'),
+      /** UDP port of vxlan and geneve, where it is not the assigned one (4789, 6081). */
+      udpPort: z.number().int().min(1).max(65_535).optional(),
+    })
+    .prefault({}),
   /** Capacity of ports whose switch reports no speed and that are not named above. */
   defaultCapacity: rate.prefault('1 Gbit/s'),
   discovery: z

@@ -21,6 +21,7 @@ import type { PortQos } from './events.ts';
 import { type Flow, flow, type Group, type Instructions, type Match, type Meter } from './flows.ts';
 import type { ControllerState, Job } from './state.ts';
 import { isActive, needsSlice } from './state.ts';
+import { tunnelEnds } from './tunnels.ts';
 import { output, Ways } from './ways.ts';
 
 export const TABLE = { classify: 0, moved: 1, forward: 2 } as const;
@@ -39,6 +40,7 @@ const PRIORITY = {
   source: 20_000,
   link: 10_000,
   label: 30_000,
+  tunnel: 25_000,
   moved: 20_000,
   arrival: 15_000,
   pin: 10_000,
@@ -102,12 +104,15 @@ function putInto(tables: Tables): Put {
   };
 }
 
-type Inputs = Pick<ControllerState, 'topology' | 'settings' | 'switches' | 'agents' | 'jobs' | 'policy'>;
+type Inputs = Pick<
+  ControllerState,
+  'topology' | 'settings' | 'switches' | 'agents' | 'jobs' | 'policy' | 'tunnelPorts'
+>;
 let last: { inputs: Inputs; tables: ReadonlyMap<string, SwitchTables> } | undefined;
 
 /** Desired flows and meters of every connected switch. Most events change nothing they follow from: then the last answer holds. */
 export function desiredTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
-  const { topology, settings, switches, agents, jobs, policy } = state;
+  const { topology, settings, switches, agents, jobs, policy, tunnelPorts } = state;
   const p = last?.inputs;
   const isSame =
     p?.topology === topology &&
@@ -115,10 +120,11 @@ export function desiredTables(state: ControllerState): ReadonlyMap<string, Switc
     p.switches === switches &&
     p.agents === agents &&
     p.jobs === jobs &&
-    p.policy === policy;
+    p.policy === policy &&
+    p.tunnelPorts === tunnelPorts;
   if (last && isSame) return last.tables;
   const tables = deriveTables(state);
-  last = { inputs: { topology, settings, switches, agents, jobs, policy }, tables };
+  last = { inputs: { topology, settings, switches, agents, jobs, policy, tunnelPorts }, tables };
   return tables;
 }
 
@@ -145,6 +151,13 @@ function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables>
     own(dpid);
     putOwn(dpid, ...rest);
   };
+  // Of what comes out of a tunnel, only stragglers of known migrations go on.
+  for (const [id, portNo] of state.tunnelPorts) {
+    const dpid = id.slice(0, id.indexOf('/'));
+    const comes = of13.OFPMatch({ in_port: portNo });
+    put(dpid, TABLE.classify, PRIORITY.link, FEATURE.infrastructure, comes, [goto(TABLE.moved)]);
+    put(dpid, TABLE.moved, PRIORITY.tunnel, FEATURE.infrastructure, comes, []);
+  }
   for (const job of state.jobs.values()) {
     if (!isActive(job)) continue;
     streamFlows(state, job, put);
@@ -277,7 +290,7 @@ function streamFlows(state: ControllerState, job: Job, put: Put): void {
 }
 
 /**
- * Table 1: the way to the guest's new place. The label path lies ready from the start of the copy; once the guest's
+ * Table 1: the way to the guest's new place. The label path (or the tunnel, see `tunnels.ts`) lies ready from the start of the copy; once the guest's
  * traffic is flipped, the old edge labels what still comes for it. With `normal` forwarding the guest's address is also
  * pinned on every switch until their learning has caught up.
  */
@@ -288,8 +301,34 @@ function movedFlows(state: ControllerState, job: Job, put: Put): void {
   const mac = job.spec.mac;
   const label = labelOf(state, job) | ofp.OFPVID_PRESENT;
 
-  if (oldEdge && oldEdge !== there.dpid) {
-    const path = findPath(state.topology, oldEdge, there);
+  // What other switches still send to the old place comes in by a trunk; the old edge's own hosts go straight to the new
+  // one, by `forward`, as far as there is a way. A switch that forwards by learning does not know it yet.
+  const path = oldEdge && oldEdge !== there.dpid ? findPath(state.topology, oldEdge, there) : undefined;
+  const isDirect = state.settings.forwarding === 'managed' && path !== undefined;
+  const straggle = (
+    dpid: string,
+    actionsAt: (inPort: number | undefined) => unknown[],
+    own: readonly number[] = [],
+  ) => {
+    const trunks = [...(state.topology.switches.get(dpid)?.ports.keys() ?? [])].filter((portNo) =>
+      state.topology.isTrunk({ dpid, portNo }),
+    );
+    for (const inPort of isDirect ? trunks : own) {
+      const match = of13.OFPMatch({ in_port: inPort, eth_dst: mac });
+      put(dpid, 1, PRIORITY.moved + 1, FEATURE.moved, match, [apply(actionsAt(inPort))], job.number);
+    }
+    const any = of13.OFPMatch({ eth_dst: mac });
+    if (!isDirect) put(dpid, 1, PRIORITY.moved, FEATURE.moved, any, [apply(actionsAt(undefined))], job.number);
+  };
+
+  const tunnel = tunnelEnds(state, job);
+  if (tunnel?.to.dpid === there.dpid) {
+    const { from, to, key } = tunnel;
+    const arrived = of13.OFPMatch({ in_port: to.portNo, tunnel_id: BigInt(key), eth_dst: mac });
+    put(to.dpid, 1, PRIORITY.label, FEATURE.moved, arrived, [apply([output(there.portNo)])], job.number);
+    const into = [of13.OFPActionSetField({ field: 'tunnel_id', value: BigInt(key) }), output(from.portNo)];
+    if (job.flipped) straggle(from.dpid, () => into);
+  } else {
     for (const hop of path?.hops ?? []) {
       if (hop.dpid === oldEdge) {
         if (!job.flipped) continue;
@@ -298,36 +337,13 @@ function movedFlows(state: ControllerState, job: Job, put: Put): void {
           of13.OFPActionSetField({ field: 'vlan_vid', value: label }),
         ];
         // OpenFlow never sends a frame back where it came from unless told so: stragglers come in by the very link they leave by.
-        put(
-          oldEdge,
-          1,
-          PRIORITY.moved + 1,
-          FEATURE.moved,
-          of13.OFPMatch({ in_port: hop.outPort, eth_dst: mac }),
-          [apply([...tag, output(ofp.OFPP_IN_PORT)])],
-          job.number,
-        );
-        put(
-          oldEdge,
-          1,
-          PRIORITY.moved,
-          FEATURE.moved,
-          of13.OFPMatch({ eth_dst: mac }),
-          [apply([...tag, output(hop.outPort)])],
-          job.number,
-        );
+        const back = (inPort: number | undefined) => (inPort === hop.outPort ? ofp.OFPP_IN_PORT : hop.outPort);
+        straggle(oldEdge, (inPort) => [...tag, output(back(inPort))], [hop.outPort]);
       } else {
         const last = hop.dpid === there.dpid;
         const actions = last ? [of13.OFPActionPopVlan({}), output(there.portNo)] : [output(hop.outPort)];
-        put(
-          hop.dpid,
-          1,
-          PRIORITY.label,
-          FEATURE.moved,
-          of13.OFPMatch({ vlan_vid: label, eth_dst: mac }),
-          [apply(actions)],
-          job.number,
-        );
+        const labelled = of13.OFPMatch({ vlan_vid: label, eth_dst: mac });
+        put(hop.dpid, 1, PRIORITY.label, FEATURE.moved, labelled, [apply(actions)], job.number);
       }
     }
   }

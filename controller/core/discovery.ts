@@ -117,7 +117,7 @@ export function onLldp(t: Turn, here: PortRef, frame: Buffer): void {
 }
 
 /** What is wrong with a probe by itself, wherever it arrived. */
-function faultOf(state: ControllerState, claim: ProbeClaim, nowMs: number): ProbeFault | undefined {
+export function faultOf(state: ControllerState, claim: ProbeClaim, nowMs: number): ProbeFault | undefined {
   const { seal } = state.settings;
   const { proof } = claim;
   if (!proof) return 'unsigned';

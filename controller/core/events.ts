@@ -48,6 +48,20 @@ export interface PortQos {
   queues: { id: number; minBps: number; maxBps: number; priority: number }[];
 }
 
+export const TUNNEL_KINDS = ['vxlan', 'gre', 'geneve'] as const;
+export type TunnelKind = (typeof TUNNEL_KINDS)[number];
+
+/** A port of a switch that leads through an IP network to another switch. */
+export interface TunnelPort {
+  dpid: string;
+  name: string;
+  kind: TunnelKind;
+  localAddress: string;
+  remoteAddress: string;
+  /** Destination port, where it is not the assigned one. */
+  udpPort?: number;
+}
+
 export type Event =
   /** `groups`: those found in the switch; `groupAbility` absent: it has none, or cannot tell what they are. */
   | {
@@ -81,6 +95,8 @@ export type Event =
       holds?: { flows: Flow[]; meterIds: number[]; groups?: Group[] };
     }
   | { kind: 'qosDone'; link: string; serial: number; enforcement: Enforcement; note: string }
+  /** `mtus`: of the ports that were asked for and are known, by name, bytes. */
+  | { kind: 'tunnelDone'; dpid: string; name: string; serial: number; note: string; mtus: Record<string, number> }
   | { kind: 'agentUp'; host: string; hello: AgentHello }
   /** `clock`: by how much the agent's clock is ahead of ours, as far as that is known. */
   | { kind: 'agentMessage'; host: string; message: AgentMessage; clock?: ClockOffset }
@@ -120,6 +136,8 @@ export type Effect =
       qos: PortQos | null;
       filters: { dscp: number; queue: number }[];
     }
+  /** `port` null: remove it. Answered by `tunnelDone` of the same serial, with the MTU of the ports named. */
+  | { kind: 'tunnel'; dpid: string; name: string; serial: number; port: TunnelPort | null; mtuOf: string[] }
   | { kind: 'packetOut'; dpid: string; portNo: number; frame: Buffer }
   | { kind: 'command'; host: string; migration: string; command: AgentCommand }
   | { [T in Topic]: { kind: 'publish'; topic: T; data: TopicData[T] } }[Topic]

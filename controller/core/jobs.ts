@@ -29,6 +29,7 @@ import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
 import { harmedLinks, payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
 import { type ControllerState, isActive, type Job, needsSlice, withEntry } from './state.ts';
 import { type ClockOffset, instantOf } from './telemetry.ts';
+import { chooseDetour, isDetourReady } from './tunnels.ts';
 import type { Turn } from './turn.ts';
 
 /** A request waits this long for the first counters of its path before it is decided without them. */
@@ -331,6 +332,7 @@ function decideTechnique(t: Turn, id: string): void {
     awaiting: 'prepare',
   });
   t.reserveNow = true;
+  chooseDetour(t, t.job(id) as Job);
   t.command(job.to, id, {
     do: 'prepare',
     migration: id,
@@ -413,7 +415,8 @@ export function advance(t: Turn, settled: Settled): boolean {
       const refuser = settled.refusedBy(job.dpids);
       if (refuser !== undefined)
         end(t, job, 'failed', `switch ${refuser} refused flows of this migration: ${refusedWhy(t, refuser)}`);
-      else if (settled.flows(job.dpids) && settled.queues(job.links)) start(t, job);
+      else if (isDetourReady(t, job) && settled.flows(job.dpids) && settled.queues(job.links))
+        start(t, t.job(id) as Job);
     } else if (job.paused) {
       // Make before break: the guest may only go on when every switch has confirmed its new place.
       const all = [...t.state.switches.keys()];
@@ -490,7 +493,11 @@ function noteProgress(t: Turn, job: Job, progress: CopyProgress): Job {
 function drain(t: Turn, job: Job): void {
   const { silenceMs, maxDrainMs } = t.state.policy.doc.finish;
   const since = job.endedAtMs ?? t.nowMs;
-  const silentMs = t.nowMs - Math.max(since, job.stragglers.lastMs);
+  const { lastMs, readMs = since } = job.stragglers;
+  // Silence is what counters have shown; of a switch that is away nothing is known, nor can anything be changed.
+  const oldEdge = t.state.agents.get(job.from)?.dpid ?? '';
+  const knownMs = t.state.switches.get(oldEdge)?.connected ? readMs : t.nowMs;
+  const silentMs = knownMs - Math.max(since, lastMs);
   if (silentMs < silenceMs && t.nowMs - since < maxDrainMs) return;
   t.setJob(job.id, { state: 'done', note: null });
   const text = `${job.stragglers.packets} packets came to the old place and went through the tunnel; none for ${Math.round(silentMs)} ms; tunnel and marks taken down`;

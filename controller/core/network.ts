@@ -10,6 +10,7 @@ import { type Flow, type Group, isOurGroup } from './flows.ts';
 import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
 import { isActive, type Job, NEW_SWITCH, type QosState, withEntry, withoutEntry } from './state.ts';
+import { onTunnelFrame, onTunnelPort, tunnelsStale, withoutTunnels } from './tunnels.ts';
 import type { Turn } from './turn.ts';
 
 type On<K extends Event['kind']> = Extract<Event, { kind: K }>;
@@ -38,7 +39,9 @@ export function tablesFound(
 }
 
 export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
-  const ports = new Map(e.ports.map((d) => [d.portNo, toPort(t, e.dpid, d)]));
+  const described = withoutTunnels(t, e.dpid, e.ports);
+  tunnelsStale(t, e.dpid);
+  const ports = new Map(described.map((d) => [d.portNo, toPort(t, e.dpid, d)]));
   const name = t.state.settings.nameOf(e.dpid) ?? e.ports.find((p) => p.portNo > OFPP_MAX)?.name ?? e.dpid;
   const known = t.state.topology.switches.has(e.dpid);
   let topology = t.state.topology;
@@ -79,7 +82,7 @@ export function onSwitchDown(t: Turn, e: On<'switchDown'>): void {
 }
 
 export function onPortChanged(t: Turn, e: On<'portChanged'>): void {
-  if (!t.state.topology.switches.has(e.dpid)) return;
+  if (!t.state.topology.switches.has(e.dpid) || onTunnelPort(t, e)) return;
   const ref = { dpid: e.dpid, portNo: e.port.portNo };
   const before = t.state.topology;
   const topology =
@@ -110,7 +113,10 @@ export function linksAdded(t: Turn): void {
 
 export function onPacketIn(t: Turn, e: On<'packetIn'>): void {
   const here: PortRef = { dpid: e.dpid, portNo: e.inPort };
-  if (!t.state.topology.port(here)) return;
+  if (!t.state.topology.port(here)) {
+    onTunnelFrame(t, here, e.frame);
+    return;
+  }
   if (isLldp(e.frame)) {
     onLldp(t, here, e.frame);
     return;
@@ -237,6 +243,7 @@ export function onCounters(t: Turn, e: On<'counters'>): void {
     const packets = e.flows
       .filter((f) => f.cookie === cookieFor(FEATURE.moved, job.number))
       .reduce((a, f) => a + f.packets, 0);
-    if (packets > job.stragglers.packets) t.setJob(job.id, { stragglers: { packets, lastMs: t.nowMs } });
+    const more = packets > job.stragglers.packets ? { packets, lastMs: t.nowMs } : job.stragglers;
+    t.setJob(job.id, { stragglers: { ...more, readMs: t.nowMs } });
   }
 }

@@ -27,9 +27,10 @@ import type { PolicyStatus } from '../../contracts/policy.ts';
 import type { CompiledPolicy, ConvergenceWatch, LinkReservation } from '../../policies/index.ts';
 import { type PortRef, Topology } from '../../topology/index.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
-import type { PortQos } from './events.ts';
+import type { PortQos, TunnelKind, TunnelPort } from './events.ts';
 import type { Seal } from './packets.ts';
 import type { Instant, Telemetry } from './telemetry.ts';
+import type { Detour } from './tunnels.ts';
 
 /** What the operator told about the network; it does not change while running. */
 export interface Settings {
@@ -44,6 +45,17 @@ export interface Settings {
   policyStore: string;
   /** Signs the probes of discovery. */
   seal: Seal;
+  /** Absent: no switch has an address for tunnels. */
+  tunnels?: TunnelSettings;
+}
+
+export interface TunnelSettings {
+  kind: TunnelKind;
+  /** `fallback`: where the fabric has no way for a label. */
+  use: 'fallback' | 'always';
+  /** Address of a datapath in the IP network; undefined: it has none, or its OVSDB is not known. */
+  addressOf(dpid: string): string | undefined;
+  udpPort?: number;
 }
 
 export interface SwitchState {
@@ -142,6 +154,20 @@ export interface Recovery {
   isLong: boolean;
 }
 
+/** One tunnel port: what we want, what is being set, what holds. */
+export interface TunnelState {
+  wanted: TunnelPort | null;
+  inFlight: { serial: number; port: TunnelPort | null } | null;
+  applied: TunnelPort | null;
+  /** The switch was away since: what is applied may be gone. */
+  isStale: boolean;
+  note: string;
+  /** MTU by port name, as the switch said when the port was made. */
+  mtus: Readonly<Record<string, number>>;
+  /** When the first probe came out of it. */
+  provenMs: number | null;
+}
+
 export interface Job {
   id: string;
   /** Small number for cookies, labels and meters; unique among jobs of this controller's life. */
@@ -200,8 +226,10 @@ export interface Job {
   busyUntilMs: number | null;
   /** While the copy is interrupted, state `recovering`. */
   recovery: Recovery | null;
-  /** Stragglers seen at the old edge and when the last came. */
-  stragglers: { packets: number; lastMs: number };
+  /** How stragglers go from the old edge to the new one; undefined in records of versions that knew labels only. */
+  detour?: Detour | null;
+  /** Stragglers seen at the old edge, when the last came, and when its counters were read last. */
+  stragglers: { packets: number; lastMs: number; readMs?: number };
   /** When the guest stopped at the source and ran at the destination, as their agents saw it. */
   stoppedAt?: Instant | null;
   resumedAt?: Instant | null;
@@ -286,6 +314,9 @@ export interface ControllerState {
   /** By link id (`dpid:port`): every port's history, edge ports too. */
   ports: ReadonlyMap<string, PortHistory>;
   qos: ReadonlyMap<string, QosState>;
+  /** Tunnel ports by `dpid/name`: as ordered, and their numbers as switches tell them. */
+  tunnels: ReadonlyMap<string, TunnelState>;
+  tunnelPorts: ReadonlyMap<string, number>;
   /** What the last reservation left on each link, by link id. */
   shares: ReadonlyMap<string, LinkReservation>;
   jobs: ReadonlyMap<string, Job>;
@@ -317,6 +348,8 @@ export function initialState(
     telemetry: new Map(),
     ports: new Map(),
     qos: new Map(),
+    tunnels: new Map(),
+    tunnelPorts: new Map(),
     shares: new Map(),
     jobs: new Map(),
     plan: null,

@@ -38,6 +38,7 @@ import { advanceRecoveries, onRecoveryDone, onStreamEvent, recoverWith } from '.
 import { reserveAll } from './reserve.ts';
 import { type ControllerState, type QosState, type SwitchState, withEntry, withoutEntry } from './state.ts';
 import { onTelemetry } from './telemetry.ts';
+import { onTunnelDone, probeTunnels, writeTunnels } from './tunnels.ts';
 import { Turn } from './turn.ts';
 import { migrationViews, policyView, ratesView, slicesView, topologyView } from './views.ts';
 
@@ -100,6 +101,9 @@ function handle(t: Turn, e: Event): void {
     case 'qosDone':
       onQosDone(t, e);
       break;
+    case 'tunnelDone':
+      onTunnelDone(t, e);
+      break;
     case 'agentUp':
       onAgentUp(t, e.host, e.hello);
       recoverWith(t, e.host);
@@ -149,6 +153,7 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'tick':
       discover(t);
+      probeTunnels(t);
   }
 }
 
@@ -165,6 +170,7 @@ function settle(t: Turn, events: readonly Event[], before: ControllerState): voi
     reserveAll(t);
   for (let round = 0; round < MAX_ROUNDS; round++) {
     writeQueues(t);
+    writeTunnels(t);
     const settled = writeTables(t);
     t.reserveNow = false;
     const isAdvanced = advance(t, settled);

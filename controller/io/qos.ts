@@ -8,10 +8,9 @@
  */
 import { FairwayError } from '../../contracts/common.ts';
 import type { Log } from '../../contracts/log.ts';
+import { DB, OWNER, obeyed, pairsOf, setOf, textMap, uuidOf } from './ovsConfig.ts';
 import type { OvsdbClient, OvsdbOperation } from './ovsdb.ts';
 
-const DB = 'Open_vSwitch';
-const OWNER = ['map', [['fairway', '1']]];
 const QOS_TYPE = 'linux-htb';
 const MAX_ATTEMPTS = 4;
 
@@ -61,11 +60,6 @@ interface PortState {
   nextCfg: number;
 }
 
-const uuidOf = (v: unknown): string => (v as [string, string])[1];
-/** A set column: one bare value, or ["set", [...]]. */
-const setOf = (v: unknown): unknown[] => (Array.isArray(v) && v[0] === 'set' ? (v[1] as unknown[]) : [v]);
-const pairsOf = (v: unknown): [unknown, unknown][] => (v as ['map', [unknown, unknown][]])[1];
-const textMap = (v: unknown): Map<string, string> => new Map(pairsOf(v).map(([k, x]) => [String(k), String(x)]));
 const mapValue = (m: ReadonlyMap<string, string>): unknown => ['map', [...m]];
 const sameMap = (a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): boolean =>
   a.size === b.size && [...a].every(([k, v]) => b.get(k) === v);
@@ -181,31 +175,12 @@ export class QosManager {
 
   async #confirm(portName: string, nextCfg: number, curCfg: number, changed: boolean): Promise<QosOutcome> {
     if (curCfg >= nextCfg) return { applied: true, changed };
-    try {
-      await this.#client.transact(
-        DB,
-        [
-          {
-            op: 'wait',
-            table: DB,
-            where: [['cur_cfg', '>=', nextCfg]],
-            columns: ['cur_cfg'],
-            until: '!=',
-            rows: [],
-            timeout: this.#confirmTimeoutMs,
-          },
-        ],
-        2 * this.#confirmTimeoutMs + 1_000,
-      );
-      return { applied: true, changed };
-    } catch (e) {
-      if (!(e instanceof FairwayError) || (e.code !== 'OVSDB_WAIT' && e.code !== 'OVSDB_TIMEOUT')) throw e;
-      return {
-        applied: false,
-        cause: 'unconfirmed',
-        reason: `the queues of port ${portName} are written, but ovs-vswitchd did not take them over within ${this.#confirmTimeoutMs} ms; is it running?`,
-      };
-    }
+    if (await obeyed(this.#client, nextCfg, this.#confirmTimeoutMs)) return { applied: true, changed };
+    return {
+      applied: false,
+      cause: 'unconfirmed',
+      reason: `the queues of port ${portName} are written, but ovs-vswitchd did not take them over within ${this.#confirmTimeoutMs} ms; is it running?`,
+    };
   }
 
   async #read(portName: string): Promise<PortState> {

@@ -21,6 +21,7 @@ import type { Seal } from '../core/packets.ts';
 import { journalOf, restoreJobs } from '../core/restore.ts';
 import { type ControllerState, initialState, type Settings } from '../core/state.ts';
 import { stepAll } from '../core/step.ts';
+import { tunnelsWanted } from '../core/tunnels.ts';
 import { explainedView, policyView, snapshot, statusView } from '../core/views.ts';
 import { AgentGateway } from './agents.ts';
 import { Feed } from './feed.ts';
@@ -33,6 +34,7 @@ import { discoveryKey, makeSeal } from './seal.ts';
 import { watchPrimary } from './standby.ts';
 import { SwitchServer } from './switches.ts';
 import { loadTls } from './tls.ts';
+import { TunnelManager, type TunnelOutcome, tunnelNote } from './tunnels.ts';
 
 /** The core is given a tick this often, for what depends on time alone. */
 const TICK_MS = 250;
@@ -76,6 +78,12 @@ function settingsOf(config: ControllerConfig, seal: Seal): Settings {
     hasQueues: (dpid) => config.switches[dpid]?.ovsdb !== undefined,
     policyStore: config.policy.store,
     seal,
+    tunnels: {
+      kind: config.tunnels.kind,
+      use: config.tunnels.use,
+      addressOf: (dpid) => (config.switches[dpid]?.ovsdb ? config.switches[dpid]?.tunnelAddress : undefined),
+      ...(config.tunnels.udpPort === undefined ? {} : { udpPort: config.tunnels.udpPort }),
+    },
   };
 }
 
@@ -122,6 +130,8 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     await journal.compact(() => journalOf(state, clock.now()));
 
     const queues = new Map<string, QosManager>();
+    const tunnels = new Map<string, TunnelManager>();
+    const tunnelsKept = new Set([...tunnelsWanted(state).values()].map((p) => p.name));
     for (const [dpid, s] of Object.entries(config.switches)) {
       if (s.ovsdb === undefined) continue;
       const client = new OvsdbClient({ remote: s.ovsdb, clock, log });
@@ -130,6 +140,9 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       queues.set(dpid, manager);
       // Queues of an earlier life of the controller: the slices that still run are set up again.
       manager.clearAll().catch((error) => log('warn', 'queues.clear', { dpid, error: String(error) }));
+      const ports = new TunnelManager(client, dpid, log);
+      tunnels.set(dpid, ports);
+      ports.keepOnly(tunnelsKept).catch((error) => log('warn', 'tunnels.clear', { dpid, error: String(error) }));
     }
 
     const feed = new Feed({ snapshot: <T extends Topic>(topic: T) => snapshot(state, topic, clock.now()), clock, log });
@@ -192,6 +205,9 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         case 'qos':
           void setQueues(e);
           break;
+        case 'tunnel':
+          void setTunnel(e);
+          break;
         case 'command':
           void command(e);
           break;
@@ -220,6 +236,18 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         const code = refusalCode(error);
         const text = error instanceof Error ? error.message : String(error);
         emit({ ...done, ok: false, error: text, unknown, ...(code === undefined ? {} : { code }) });
+      }
+    }
+
+    async function setTunnel(e: Extract<Effect, { kind: 'tunnel' }>): Promise<void> {
+      const { dpid, name, serial } = e;
+      const done = (o: TunnelOutcome) => emit({ kind: 'tunnelDone', dpid, name, serial, ...o });
+      const manager = tunnels.get(dpid);
+      try {
+        if (manager) done(await (e.port ? manager.apply(e.port, e.mtuOf) : manager.remove(name)));
+        else done({ note: `switch ${dpid} has no OVSDB address in the configuration`, mtus: {} });
+      } catch (error) {
+        done({ note: tunnelNote(error), mtus: {} });
       }
     }
 
@@ -346,6 +374,8 @@ export async function startController(config: ControllerConfig, o: ServerOptions
           });
           for (const [dpid, m] of queues)
             await m.clearAll().catch((error) => log('warn', 'queues.clear', { dpid, error: String(error) }));
+          for (const [dpid, m] of tunnels)
+            await m.keepOnly(new Set()).catch((error) => log('warn', 'tunnels.clear', { dpid, error: String(error) }));
         }
         await closeAll();
         log('info', 'controller.down');

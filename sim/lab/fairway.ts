@@ -34,6 +34,8 @@ export interface FairwayOptions {
   store?: ControllerSettings['policy'];
   logLevel?: 'debug' | 'info' | 'warn';
   signal?: AbortSignal | undefined;
+  /** Stragglers go through tunnels of this kind, between the hypervisors' own addresses; otherwise under a label. */
+  tunnels?: 'vxlan' | 'gre' | 'geneve';
   /** Instead of QEMU's agents at the hypervisors: another program and its arguments, after the agent's configuration file. */
   hypervisorAgent?: { program: string; args(site: 'hv1' | 'hv2'): string[] };
 }
@@ -125,7 +127,7 @@ export class FairwayInLab {
       const directory = join(lab.stateDir, 'ctl');
       mkdirSync(directory, { recursive: true, mode: 0o700 });
       const controllerFile = join(directory, 'controller.yaml');
-      writeFileSync(controllerFile, stringify(controllerSettings(lab, directory, options.store)));
+      writeFileSync(controllerFile, stringify(controllerSettings(lab, directory, options)));
       const level = options.logLevel ?? 'info';
       const tokenFile = join(directory, 'fairway.token');
       writeFileSync(tokenFile, `${token}\n`, { mode: 0o600 });
@@ -210,12 +212,14 @@ export class FairwayInLab {
   }
 }
 
-function controllerSettings(lab: Lab, directory: string, store?: ControllerSettings['policy']): ControllerSettings {
+function controllerSettings(lab: Lab, directory: string, options: FairwayOptions): ControllerSettings {
+  const { store, tunnels } = options;
   const switches: NonNullable<ControllerSettings['switches']> = {};
   for (const site of SITES) {
     const sw = lab.switches[site];
     const ports = Object.fromEntries(sw.limitedPorts.map((p) => [p, { capacity: lab.capacityBps }]));
-    switches[sw.dpid] = { name: site, ovsdb: sw.ovsdb, ports };
+    const end = tunnels !== undefined && site !== 'core' ? { tunnelAddress: ADDRESS.data[site] } : {};
+    switches[sw.dpid] = { name: site, ovsdb: sw.ovsdb, ports, ...end };
   }
   return {
     openflow: { host: ADDRESS.management.ctl, port: OPENFLOW_PORT },
@@ -223,6 +227,7 @@ function controllerSettings(lab: Lab, directory: string, store?: ControllerSetti
     forwarding: 'managed',
     policy: store ?? { store: 'file', file: join(directory, 'policy.yaml') },
     switches,
+    ...(tunnels === undefined ? {} : { tunnels: { kind: tunnels, use: 'always' as const } }),
     journal: join(directory, 'journal'),
   };
 }

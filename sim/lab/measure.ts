@@ -7,7 +7,7 @@ import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { FairwayError } from '../../contracts/common.ts';
 import type { GuestWish } from './guests.ts';
-import { ADDRESS, type Lab } from './network.ts';
+import { ADDRESS, type Lab, type Place } from './network.ts';
 import { attempt, inNamespace, preciseNow, prefer, spawnIn, stop, waitFor } from './shell.ts';
 
 /** So many bits were received between two instants (ms since the epoch). */
@@ -178,14 +178,14 @@ export class Workload {
 
 const shift = (r: Received, byMs: number): Received => ({ fromMs: r.fromMs + byMs, toMs: r.toMs + byMs, bits: r.bits });
 
-/** Pings an address from the client every 10 ms and remembers when each answer came. */
+/** Pings an address from the client, or another place, every 10 ms and remembers when each answer came. */
 export class Prober {
   readonly answersMs: number[] = [];
   private child: ChildProcess | undefined;
 
-  static start(lab: Lab, address: string): Prober {
+  static start(lab: Lab, address: string, place: Place = 'client'): Prober {
     const p = new Prober();
-    p.child = spawnIn(lab.ns('client'), 'ping', ['-D', '-n', '-i', '0.01', address], {
+    p.child = spawnIn(lab.ns(place), 'ping', ['-D', '-n', '-i', '0.01', address], {
       logFile: join(lab.stateDir, 'ping.log'),
       onLine: (line) => {
         const at = parsePingAnswer(line);

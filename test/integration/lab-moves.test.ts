@@ -31,7 +31,7 @@ real(
       qemuMoves: 0,
     });
     const runs = result.runs as MovesRun[];
-    expect(runs.map((r) => r.mode)).toEqual(['label', 'learning']);
+    expect(runs.map((r) => r.mode)).toEqual(['label', 'vxlan', 'learning']);
     for (const run of runs) {
       expect(run.each.map((m) => `${m.from} ${m.to}`)).toEqual(['hv1 hv2', 'hv2 hv1', 'hv1 hv2']);
       expect(run.tcp).toMatchObject({ survived: true, problem: null });
@@ -44,8 +44,12 @@ real(
     for (const run of runs.filter((r) => r.mode !== 'learning')) {
       expect(run.lost.fromGuest).toMatchObject({ lostOutside: 0, duplicates: 0 });
       expect(run.lost.toGuest).toMatchObject({ lostOutside: 0, duplicates: 0 });
+      // What came to the old place went on to the new one, by whichever way, and was counted.
+      expect(run.stragglers).toMatchObject({ sent: MOVES, arrived: MOVES });
+      expect(run.stragglers?.counted).toBeGreaterThanOrEqual(MOVES);
       expect(run.reasons.join('\n')).toContain('every switch confirmed the way to standin');
     }
+    expect(runs[1]?.reasons.join('\n')).toContain('a probe came through the vxlan tunnel');
     expect(result.leftovers).toEqual([]);
   },
 );

@@ -8,10 +8,13 @@ import { join } from 'node:path';
 import { isFinal } from '../../../contracts/common.ts';
 import type { MigrationView } from '../../../contracts/feed.ts';
 import type { LabRun } from '../../../contracts/results.ts';
+import { buildFrame, ETH_IPV4 } from '../../packet.ts';
 import { FairwayInLab } from '../fairway.ts';
-import { ADDRESS, type Lab, SITES, switchPids } from '../network.ts';
+import { guestAddress } from '../guests.ts';
+import { Prober } from '../measure.ts';
+import { ADDRESS, type Lab, ofctl, SITES, switchPids, vsctl } from '../network.ts';
 import { noteSwitchLeftovers, round, type Session, SLA, withLab } from '../session.ts';
-import { preciseNow, preferAtOnce, sleep, waitFor } from '../shell.ts';
+import { preciseNow, preferAtOnce, run, sleep, waitFor } from '../shell.ts';
 import type { StandInFile } from '../standIn/agent.ts';
 import type { Announce } from '../standIn/control.ts';
 import type { MoveTimes } from '../standIn/driver.ts';
@@ -59,6 +62,10 @@ export interface MovesRun extends LabRun {
   /** Part of it: how long the guest was held until every switch had confirmed its new place. */
   heldMs: Spread;
   ownPauseMs: Spread;
+  /** A machine at hv1's own switch, which pings the stand-in every 10 ms: its longest silence around each move. */
+  neighbour: { silenceMs: Spread };
+  /** Packets that the lab gave to the old edge as if another switch had sent them there after the move; null where nobody manages it. */
+  stragglers: { sent: number; arrived: number; counted: number } | null;
   lost: { toGuest: LossFigures; fromGuest: LossFigures };
   lostOutsidePause: number;
   tcp: { survived: boolean; problem: string | null; bytesToGuest: number; bytesFromGuest: number };
@@ -66,11 +73,11 @@ export interface MovesRun extends LabRun {
 }
 
 export async function moves(session: Session): Promise<LabRun[]> {
-  return [await managed(session, 'label'), await learning(session)];
+  return [await managed(session, 'label'), await managed(session, 'vxlan'), await learning(session)];
 }
 
 /** Moved by Fairway, through its HTTP interface, its agents and its switches. */
-function managed(session: Session, mode: 'label'): Promise<MovesRun> {
+function managed(session: Session, mode: 'label' | 'vxlan'): Promise<MovesRun> {
   return withLab(session, async (lab) => {
     session.say(`${mode}: ${movesOf(session)} moves by Fairway`);
     const standIn = await startStandIn(lab, session.signal);
@@ -79,16 +86,18 @@ function managed(session: Session, mode: 'label'): Promise<MovesRun> {
       guests: { hv1: [standInSpec()] },
       policy: { ...SLA, 'finish.silenceMs': DRAIN_MS },
       signal: session.signal,
+      ...(mode === 'label' ? {} : { tunnels: mode }),
       hypervisorAgent: {
         program: 'sim/lab/standIn/agent.js',
         args: (site) => [standInFile(lab, site, standIn, 'none', timesFile)],
       },
     });
     try {
-      await begin(session, lab, standIn, fairway.pids);
+      const neighbour = await begin(session, lab, standIn, fairway.pids);
       const views: MigrationView[] = [];
       for (let i = 0; i < movesOf(session); i++) {
-        const view = await moveOnce(session, fairway, HYPERVISORS[(i + 1) % 2] as Hypervisor);
+        const [from, to] = [HYPERVISORS[i % 2] as Hypervisor, HYPERVISORS[(i + 1) % 2] as Hypervisor];
+        const view = await moveOnce(session, fairway, to, () => sendStraggler(lab, from));
         if (view.state !== 'done')
           throw new Error(`move ${i + 1} ended ${view.state}: ${view.note ?? 'no reason given'}`);
         views.push(view);
@@ -98,9 +107,9 @@ function managed(session: Session, mode: 'label'): Promise<MovesRun> {
         .trim()
         .split('\n')
         .map((line) => JSON.parse(line) as MoveTimes);
-      const run = await figures(session, standIn, mode, times, views.at(-1));
+      const result = await figures(session, standIn, neighbour, mode, times, views);
       await noteSwitchLeftovers(session, lab, fairway);
-      return run;
+      return result;
     } finally {
       await fairway.stop();
     }
@@ -112,7 +121,7 @@ function learning(session: Session): Promise<MovesRun> {
   return withLab(session, async (lab) => {
     session.say(`learning: ${movesOf(session)} moves over learning switches`);
     const standIn = await startStandIn(lab, session.signal);
-    await begin(session, lab, standIn, []);
+    const neighbour = await begin(session, lab, standIn, []);
     const times: MoveTimes[] = [];
     for (let i = 0; i < movesOf(session); i++) {
       const from = HYPERVISORS[i % 2] as Hypervisor;
@@ -131,7 +140,7 @@ function learning(session: Session): Promise<MovesRun> {
       });
       await sleep(COPY_MS + DRAIN_MS, session.signal);
     }
-    return figures(session, standIn, 'learning', times, undefined);
+    return figures(session, standIn, neighbour, 'learning', times, []);
   });
 }
 
@@ -157,16 +166,26 @@ function standInFile(lab: Lab, site: Hypervisor, standIn: StandIn, announce: Ann
 }
 
 /** Everything that is not the stand-in has a machine of its own, as far as that can be had here; then probing begins. */
-async function begin(session: Session, lab: Lab, standIn: StandIn, others: readonly number[]): Promise<void> {
+async function begin(session: Session, lab: Lab, standIn: StandIn, others: readonly number[]): Promise<Prober> {
   const network = SITES.flatMap((site) => switchPids(lab.switches[site]));
   for (const pid of [...network, ...others]) await preferAtOnce(pid);
   await standIn.client.order({ do: 'connect' });
   await standIn.guest.order({ do: 'begin' });
   await standIn.client.order({ do: 'begin' });
+  const neighbour = Prober.start(lab, guestAddress(0), 'wl');
+  await neighbour.waitForAnswers(20, 20_000, session.signal);
   await sleep(SETTLE_MS, session.signal);
+  return neighbour;
 }
 
-async function moveOnce(session: Session, fairway: FairwayInLab, to: Hypervisor): Promise<MigrationView> {
+/** Moves the stand-in; `onDraining` is called once when it runs at its new place and stragglers are waited for. */
+async function moveOnce(
+  session: Session,
+  fairway: FairwayInLab,
+  to: Hypervisor,
+  onDraining: () => Promise<void>,
+): Promise<MigrationView> {
+  let isDraining = false;
   const answer = await fairway.client.migrate({ moves: [{ guest: 'standin', destination: to }], priority: 'high' });
   const id = answer.migrations[0]?.id ?? '';
   return fairway.until(
@@ -174,11 +193,31 @@ async function moveOnce(session: Session, fairway: FairwayInLab, to: Hypervisor)
     60_000,
     async () => {
       const view = await fairway.client.migration(id);
+      if (view.state === 'draining' && !isDraining) {
+        isDraining = true;
+        await onDraining();
+      }
       return isFinal(view.state) ? view : undefined;
     },
     session.signal,
   );
 }
+
+/** What a switch that does not know of the move yet would send: a packet for the stand-in comes in by the old edge's uplink. */
+async function sendStraggler(lab: Lab, from: Hypervisor): Promise<void> {
+  const sw = lab.switches[from];
+  const shown = await run('ip', ['-n', lab.ns('client'), '-o', 'link', 'show', 'dev', 'eth0']);
+  const frame = buildFrame({
+    ...{ eth_dst: standInSpec().mac, eth_src: /link\/ether (\S+)/.exec(shown)?.[1] ?? '', eth_type: ETH_IPV4 },
+    ...{ ip_proto: 17, ip_ttl: 64, ipv4_src: ADDRESS.data.client, ipv4_dst: guestAddress(0) },
+    ...{ udp_src: LATE_PORT, udp_dst: LATE_PORT, payload: Buffer.from('late') },
+  });
+  const uplink = (await vsctl(sw, ['get', 'interface', 'uplink', 'ofport'])).trim();
+  await ofctl(sw, 'packet-out', [`in_port=${uplink},packet=${frame.toString('hex')},actions=table`]);
+}
+
+/** Where the stand-in counts such packets. */
+const LATE_PORT = 7003;
 
 const spread = (values: readonly number[]): Spread => ({
   p50: round(percentile(values, 0.5)),
@@ -190,11 +229,15 @@ const spread = (values: readonly number[]): Spread => ({
 async function figures(
   session: Session,
   standIn: StandIn,
+  neighbour: Prober,
   mode: string,
   times: MoveTimes[],
-  last: MigrationView | undefined,
+  views: readonly MigrationView[],
 ): Promise<MovesRun> {
   await sleep(SETTLE_MS, session.signal);
+  await neighbour.stop();
+  const last = views.at(-1);
+  const drained = views.flatMap((v) => v.reasons).filter((r) => r.rule === 'finish.drained');
   await standIn.guest.order({ do: 'quiet' });
   await standIn.client.order({ do: 'quiet' });
   await allArrived(session, standIn);
@@ -203,7 +246,7 @@ async function figures(
   const lost = { toGuest: lossToGuest(times, guest, client), fromGuest: lossFromGuest(times, guest, client) };
   const problem = tcpProblem(guest, client);
   const silence = Math.max(...each.map((m) => Math.max(m.toGuestMs, m.fromGuestMs)));
-  const run: MovesRun = {
+  const result: MovesRun = {
     mode,
     technique: 'pre-copy',
     strategy: last?.strategy ?? 'serial',
@@ -229,6 +272,16 @@ async function figures(
     addedSilenceMs: spread(each.map((m) => m.addedMs)),
     heldMs: spread(each.map((m) => m.heldMs)),
     ownPauseMs: spread(each.map((m) => m.ownPauseMs)),
+    neighbour: {
+      silenceMs: spread(times.map((m) => neighbour.silenceMs(m.pausedMs, m.resumedMs + DRAIN_MS))),
+    },
+    stragglers: last
+      ? {
+          sent: views.length,
+          arrived: guest.late,
+          counted: drained.reduce((n, r) => n + Number(r.inputs.stragglers), 0),
+        }
+      : null,
     lost,
     lostOutsidePause: lost.toGuest.lostOutside + lost.fromGuest.lostOutside,
     tcp: {
@@ -240,14 +293,16 @@ async function figures(
     each,
   };
   const first = [...lost.toGuest.lostOutsideAtMs, ...lost.fromGuest.lostOutsideAtMs].slice(0, 10);
-  const { p50, p95, max } = run.addedSilenceMs;
+  const { p50, p95, max } = result.addedSilenceMs;
   session.say(
-    `  ${mode}: added silence p50 ${p50} ms, p95 ${p95} ms, max ${max} ms (held ${run.heldMs.p50}/${run.heldMs.p95}/${run.heldMs.max}); ` +
+    `  ${mode}: added silence p50 ${p50} ms, p95 ${p95} ms, max ${max} ms (held ${result.heldMs.p50}/${result.heldMs.p95}/${result.heldMs.max}); ` +
       `lost outside the pause: ${lost.toGuest.lostOutside} of ${lost.toGuest.sent} to the guest, ` +
       `${lost.fromGuest.lostOutside} of ${lost.fromGuest.sent} from it (in the pause ${lost.toGuest.lostInPause} at the guest, ${lost.toGuest.lostUnderway} in the network${first.length === 0 ? '' : `; outside it ${first.join(', ')} ms after a pause`}); ` +
+      `neighbour silent ${result.neighbour.silenceMs.p50}/${result.neighbour.silenceMs.p95}/${result.neighbour.silenceMs.max} ms; ` +
+      `${result.stragglers ? `${result.stragglers.arrived} of ${result.stragglers.sent} stragglers followed; ` : ''}` +
       `TCP ${problem === null ? 'survived' : `FAILED: ${problem}`}`,
   );
-  return run;
+  return result;
 }
 
 /** Waits until the TCP connection has delivered what was given to it; a connection that has lost much takes its time. */

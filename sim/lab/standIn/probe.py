@@ -21,6 +21,7 @@ import time
 
 UDP_PORT = 7001
 TCP_PORT = 7002
+LATE_PORT = 7003
 PROBE = struct.Struct('!QQ')
 WORD = struct.Struct('!Q')
 TCP_EVERY_S = 0.005
@@ -141,6 +142,10 @@ class Probe:
         self.udp.bind((config['address'], UDP_PORT))
         self.udp.setblocking(False)
         self.peer = (config['peer'], UDP_PORT)
+        self.late = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.late.bind((config['address'], LATE_PORT))
+        self.late.setblocking(False)
+        self.late_count = 0
         self.sent = []
         self.received = []
         self.sightings = {}
@@ -222,6 +227,7 @@ class Probe:
             'sent': self.sent,
             'received': self.received,
             'sightings': self.sightings,
+            'late': self.late_count,
             'tcp': None if stream is None else
             {'sentBytes': stream.sent, 'receivedBytes': stream.received, 'error': stream.error},
         }
@@ -284,7 +290,7 @@ class Probe:
         self.due = time.monotonic()
         stream_due = self.due
         while True:
-            sources = [self.udp, self.control, *self.connections]
+            sources = [self.udp, self.late, self.control, *self.connections]
             if self.listener and self.stream is None:
                 sources.append(self.listener)
             if self.stream and self.stream.error is None:
@@ -303,6 +309,9 @@ class Probe:
             for source in ready:
                 if source is self.udp:
                     self.receive()
+                elif source is self.late:
+                    self.late.recv(2048)
+                    self.late_count += 1
                 elif source in doors:
                     self.watch(doors[source])
                 elif source is self.control:

@@ -6,7 +6,12 @@ import type { AgentCommand, AgentHello, GuestInfo } from '../../../contracts/age
 import { DEFAULT_POLICY, type PolicyDocument } from '../../../contracts/policy.ts';
 import type { Effect, Event, PortDescription, PortQos } from '../../../controller/core/events.ts';
 import { type Flow, flow, type Group, groupFound } from '../../../controller/core/flows.ts';
-import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
+import {
+  type ControllerState,
+  initialState,
+  type Settings,
+  type TunnelSettings,
+} from '../../../controller/core/state.ts';
 import { step } from '../../../controller/core/step.ts';
 import { makeSeal } from '../../../controller/io/seal.ts';
 import { compilePolicy } from '../../../policies/index.ts';
@@ -41,6 +46,7 @@ export interface FabricOptions {
   capacityBps?: number;
   /** Switches have groups. */
   groups?: boolean;
+  tunnels?: TunnelSettings;
 }
 
 export class Fabric {
@@ -70,6 +76,7 @@ export class Fabric {
       hasQueues: () => o.queues ?? true,
       policyStore: 'memory',
       seal: makeSeal(KEY),
+      ...(o.tunnels ? { tunnels: o.tunnels } : {}),
     };
     const status = { state: 'accepted' as const, revision: 1, reason: '', atMs: 0 };
     this.state = initialState(settings, compilePolicy(o.policy ?? DEFAULT_POLICY), status, this.nowMs);
@@ -89,6 +96,8 @@ export class Fabric {
     } else if (e.kind === 'packetOut') {
       const packet = parseFrame(e.frame);
       if (packet) this.#cross(e.dpid, e.portNo, packet, []);
+    } else if (e.kind === 'tunnel') {
+      this.#setTunnel(e);
     } else if (e.kind === 'qos') {
       this.qos.set(e.link, e.qos);
       this.send({ kind: 'qosDone', link: e.link, serial: e.serial, enforcement: 'queue', note: '' });
@@ -100,6 +109,35 @@ export class Fabric {
         this.send({ ...done, ok: false, error: a.error, ...(a.code ? { code: a.code } : {}) });
       else if (a) this.send({ ...done, ok: true, value: a.value });
     }
+  }
+
+  /** What switches say when they are told to make a tunnel port, if not that they have it. */
+  tunnelNote: (dpid: string) => string = () => '';
+  mtus: Record<string, number> = {};
+  /** Frames into tunnels go nowhere while true. */
+  tunnelsBlocked = false;
+
+  #setTunnel(e: Extract<Effect, { kind: 'tunnel' }>): void {
+    const s = this.switches.get(e.dpid) as FakeSwitch;
+    const note = this.tunnelNote(e.dpid);
+    const known = [...s.ports].find(([, name]) => name === e.name)?.[0];
+    const portNo = known ?? 60 + s.ports.size;
+    const port = { portNo, name: e.name, hwAddr: '0e:00:00:00:00:60', isUp: true, speedBps: 0 };
+    const remote = [...this.switches.keys()].find((dpid) => e.name === `fwt${dpid.slice(-12)}`) as string;
+    if (note === '' && e.port && known === undefined) {
+      s.ports.set(portNo, e.name);
+      const far = [...(this.switches.get(remote)?.ports ?? [])].find(([, n]) => n === `fwt${e.dpid.slice(-12)}`);
+      if (far) this.cable(e.dpid, portNo, remote, far[0]);
+      this.send({ kind: 'portChanged', dpid: e.dpid, change: 'added', port });
+    } else if (note === '' && !e.port && known !== undefined) {
+      s.ports.delete(portNo);
+      const far = this.cables.get(`${e.dpid}:${portNo}`);
+      this.cables.delete(`${e.dpid}:${portNo}`);
+      if (far) this.cables.delete(`${far.dpid}:${far.port}`);
+      this.send({ kind: 'portChanged', dpid: e.dpid, change: 'removed', port });
+    }
+    const { dpid, name, serial } = e;
+    this.send({ kind: 'tunnelDone', dpid, name, serial, note, mtus: note === '' ? this.mtus : {} });
   }
 
   write(e: Extract<Effect, { kind: 'write' }>): void {
@@ -219,14 +257,15 @@ export class Fabric {
     packet: Packet,
     out: { at: string; packet: Packet; queue: number }[],
     hops: number,
+    tunnelId = 0n,
   ): void {
     if (hops > 16) throw new Error(`a packet for ${packet.eth_dst} is looping at ${dpid}`);
     const s = this.switches.get(dpid) as FakeSwitch;
-    const result = s.tables.process(packet, inPort, { nowMs: this.nowMs });
+    const result = s.tables.process(packet, inPort, { nowMs: this.nowMs, tunnelId });
     for (const up of result.toController) {
       if (s.connected) this.send({ kind: 'packetIn', dpid, inPort, frame: buildFrame(up.packet) });
     }
-    for (const o of result.outputs) this.#cross(dpid, o.port, o.packet, out, o.queue, hops);
+    for (const o of result.outputs) this.#cross(dpid, o.port, o.packet, out, o.queue, hops, o.tunnelId);
   }
 
   #cross(
@@ -236,10 +275,13 @@ export class Fabric {
     out: { at: string; packet: Packet; queue: number }[],
     queue = 0,
     hops = 0,
+    tunnelId = 0n,
   ): void {
     if (this.switches.get(dpid)?.down.has(port)) return;
+    const isTunnel = this.switches.get(dpid)?.ports.get(port)?.startsWith('fwt') === true;
+    if (isTunnel && this.tunnelsBlocked) return;
     const far = this.cables.get(`${dpid}:${port}`);
-    if (far) this.#process(far.dpid, far.port, packet, out, hops + 1);
+    if (far) this.#process(far.dpid, far.port, packet, out, hops + 1, isTunnel ? tunnelId : 0n);
     else out.push({ at: `${dpid}:${port}`, packet, queue });
   }
 

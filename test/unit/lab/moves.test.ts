@@ -19,7 +19,14 @@ const move: MoveTimes = {
   resumedMs: 1046,
 };
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-const report = (r: Partial<ProbeReport>): ProbeReport => ({ sent: [], received: [], sightings: {}, tcp: null, ...r });
+const report = (r: Partial<ProbeReport>): ProbeReport => ({
+  sent: [],
+  received: [],
+  sightings: {},
+  late: 0,
+  tcp: null,
+  ...r,
+});
 
 /** A client that sends each millisecond from 900 to 1200, and a guest that gets all but what falls into its pause. */
 const quiet = () => {

@@ -1,0 +1,294 @@
+/**
+ * Tunnels between the old and the new edge of a move, across an IP network that knows nothing of labels: VXLAN, GRE or
+ * Geneve ports that the switches make when they are told so through OVSDB (`controller/io/tunnels.ts`). Which there should be
+ * follows from the jobs alone; the difference becomes effects, as with flows and queues. A tunnel is used once a signed
+ * probe has come through it. `desired.ts` makes the flows, `jobs.ts` waits. Part of `step.ts`.
+ *
+ * Tunnel ports are no part of the topology: nothing is flooded into them, no path leads through them, no host is behind them.
+ */
+import type { Reason } from '../../contracts/common.ts';
+import { findPath, type PortRef } from '../../topology/index.ts';
+import { faultOf } from './discovery.ts';
+import type { Event, PortDescription, TunnelKind, TunnelPort } from './events.ts';
+import { buildLldp, parseLldp } from './packets.ts';
+import { type ControllerState, isActive, type Job, type TunnelState, withEntry, withoutEntry } from './state.ts';
+import type { Turn } from './turn.ts';
+
+/**
+ * Bytes of the outer packet before the inner frame's payload, over IPv4 and without the inner Ethernet header: IPv4 20, UDP 8
+ * and VXLAN 8 (RFC 7348 §5) or Geneve 8 without options (RFC 8926 §3.4), or GRE 4 with a key of 4 (RFC 2890 §2).
+ */
+const HEADERS: Record<TunnelKind, number> = { vxlan: 36, geneve: 36, gre: 28 };
+const INNER_ETHERNET = 14;
+const IPV6_MORE = 20;
+/** Ports are waited for, and then a probe through them, this long; then the move goes on without the tunnel. */
+const READY_MS = 8000;
+
+const OFPP_MAX = 0xffffff00;
+const reason = (rule: string, text: string, inputs: Reason['inputs'] = {}): Reason => ({ rule, text, inputs });
+
+/** By how much the MTU under a tunnel must exceed that of the frames inside, bytes. */
+export const tunnelOverhead = (kind: TunnelKind, address: string): number =>
+  HEADERS[kind] + INNER_ETHERNET + (address.includes(':') ? IPV6_MORE : 0);
+
+/** Name of the port of a switch that leads to another one: short enough for a network device, and known to be ours. */
+export const tunnelName = (remoteDpid: string): string => `fwt${remoteDpid.slice(-12)}`;
+export const isTunnelName = (name: string): boolean => /^fwt[0-9a-f]{12}$/.test(name);
+
+const idOf = (dpid: string, name: string): string => `${dpid}/${name}`;
+
+/** How stragglers of a move go from the old edge to the new one. */
+export type Detour =
+  | { by: 'label' }
+  /** `from` and `to` are datapaths; the key tells migrations that share the ports. */
+  | { by: 'tunnel'; from: string; to: string; key: number; sinceMs: number; isReady: boolean };
+
+/** The two ports of a tunnel, one at each end. */
+function endsOf(state: ControllerState, a: string, b: string): [TunnelPort, TunnelPort] | undefined {
+  const { tunnels } = state.settings;
+  const [here, there] = [tunnels?.addressOf(a), tunnels?.addressOf(b)];
+  if (!tunnels || here === undefined || there === undefined) return undefined;
+  const { kind, udpPort } = tunnels;
+  const end = (dpid: string, remote: string, localAddress: string, remoteAddress: string): TunnelPort => ({
+    ...{ dpid, name: tunnelName(remote), kind, localAddress, remoteAddress },
+    ...(udpPort === undefined || kind === 'gre' ? {} : { udpPort }),
+  });
+  return [end(a, b, here, there), end(b, a, there, here)];
+}
+
+/**
+ * Chooses the way of a job's stragglers, when it begins to be prepared: under a label where the fabric has a way, unless the
+ * configuration wants tunnels; else through a tunnel, where both switches have an address for one.
+ */
+export function chooseDetour(t: Turn, job: Job): void {
+  const from = t.state.agents.get(job.from)?.dpid;
+  const to = t.state.agents.get(job.to)?.dpid;
+  if (!from || !to || from === to) return;
+  const ends = endsOf(t.state, from, to);
+  const path = findPath(t.state.topology, from, { dpid: to, portNo: OFPP_LOCAL });
+  if (path && !(ends && t.state.settings.tunnels?.use === 'always')) {
+    t.setJob(job.id, { detour: { by: 'label' } });
+    return;
+  }
+  if (!ends) {
+    const text = `stragglers of ${job.guest} have no way from ${job.from} to ${job.to}: the fabric has none, and one of them has no tunnelAddress`;
+    t.decide('reroute', job.id, [reason('tunnel.none', text)]);
+    return;
+  }
+  const key = job.number & 0xffffff;
+  t.setJob(job.id, { detour: { by: 'tunnel', from, to, key, sinceMs: t.nowMs, isReady: false } });
+}
+
+const OFPP_LOCAL = 0xfffffffe;
+
+/** Ports that the jobs need, by id. A job that has given its tunnel up needs none. */
+export function tunnelsWanted(state: ControllerState): Map<string, TunnelPort> {
+  const wanted = new Map<string, TunnelPort>();
+  for (const job of state.jobs.values()) {
+    if (!isActive(job) || job.detour?.by !== 'tunnel') continue;
+    for (const end of endsOf(state, job.detour.from, job.detour.to) ?? []) wanted.set(idOf(end.dpid, end.name), end);
+  }
+  return wanted;
+}
+
+/** Where a job's tunnel begins and ends, once the switches have told the ports; undefined before, and for other jobs. */
+export function tunnelEnds(state: ControllerState, job: Job): { from: PortRef; to: PortRef; key: number } | undefined {
+  if (job.detour?.by !== 'tunnel') return undefined;
+  const { from, to, key } = job.detour;
+  const there = state.tunnelPorts.get(idOf(from, tunnelName(to)));
+  const back = state.tunnelPorts.get(idOf(to, tunnelName(from)));
+  if (there === undefined || back === undefined) return undefined;
+  return { from: { dpid: from, portNo: there }, to: { dpid: to, portNo: back }, key };
+}
+
+const NEW: TunnelState = {
+  wanted: null,
+  inFlight: null,
+  applied: null,
+  isStale: false,
+  note: '',
+  mtus: {},
+  provenMs: null,
+};
+const same = (a: TunnelPort | null, b: TunnelPort | null): boolean => JSON.stringify(a) === JSON.stringify(b);
+
+/** Names of the ports whose MTU decides what fits through a job's tunnel at one end: the guest's, and those under the tunnel. */
+function portsUnder(state: ControllerState, dpid: string): string[] {
+  const names = new Set<string>();
+  for (const agent of state.agents.values()) {
+    if (agent.dpid !== dpid) continue;
+    if (agent.migrationPort !== null) names.add(agent.migrationPort);
+    for (const g of agent.guests) names.add(g.portName);
+  }
+  for (const job of state.jobs.values()) {
+    if (!isActive(job)) continue;
+    for (const link of job.links) {
+      const at = link.lastIndexOf(':');
+      const name = state.topology.port({ dpid: link.slice(0, at), portNo: Number(link.slice(at + 1)) })?.name;
+      if (link.slice(0, at) === dpid && name !== undefined) names.add(name);
+    }
+  }
+  return [...names];
+}
+
+/** Brings the tunnel ports to what the jobs ask for, one change of a port at a time. */
+export function writeTunnels(t: Turn): void {
+  const wanted = tunnelsWanted(t.state);
+  for (const id of new Set([...wanted.keys(), ...t.state.tunnels.keys()])) {
+    const port = wanted.get(id) ?? null;
+    const before = t.state.tunnels.get(id) ?? NEW;
+    if (before.inFlight || (!before.isStale && same(before.applied, port))) continue;
+    // A change that could not be made is tried again when another one is due.
+    if (before.note !== '' && same(before.wanted, port)) continue;
+    const [dpid = '', name = ''] = id.split('/');
+    const serial = t.state.nextSerial;
+    const mtuOf = port ? portsUnder(t.state, dpid) : [];
+    const now = { ...before, wanted: port, isStale: false, inFlight: { serial, port } };
+    t.set({ nextSerial: serial + 1, tunnels: withEntry(t.state.tunnels, id, now) });
+    t.effects.push({ kind: 'tunnel', dpid, name, serial, port, mtuOf });
+  }
+}
+
+export function onTunnelDone(t: Turn, e: Extract<Event, { kind: 'tunnelDone' }>): void {
+  const id = idOf(e.dpid, e.name);
+  const tunnel = t.state.tunnels.get(id);
+  if (tunnel?.inFlight?.serial !== e.serial) return;
+  const failed = e.note !== '';
+  const applied = failed ? tunnel.applied : tunnel.inFlight.port;
+  if (failed) t.log('warn', 'tunnel.notSet', { dpid: e.dpid, port: e.name, note: e.note });
+  else t.log('info', applied ? 'tunnel.up' : 'tunnel.removed', { dpid: e.dpid, port: e.name });
+  if (applied === null && !failed) t.set({ tunnels: withoutEntry(t.state.tunnels, id) });
+  else {
+    const now = { ...tunnel, inFlight: null, applied, note: e.note, mtus: e.mtus };
+    t.set({ tunnels: withEntry(t.state.tunnels, id, now) });
+  }
+  probeTunnels(t);
+}
+
+/** Ports of a switch that are no tunnels of ours; those are noted with their numbers. */
+export function withoutTunnels(t: Turn, dpid: string, ports: readonly PortDescription[]): PortDescription[] {
+  const numbers = new Map([...t.state.tunnelPorts].filter(([id]) => !id.startsWith(`${dpid}/`)));
+  for (const p of ports) if (isTunnelName(p.name)) numbers.set(idOf(dpid, p.name), p.portNo);
+  t.set({ tunnelPorts: numbers });
+  return ports.filter((p) => !isTunnelName(p.name));
+}
+
+/** A tunnel port of ours appeared, changed or went. Answers false for other ports. */
+export function onTunnelPort(t: Turn, e: Extract<Event, { kind: 'portChanged' }>): boolean {
+  if (!isTunnelName(e.port.name)) return false;
+  const id = idOf(e.dpid, e.port.name);
+  t.set({
+    tunnelPorts:
+      e.change === 'removed'
+        ? withoutEntry(t.state.tunnelPorts, id)
+        : withEntry(t.state.tunnelPorts, id, e.port.portNo),
+  });
+  probeTunnels(t);
+  return true;
+}
+
+/** A switch is back: its database may have been set back meanwhile, and a tunnel must prove itself again. */
+export function tunnelsStale(t: Turn, dpid: string): void {
+  const next = new Map(t.state.tunnels);
+  for (const [id, tunnel] of next) {
+    if (id.startsWith(`${dpid}/`)) next.set(id, { ...tunnel, isStale: true, note: '', provenMs: null });
+  }
+  if (next.size > 0) t.set({ tunnels: next });
+}
+
+/** Sends a probe into every tunnel that a job waits for. The first one also makes the switch look its far end up. */
+export function probeTunnels(t: Turn): void {
+  for (const job of t.state.jobs.values()) {
+    if (!isActive(job) || job.detour?.by !== 'tunnel' || job.detour.isReady) continue;
+    const ends = tunnelEnds(t.state, job);
+    if (!ends || proven(t.state, job)) continue;
+    const { seal } = t.state.settings;
+    const serial = t.state.discovery.nextSerial;
+    t.set({ discovery: { ...t.state.discovery, nextSerial: serial + 1 } });
+    const { dpid, portNo } = ends.from;
+    const probe = { dpid, portNo, sourceMac: '0e:46:57:00:00:01', ttlSeconds: 10, serial, sentMs: t.nowMs };
+    t.effects.push({ kind: 'packetOut', dpid, portNo, frame: buildLldp(probe, seal) });
+  }
+}
+
+/** A frame for the controller that came in by a port of ours. Answers false when the port is none. */
+export function onTunnelFrame(t: Turn, here: PortRef, frame: Buffer): boolean {
+  if (here.portNo > OFPP_MAX) return false;
+  const at = [...t.state.tunnelPorts].find(([id, portNo]) => portNo === here.portNo && id.startsWith(`${here.dpid}/`));
+  if (!at) return false;
+  const claim = parseLldp(frame);
+  const tunnel = t.state.tunnels.get(at[0]);
+  if (!claim || !tunnel || faultOf(t.state, claim, t.nowMs) !== undefined) return true;
+  if (!claim.proof?.instance.equals(t.state.settings.seal.instance)) return true;
+  if (at[0] !== idOf(here.dpid, tunnelName(claim.dpid))) return true;
+  if (tunnel.provenMs === null) t.set({ tunnels: withEntry(t.state.tunnels, at[0], { ...tunnel, provenMs: t.nowMs }) });
+  return true;
+}
+
+function proven(state: ControllerState, job: Job): boolean {
+  if (job.detour?.by !== 'tunnel') return false;
+  const { from, to } = job.detour;
+  return (state.tunnels.get(idOf(to, tunnelName(from)))?.provenMs ?? null) !== null;
+}
+
+/**
+ * Whether a job need not wait for its tunnel (any more). One that is ready is recorded with what fits through it; one that
+ * cannot be had in time is given up for the label path, where there is one, and the record says why.
+ */
+export function isDetourReady(t: Turn, job: Job): boolean {
+  const { detour } = job;
+  if (detour?.by !== 'tunnel' || detour.isReady) return true;
+  const { from, to } = detour;
+  const both = [idOf(from, tunnelName(to)), idOf(to, tunnelName(from))].map((id) => t.state.tunnels.get(id));
+  const note = both.map((x) => x?.note ?? '').find((n) => n !== '');
+  if (both.every((x) => x?.applied && !x.inFlight) && proven(t.state, job)) {
+    t.setJob(job.id, { detour: { ...detour, isReady: true } });
+    t.decide('reroute', job.id, readyReasons(t.state, job, both as TunnelState[]));
+    return true;
+  }
+  if (note === undefined && t.nowMs - detour.sinceMs < READY_MS) return false;
+  const kind = t.state.settings.tunnels?.kind ?? 'vxlan';
+  const why =
+    note ??
+    `no probe came through the ${kind} tunnel within ${READY_MS / 1000} s: check that tunnelAddress of both switches is right and ` +
+      `that ${kind === 'gre' ? 'IP protocol 47' : `UDP port ${t.state.settings.tunnels?.udpPort ?? DEFAULT_PORT[kind]}`} is open between them`;
+  const hasPath = findPath(t.state.topology, from, { dpid: to, portNo: OFPP_LOCAL }) !== undefined;
+  const instead = hasPath ? 'stragglers go under a label instead' : 'stragglers have no way';
+  t.setJob(job.id, { detour: hasPath ? { by: 'label' } : null });
+  t.decide('reroute', job.id, [reason('tunnel.givenUp', `${why}; ${instead}`)]);
+  return true;
+}
+
+/** UDP ports that IANA assigned. */
+export const DEFAULT_PORT = { vxlan: 4789, geneve: 6081 } as const;
+
+function readyReasons(state: ControllerState, job: Job, ends: readonly TunnelState[]): Reason[] {
+  const kind = state.settings.tunnels?.kind ?? 'vxlan';
+  const address = ends[0]?.applied?.remoteAddress ?? '';
+  const overhead = tunnelOverhead(kind, address);
+  const ready = reason(
+    'tunnel.ready',
+    `a probe came through the ${kind} tunnel from ${job.from} to ${address}: stragglers of ${job.guest} will go through it`,
+    { overheadBytes: overhead },
+  );
+  const guestPorts = new Set([...state.agents.values()].flatMap((a) => a.guests.map((g) => g.portName)));
+  const own = [
+    state.agents.get(job.from)?.guests.find((g) => g.spec.name === job.guest)?.portName,
+    job.destination?.portName,
+  ];
+  const mtus = ends.flatMap((e) => Object.entries(e.mtus));
+  const inner = mtus.filter(([name]) => own.includes(name)).map(([, mtu]) => mtu);
+  const under = mtus.filter(([name]) => !guestPorts.has(name));
+  if (inner.length === 0 || under.length === 0) return [ready];
+  const guestMtu = Math.max(...inner);
+  const [portName, underMtu] = under.reduce((a, b) => (b[1] < a[1] ? b : a));
+  const inputs = { guestMtu, overheadBytes: overhead, underlayMtu: underMtu, underlayPort: portName };
+  if (guestMtu + overhead <= underMtu) {
+    const text = `frames of ${job.guest} fit: MTU ${guestMtu} and ${overhead} bytes of ${kind} are within the ${underMtu} of port ${portName}`;
+    return [ready, reason('tunnel.fits', text, inputs)];
+  }
+  const text =
+    `full-size frames of ${job.guest} do not fit through the tunnel: MTU ${guestMtu} and ${overhead} bytes of ${kind} exceed the ` +
+    `${underMtu} of port ${portName}; give that network an MTU of at least ${guestMtu + overhead}, or the guest one of at most ${underMtu - overhead}`;
+  return [ready, reason('tunnel.mtu', text, inputs)];
+}
