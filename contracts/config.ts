@@ -101,10 +101,12 @@ export const controllerConfigSchema = z.strictObject({
 });
 export type ControllerConfig = z.infer<typeof controllerConfigSchema>;
 
+const controllerAddress = z.string().regex(/^wss?:\/\//, 'must be a ws:// or wss:// address');
+
 export const agentConfigSchema = z.strictObject({
   host: nameSchema,
-  /** ws://host:port of the controller. */
-  controller: z.string().regex(/^wss?:\/\//, 'must be a ws:// or wss:// address'),
+  /** ws://host:port of the controller; with a standby, of both. */
+  controller: z.union([controllerAddress, z.array(controllerAddress).min(1).max(8)]),
   tokenFile: z.string().default('fairway.token'),
   driver: z.enum(['qmp', 'libvirt', 'emulated', 'none']).default('qmp'),
   migrationIp: z.string().optional(),
@@ -141,6 +143,8 @@ export const agentConfigSchema = z.strictObject({
   guestMemoryMiB: z.number().int().min(1).max(1_073_741_824).optional(),
   /** What guests' labels `only-on` and `never-on` name. */
   hostLabels: labelsSchema.default({}),
+  /** A guest that stands still before its switch-over waits this long for the controller; then its copy goes on by itself. */
+  switchoverWaitMs: z.number().int().min(100).max(600_000).default(5000),
   /** Folders that kernels and initial RAM disks of guests sent here may lie in. Empty: anywhere. */
   guestFiles: z.array(z.string().startsWith('/')).default([]),
   /** Driver qmp: folder with QEMU's x509 credentials; copies then go over TLS, and never without. */

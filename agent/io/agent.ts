@@ -16,6 +16,7 @@ import type { AgentConfig } from '../../contracts/config.ts';
 import type { Log } from '../../contracts/log.ts';
 import { backoffMs } from '../core/backoff.ts';
 import type { MigrationDriver } from '../core/driver.ts';
+import { createSwitchoverGuard } from '../core/switchoverGuard.ts';
 import { createEmulatedDriver } from './emulatedDriver.ts';
 import { createGate } from './gate.ts';
 import { createLibvirtDriver } from './libvirtDriver.ts';
@@ -78,7 +79,23 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     if (welcomed) send(message);
   };
 
-  await driver.open(sendIfWelcome);
+  const controllers = typeof config.controller === 'string' ? [config.controller] : config.controller;
+  const switchovers = createSwitchoverGuard({
+    clock,
+    waitMs: config.switchoverWaitMs,
+    goOn(migration) {
+      log('warn', 'switchover-unattended', { migration, waitedMs: config.switchoverWaitMs, welcomed });
+      driver
+        .continueSwitchover(migration)
+        .catch((error: unknown) => log('warn', 'switchover-unattended', { migration, error }));
+    },
+  });
+
+  await driver.open((message) => {
+    switchovers.heard(message);
+    sendIfWelcome(message);
+  });
+  for (const event of driver.pastEvents()) switchovers.heard(event);
   const telemetry = createTelemetry({
     config,
     driver,
@@ -108,7 +125,9 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
 
   function connect(): void {
     if (closed) return;
-    const ws = new WebSocket(`${config.controller.replace(/\/+$/, '')}/agent`, {
+    // One after another: of several controllers only the one in charge lets agents in.
+    const controller = controllers[attempt % controllers.length] as string;
+    const ws = new WebSocket(`${controller.replace(/\/+$/, '')}/agent`, {
       headers: { authorization: `Bearer ${token}` },
       handshakeTimeout: 10_000,
       maxPayload: 8 * 1024 * 1024,
@@ -117,7 +136,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     let heardMs = realTime.now();
     let stopPinging: () => void = () => {};
     ws.on('open', () => {
-      log('info', 'controller-connected', { controller: config.controller, host: config.host });
+      log('info', 'controller-connected', { controller, host: config.host });
       send(hello());
       stopPinging = realTime.every(PING_MS, () => {
         if (realTime.now() - heardMs > SILENCE_MS) {
@@ -134,7 +153,10 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
       if (!binary) onMessage(ws, data.toString());
     });
     ws.on('error', (error) =>
-      log(attempt === 0 ? 'warn' : 'debug', 'controller-unreachable', { error: error.message }),
+      log(attempt < controllers.length ? 'warn' : 'debug', 'controller-unreachable', {
+        controller,
+        error: error.message,
+      }),
     );
     ws.on('close', (code) => {
       stopPinging();
@@ -143,7 +165,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
         welcomed = false;
       }
       if (closed) return;
-      const waitMs = backoffMs(attempt++, random());
+      const round = Math.floor(++attempt / controllers.length);
+      const waitMs = controllers.length === 1 ? backoffMs(round - 1, random()) : backoffMs(round, random(), 250, 2000);
       log('info', 'controller-lost', { code, retryInMs: Math.round(waitMs) });
       cancelRetry = realTime.after(waitMs, connect);
     });
@@ -171,7 +194,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     const message = parsed.data;
     switch (message.type) {
       case 'welcome':
-        attempt = 0;
+        // Short waits again, beginning with the next controller: this one is likely to be what was lost.
+        attempt -= Math.floor(attempt / controllers.length) * controllers.length;
         welcomed = true;
         driver.setProgressPeriod(message.progressPeriodMs);
         // Between hello and now something may have happened, and before hello much more.
@@ -184,6 +208,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
         ws.close();
         break;
       case 'command':
+        if (message.command.do === 'continueSwitchover' || message.command.do === 'cancel')
+          switchovers.decided(message.command.migration);
         gate
           .pass(message.command, () => obey(driver, message.command, config, telemetry))
           .then((result) => ({ ok: true, ...(result === undefined ? {} : { value: result }) }))
@@ -210,6 +236,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
       if (closed) return;
       closed = true;
       telemetry.close();
+      switchovers.close();
       cancelRetry();
       const ws = socket;
       if (ws !== undefined) {

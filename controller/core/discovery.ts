@@ -45,6 +45,18 @@ export function hostSeen(t: Turn, ref: PortRef): void {
   if (!hostSinceMs.has(id)) change(t, { hostSinceMs: t.writable(hostSinceMs).set(id, t.nowMs) });
 }
 
+/** A switch that was away is back: the silence of its links begins to count now. */
+export function linksHeardOf(t: Turn, dpid: string): void {
+  const { links } = t.state.topology;
+  const touched = [...t.state.linkSeen].filter(([id]) => {
+    const link = links.get(id);
+    return link?.from.dpid === dpid || link?.to.dpid === dpid;
+  });
+  if (touched.length === 0) return;
+  const linkSeen = t.draft('linkSeen');
+  for (const [id, seen] of touched) linkSeen.set(id, { ...seen, seenMs: t.nowMs });
+}
+
 /** Sends a probe out of every port that could lead to another switch, or out of one of them. */
 export function probe(t: Turn, dpid: string, only?: number): void {
   if (!t.state.switches.get(dpid)?.connected) return;

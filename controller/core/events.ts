@@ -110,6 +110,7 @@ export type Event =
       error?: string;
       /** Why the agent refused, for branching: `host-busy`, `guest-gone`, …. */
       code?: string;
+      /** It is not known whether it was done, or the agent was away and was not asked. */
       unknown?: boolean;
     }
   | { kind: 'policyChanged'; policy: CompiledPolicy; status: PolicyStatus }
@@ -138,6 +139,8 @@ export type Effect =
     }
   /** `port` null: remove it. Answered by `tunnelDone` of the same serial, with the MTU of the ports named. */
   | { kind: 'tunnel'; dpid: string; name: string; serial: number; port: TunnelPort | null; mtuOf: string[] }
+  /** Queues of ours on other ports than these are of an earlier life and are to be removed. */
+  | { kind: 'sweepQueues'; keep: { dpid: string; portName: string }[] }
   | { kind: 'packetOut'; dpid: string; portNo: number; frame: Buffer }
   | { kind: 'command'; host: string; migration: string; command: AgentCommand }
   | { [T in Topic]: { kind: 'publish'; topic: T; data: TopicData[T] } }[Topic]

@@ -27,6 +27,7 @@ import { hostOf, newJob } from './newJob.ts';
 import { mustHold, turnsOf } from './planning.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
 import { harmedLinks, payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
+import { isSettling } from './settle.ts';
 import { type ControllerState, isActive, type Job, needsSlice, withEntry } from './state.ts';
 import { type ClockOffset, instantOf } from './telemetry.ts';
 import { chooseDetour, isDetourReady } from './tunnels.ts';
@@ -71,6 +72,11 @@ export function checkRequest(state: ControllerState, request: MigrateRequest): v
         ['notFound'],
       );
     }
+    for (const h of [host, destination])
+      if (!state.agents.get(h)?.connected)
+        throw new FairwayError('HOST_AWAY', `the agent of ${h} is not connected at the moment; ask again when it is`, [
+          'conflict',
+        ]);
     if (host === destination)
       throw new FairwayError('ALREADY_THERE', `guest ${guest} already runs on ${destination}`, ['conflict']);
     if (request.options) {
@@ -155,6 +161,15 @@ export function admitWaiting(t: Turn): void {
   }
   const ready: Job[] = [];
   for (const job of waiting) {
+    if (isSettling(t.state)) {
+      hold(
+        t,
+        job,
+        reason('admission.settling', 'this controller has just started and is finding the network again'),
+        [],
+      );
+      continue;
+    }
     if (job.busyUntilMs !== null && t.nowMs < job.busyUntilMs) continue;
     // Ways are compared when there is something new to compare them by.
     if (t.isSampled || !isWhole(t.state, job)) {
@@ -214,8 +229,13 @@ export function admitWaiting(t: Turn): void {
       busyUntilMs: null,
       awaiting: 'measureDirtyRate',
     });
-    t.command(job.from, id, { do: 'measureDirtyRate', guest: job.guest, seconds: MEASURE_SECONDS });
+    measure(t, job);
   }
+}
+
+/** Asks the source how fast the guest dirties its memory. */
+export function measure(t: Turn, job: Job): void {
+  t.command(job.from, job.id, { do: 'measureDirtyRate', guest: job.guest, seconds: MEASURE_SECONDS });
 }
 
 /** A migration has left the limits of its hosts: those that an agent had no room for are tried at once. */
@@ -333,16 +353,23 @@ function decideTechnique(t: Turn, id: string): void {
   });
   t.reserveNow = true;
   chooseDetour(t, t.job(id) as Job);
-  t.command(job.to, id, {
+  prepare(t, t.job(id) as Job, sliceBps);
+}
+
+/** Has the destination prepare; asked twice, it answers the same. `postcopyBandwidthBps` is of payload. */
+export function prepare(t: Turn, job: Job, postcopyBandwidthBps = payloadBps(job.sliceBps)): void {
+  t.command(job.to, job.id, {
     do: 'prepare',
-    migration: id,
+    migration: job.id,
     guest: job.spec,
-    technique: chosen.value,
-    postcopyBandwidthBps: sliceBps,
-    mayTurnPostcopy,
-    ...(options ? { options } : {}),
+    technique: job.technique ?? 'pre-copy',
+    postcopyBandwidthBps,
+    mayTurnPostcopy: job.mayTurnPostcopy,
+    ...(job.asked.options ? { options: job.asked.options } : {}),
   });
 }
+
+const isThere = (t: Turn, host: string): boolean => t.state.agents.get(host)?.connected === true;
 
 export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }>): void {
   const job = t.job(e.migration);
@@ -352,8 +379,8 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
   }
   if (!e.ok) {
     t.log('warn', 'command.failed', { migration: job.id, step: e.step, error: e.error, unknown: e.unknown ?? false });
-    // The agent was lost before it answered: what it did, it will say when it is back (see `reconcile`).
-    if (e.unknown && e.step !== 'measureDirtyRate') return;
+    // The agent was lost before it answered, or is away: what it did, it will say when it is back (see `returns.ts`).
+    if (e.unknown && (e.step !== 'measureDirtyRate' || !isThere(t, job.from))) return;
     if (e.step === 'measureDirtyRate' && job.awaiting === e.step) {
       t.decide('technique', job.id, [
         reason('technique.dirtyRateUnknown', `the dirty rate could not be measured: ${e.error ?? 'no answer'}`),
@@ -412,12 +439,15 @@ export function advance(t: Turn, settled: Settled): boolean {
     const job = t.job(id) as Job;
     confirmReroute(t, job, settled);
     if (job.state === 'preparing' && job.destination && job.awaiting === null && job.dpids.length > 0 && !job.isHeld) {
+      if (!isThere(t, job.from)) continue;
       const refuser = settled.refusedBy(job.dpids);
       if (refuser !== undefined)
         end(t, job, 'failed', `switch ${refuser} refused flows of this migration: ${refusedWhy(t, refuser)}`);
       else if (isDetourReady(t, job) && settled.flows(job.dpids) && settled.queues(job.links))
         start(t, t.job(id) as Job);
     } else if (job.paused) {
+      // Who cannot be told to go on will be told when it is back, or goes on by itself.
+      if (!isThere(t, job.from)) continue;
       // Make before break: the guest may only go on when every switch has confirmed its new place.
       const all = [...t.state.switches.keys()];
       const refuser = settled.refusedBy(all);
@@ -516,7 +546,7 @@ function flip(t: Turn, job: Job, why: string): void {
   placeGuests(t);
 }
 
-function copyDone(t: Turn, job: Job, progress: CopyProgress | undefined): void {
+export function copyDone(t: Turn, job: Job, progress: CopyProgress | undefined): void {
   flip(t, job, 'the copy is complete');
   const totalMs = progress && progress.elapsedMs > 0 ? progress.elapsedMs : t.nowMs - (job.startedAtMs ?? t.nowMs);
   t.setJob(job.id, {
@@ -587,33 +617,7 @@ export function onAgentMessage(t: Turn, host: string, m: AgentMessage, clock?: C
 }
 
 /** States of a job whose copy has begun. */
-const COPIES: readonly JobState[] = ['copying', 'switching', 'recovering'];
-
-/**
- * An agent came (back): what it says of its migrations decides those whose outcome was unknown. A source that no longer
- * knows a copy it was told to make did not make it.
- */
-export function reconcile(
-  t: Turn,
-  host: string,
-  known: readonly { migration: string; progress?: CopyProgress | undefined }[],
-): void {
-  for (const job of [...t.state.jobs.values()]) {
-    if (!isActive(job) || (job.from !== host && job.to !== host)) continue;
-    const mine = known.find((k) => k.migration === job.id);
-    if (job.state === 'admitted' && job.from === host) {
-      t.command(host, job.id, { do: 'measureDirtyRate', guest: job.guest, seconds: MEASURE_SECONDS });
-    } else if (job.state === 'preparing' && job.to === host && !(mine && job.destination)) {
-      end(t, job, 'failed', `agent ${host} was away while it prepared; ask again`);
-    } else if (job.state === 'draining' && mine) {
-      t.command(host, job.id, { do: 'finish', migration: job.id });
-    } else if (COPIES.includes(job.state) && job.from === host) {
-      if (mine?.progress?.phase === 'completed') copyDone(t, job, mine.progress);
-      else if (!mine) end(t, job, 'failed', `agent ${host} came back and knows nothing of this migration`);
-      else t.setJob(job.id, { progress: mine.progress ?? job.progress, pacedBps: null });
-    }
-  }
-}
+export const COPIES: readonly JobState[] = ['copying', 'switching', 'recovering'];
 
 /** After a job's first full period of copying, medium slices follow what the workload sends. */
 export function settleIntoRunning(t: Turn): void {

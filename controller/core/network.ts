@@ -4,11 +4,12 @@ import { linkId, type Port, type PortRef, type Topology } from '../../topology/i
 import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
 import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
-import { hostSeen, onLldp, portReset, probe, switchKnown } from './discovery.ts';
+import { hostSeen, linksHeardOf, onLldp, portReset, probe, switchKnown } from './discovery.ts';
 import type { Event, PortDescription } from './events.ts';
 import { type Flow, type Group, isOurGroup } from './flows.ts';
 import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
+import { learnFromFlows } from './settle.ts';
 import { isActive, type Job, NEW_SWITCH, type QosState, withEntry, withoutEntry } from './state.ts';
 import { onTunnelFrame, onTunnelPort, tunnelsStale, withoutTunnels } from './tunnels.ts';
 import type { Turn } from './turn.ts';
@@ -56,6 +57,7 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
     switchKnown(t, e.dpid);
   }
   const installed = tablesFound(e.flows, e.meterIds, e.groups);
+  if (known) linksHeardOf(t, e.dpid);
   // A switch that was restarted may have lost queues or the filters in front of them: they are set again.
   const qos = new Map<string, QosState>();
   for (const [id, q] of t.state.qos) qos.set(id, linkRef(id).dpid === e.dpid ? { ...q, stale: true, note: '' } : q);
@@ -69,6 +71,7 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
     }),
   });
   t.log('info', 'switch.up', { dpid: e.dpid, name, ports: ports.size, flowsFound: installed.flows.size });
+  if (!known) learnFromFlows(t, e.dpid, installed);
   placeGuests(t);
   probe(t, e.dpid);
 }
@@ -171,6 +174,7 @@ export function onAgentUp(t: Turn, host: string, hello: AgentHello): void {
   t.set({
     agents: withEntry(t.state.agents, host, {
       connected: true,
+      awaySinceMs: null,
       host,
       driver: hello.driver,
       migrationIp: hello.migrationIp ?? null,
@@ -196,7 +200,7 @@ export function onAgentUp(t: Turn, host: string, hello: AgentHello): void {
 export function onAgentDown(t: Turn, host: string): void {
   const agent = t.state.agents.get(host);
   if (!agent) return;
-  t.set({ agents: withEntry(t.state.agents, host, { ...agent, connected: false }) });
+  t.set({ agents: withEntry(t.state.agents, host, { ...agent, connected: false, awaySinceMs: t.nowMs }) });
   t.log('warn', 'agent.down', { host });
 }
 

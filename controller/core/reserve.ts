@@ -14,6 +14,7 @@ import {
 } from '../../policies/index.ts';
 import { canCopy } from './copyOptions.ts';
 import { workloadBps, workloadPeakBps } from './rates.ts';
+import { isSettling } from './settle.ts';
 import { type ControllerState, type Job, needsSlice } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -99,6 +100,8 @@ export function harmedLinks(state: ControllerState, job: Job, sliceBps: number, 
 /** Works all slices out again; changed ones are recorded with their reason and told to the sources. */
 export function reserveAll(t: Turn): void {
   t.set({ lastReservationMs: t.nowMs });
+  // Of links that are not found again yet no capacity is known: sources go on at their last pace until they are.
+  if (isSettling(t.state)) return;
   const claims = claimsOf(t.state);
   if (claims.length === 0) {
     if (t.state.shares.size > 0) t.set({ shares: new Map() });
@@ -130,7 +133,8 @@ export function pace(t: Turn, id: string): void {
   const job = t.job(id);
   if (!job || !PACED.includes(job.state) || job.copyEnded) return;
   const bandwidthBps = payloadBps(job.sliceBps);
-  if (job.pacedBps === bandwidthBps) return;
+  // A source that is away goes on at its last pace, and is told the new one when it is back.
+  if (job.pacedBps === bandwidthBps || !t.state.agents.get(job.from)?.connected) return;
   t.setJob(id, { pacedBps: bandwidthBps });
   t.command(job.from, id, {
     do: 'setBandwidth',

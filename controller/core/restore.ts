@@ -16,12 +16,23 @@ const ABSENT: Pick<Job, 'deadlineAtMs' | 'isPlanned' | 'planned' | 'isHeld' | 'b
   busyUntilMs: null,
 };
 
+/** Whether a job has changed in what a restarted controller must know; progress and pace it finds out for itself. */
+export function isWorthKeeping(before: Job | undefined, after: Job): boolean {
+  return before === undefined || KEPT_FIELDS.some((f) => before[f] !== after[f]);
+}
+const KEPT_FIELDS = [
+  ...['state', 'awaiting', 'destination', 'stream', 'technique', 'enforcement', 'links', 'isHeld'],
+  ...['reroutedAtMs', 'paused', 'flipped', 'resumed', 'copyEnded', 'cancelling'],
+] as const satisfies readonly (keyof Job)[];
+
 function asJob(entry: Record<string, unknown>): Job | undefined {
   const job = entry.job as Partial<Job> | undefined;
   const sound =
     entry.type === 'job' &&
     typeof job?.id === 'string' &&
     typeof job.number === 'number' &&
+    [job.guest, job.from, job.to, job.spec?.mac].every((x) => typeof x === 'string') &&
+    [job.links, job.dpids, job.reasons, job.sliceSteps, job.transitions].every(Array.isArray) &&
     jobStateSchema.safeParse(job.state).success;
   return sound ? ({ ...ABSENT, ...job } as Job) : undefined;
 }

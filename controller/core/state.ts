@@ -29,6 +29,7 @@ import { type PortRef, Topology } from '../../topology/index.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos, TunnelKind, TunnelPort } from './events.ts';
 import type { Seal } from './packets.ts';
+import { newSettling, type Settling } from './settle.ts';
 import type { Instant, Telemetry } from './telemetry.ts';
 import type { Detour } from './tunnels.ts';
 
@@ -87,6 +88,8 @@ export const NEW_SWITCH: SwitchState = {
 
 export interface AgentState {
   connected: boolean;
+  /** Null while it is connected. */
+  awaySinceMs: number | null;
   host: string;
   driver: AgentHello['driver'];
   migrationIp: string | null;
@@ -327,6 +330,8 @@ export interface ControllerState {
   /** By directed link: when the last probe crossed it, and its serial. */
   linkSeen: ReadonlyMap<string, { seenMs: number; serial: number }>;
   lastReservationMs: number;
+  /** The network is being found again after a restart. */
+  settling: Settling;
   nextNumber: number;
   nextSerial: number;
 }
@@ -357,6 +362,7 @@ export function initialState(
     discovery: NO_DISCOVERY,
     linkSeen: new Map(),
     lastReservationMs: 0,
+    settling: newSettling(nowMs),
     nextNumber: 1,
     nextSerial: 1,
   };

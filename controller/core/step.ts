@@ -18,7 +18,6 @@ import {
   onCancel,
   onCommandDone,
   onMigrate,
-  reconcile,
   type Settled,
   settleIntoRunning,
 } from './jobs.ts';
@@ -36,6 +35,9 @@ import {
 } from './network.ts';
 import { advanceRecoveries, onRecoveryDone, onStreamEvent, recoverWith } from './recovery.ts';
 import { reserveAll } from './reserve.ts';
+import { isWorthKeeping } from './restore.ts';
+import { askAgain, giveUp, onLateEvent, reconcile } from './returns.ts';
+import { isSettling, settleDown, withoutForgetting } from './settle.ts';
 import { type ControllerState, type QosState, type SwitchState, withEntry, withoutEntry } from './state.ts';
 import { onTelemetry } from './telemetry.ts';
 import { onTunnelDone, probeTunnels, writeTunnels } from './tunnels.ts';
@@ -107,7 +109,7 @@ function handle(t: Turn, e: Event): void {
     case 'agentUp':
       onAgentUp(t, e.host, e.hello);
       recoverWith(t, e.host);
-      reconcile(t, e.host, e.hello.migrations);
+      reconcile(t, e.host, e.hello);
       break;
     case 'agentDown':
       onAgentDown(t, e.host);
@@ -118,6 +120,7 @@ function handle(t: Turn, e: Event): void {
       else {
         onAgentMessage(t, e.host, e.message, e.clock);
         onStreamEvent(t, e.host, e.message);
+        onLateEvent(t, e.host, e.message);
       }
       break;
     case 'commandDone':
@@ -154,11 +157,16 @@ function handle(t: Turn, e: Event): void {
     case 'tick':
       discover(t);
       probeTunnels(t);
+      giveUp(t);
   }
 }
 
 /** Everything that follows from the state. */
 function settle(t: Turn, events: readonly Event[], before: ControllerState): void {
+  if (settleDown(t, () => queuesWanted(t.state))) {
+    t.reserveNow = true;
+    for (const host of t.state.agents.keys()) askAgain(t, host);
+  }
   followLinks(t, before);
   admitWaiting(t);
   // Readings come in every period ('sampled'); where they do not, slices are still worked out, from old knowledge.
@@ -182,10 +190,12 @@ function settle(t: Turn, events: readonly Event[], before: ControllerState): voi
 /** Sends each switch its difference, one write at a time; answers which switches hold what they should. */
 function writeTables(t: Turn): Settled {
   const desired = desiredTables(t.state);
+  const settling = isSettling(t.state);
   const open = new Set<string>();
   for (const [dpid, s] of t.state.switches) {
     if (!s.connected) continue;
-    const whole = desired.get(dpid) ?? EMPTY_TABLES;
+    const derived = desired.get(dpid) ?? EMPTY_TABLES;
+    const whole = settling ? withoutForgetting(t.state, derived, s.installed) : derived;
     const want = t.nowMs < s.retryAtMs ? withoutRefused(whole, s) : whole;
     if (want !== whole && difference(s.installed, whole).length > 0) open.add(dpid);
     if (s.inFlight) {
@@ -204,7 +214,8 @@ function writeTables(t: Turn): Settled {
   }
   return {
     // A switch that is away cannot confirm; it is brought up to date when it returns, and does not hold up a guest meanwhile.
-    flows: (dpids) => [...dpids].every((d) => !open.has(d)),
+    // While the network is being found again, what is derived is not the whole way yet.
+    flows: (dpids) => !settling && [...dpids].every((d) => !open.has(d)),
     refusedBy: (dpids) => {
       const backsOff = (d: string) => open.has(d) && t.nowMs < (t.state.switches.get(d)?.retryAtMs ?? 0);
       return [...dpids].find(backsOff);
@@ -214,6 +225,15 @@ function writeTables(t: Turn): Settled {
         (l) => !isOpen(t.state.qos.get(l), queuesFor(t.state, l), t.state.settings.hasQueues(linkRef(l).dpid)),
       ),
   };
+}
+
+/** Ports whose queues are wanted now. */
+function queuesWanted(state: ControllerState): { dpid: string; portName: string }[] {
+  return [...queuedLinks(state)].flatMap((link) => {
+    const ref = linkRef(link);
+    const port = state.topology.port(ref);
+    return port ? [{ dpid: ref.dpid, portName: port.name }] : [];
+  });
 }
 
 /** What to send while a refusal is recent: no refused flow, and no change of meters and groups. */
@@ -356,7 +376,7 @@ function publish(t: Turn, before: ControllerState, events: readonly Event[]): vo
   if (state.jobs !== before.jobs) {
     const changed = [...state.jobs.values()].filter((j) => before.jobs.get(j.id) !== j);
     for (const j of changed)
-      if (before.jobs.get(j.id)?.state !== j.state || before.jobs.get(j.id)?.reroutedAtMs !== j.reroutedAtMs)
+      if (isWorthKeeping(before.jobs.get(j.id), j))
         t.effects.push({ kind: 'journal', entry: { type: 'job', atMs: t.nowMs, job: j } });
     t.effects.push({
       kind: 'publish',

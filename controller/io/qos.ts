@@ -107,6 +107,28 @@ export class QosManager {
     return run;
   }
 
+  /** Takes ours off all ports but these, that of an earlier run included, and its rows that belong to no port. */
+  keepOnly(portNames: readonly string[]): Promise<void> {
+    const run = Promise.allSettled([this.#all, ...this.#tails.values()]).then(async () => {
+      const [rows] = await this.#client.transact(DB, [
+        { op: 'select', table: 'QoS', where: [['external_ids', 'includes', OWNER]], columns: ['external_ids'] },
+      ]);
+      const [queueRows] = await this.#client.transact(DB, [
+        { op: 'select', table: 'Queue', where: [['external_ids', 'includes', OWNER]], columns: ['external_ids'] },
+      ]);
+      const owners = [...(rows?.rows ?? []), ...(queueRows?.rows ?? [])].map((r) =>
+        textMap(r.external_ids).get('port'),
+      );
+      const others = new Set(owners.filter((p): p is string => p !== undefined && !portNames.includes(p)));
+      for (const port of others) {
+        await this.#remove(ownerOf(port));
+        this.#log('info', 'qos.cleared', { port, remote: this.#client.remote, why: 'left by an earlier run' });
+      }
+    });
+    this.#all = run;
+    return run;
+  }
+
   /** What of ours the database holds: ports whose QoS is ours, and how many QoS and Queue rows. */
   async listOurs(): Promise<{ ports: string[]; qos: number; queues: number }> {
     const [qos, queues, ports] = await this.#client.transact(DB, [

@@ -42,6 +42,8 @@ const PROGRESS_PERIOD_MS = 500;
 /** Preparing a destination starts a machine; measuring takes its seconds; the rest is quick. */
 const COMMAND_MS = { prepare: 60_000, measureDirtyRate: 20_000 } as const;
 const DEFAULT_COMMAND_MS = 15_000;
+/** Entries after which the journal is written anew. */
+const COMPACT_AFTER = 5_000;
 
 /** Events that may be worked on together. */
 const BURSTS: ReadonlySet<Event['kind']> = new Set(['packetIn', 'counters', 'written', 'switchUp']);
@@ -112,6 +114,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     // Events that come while the parts are still being put together wait here.
     const inbox: Event[] = [];
     let working = true;
+    let compacting = false;
     let stopped = false;
 
     const store = openPolicyStore(config.policy, { clock, log });
@@ -136,10 +139,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       if (s.ovsdb === undefined) continue;
       const client = new OvsdbClient({ remote: s.ovsdb, clock, log });
       undo.push(() => client.close());
-      const manager = new QosManager(client, log);
-      queues.set(dpid, manager);
-      // Queues of an earlier life of the controller: the slices that still run are set up again.
-      manager.clearAll().catch((error) => log('warn', 'queues.clear', { dpid, error: String(error) }));
+      queues.set(dpid, new QosManager(client, log));
       const ports = new TunnelManager(client, dpid, log);
       tunnels.set(dpid, ports);
       ports.keepOnly(tunnelsKept).catch((error) => log('warn', 'tunnels.clear', { dpid, error: String(error) }));
@@ -187,11 +187,26 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         while (inbox.length > 0) {
           const result = stepAll(state, takeBurst(inbox), clock.now());
           state = result.state;
+          // What was decided is written down before it is done.
+          for (const effect of result.effects) if (effect.kind === 'journal') journal.append(effect.entry);
           for (const effect of result.effects) carryOut(effect);
+          if (journal.appended >= COMPACT_AFTER) compact();
         }
       } finally {
         working = false;
       }
+    }
+
+    /** Ended migrations need not be told of for ever: the journal is written anew with what is known now. */
+    function compact(): void {
+      if (compacting) return;
+      compacting = true;
+      journal
+        .compact(() => journalOf(state, clock.now()))
+        .catch((error) => log('error', 'journal.compact', { error: String(error) }))
+        .finally(() => {
+          compacting = false;
+        });
     }
 
     function carryOut(e: Effect): void {
@@ -208,14 +223,21 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         case 'tunnel':
           void setTunnel(e);
           break;
+        case 'sweepQueues':
+          for (const [dpid, manager] of queues) {
+            // Several datapaths may share one database.
+            const remote = config.switches[dpid]?.ovsdb;
+            const keep = e.keep.filter((k) => config.switches[k.dpid]?.ovsdb === remote).map((k) => k.portName);
+            manager.keepOnly(keep).catch((error) => log('warn', 'queues.clear', { dpid, error: String(error) }));
+          }
+          break;
         case 'command':
           void command(e);
           break;
         case 'publish':
           feed.publish(e.topic, e.data);
           break;
-        case 'journal':
-          journal.append(e.entry);
+        case 'journal': // Written down first, see `work`.
           break;
         case 'log':
           log(e.level, e.event, e.fields);
@@ -229,10 +251,13 @@ export async function startController(config: ControllerConfig, o: ServerOptions
           ? COMMAND_MS[e.command.do]
           : DEFAULT_COMMAND_MS;
       try {
+        // An order goes out when the journal knows of it: a controller that dies now will know what it has asked for.
+        await journal.written();
         const value = await agents.send(e.host, e.command, limit);
         emit({ ...done, ok: true, value });
       } catch (error) {
-        const unknown = error instanceof FairwayError && error.has('outcomeUnknown');
+        const isAway = error instanceof FairwayError && error.code === 'AGENT_AWAY' && !agents.hosts.includes(e.host);
+        const unknown = isAway || (error instanceof FairwayError && error.has('outcomeUnknown'));
         const code = refusalCode(error);
         const text = error instanceof Error ? error.message : String(error);
         emit({ ...done, ok: false, error: text, unknown, ...(code === undefined ? {} : { code }) });

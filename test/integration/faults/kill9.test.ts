@@ -1,0 +1,163 @@
+/**
+ * A controller killed with -9 while migrations are in every state, and started again with its journal: each migration goes on
+ * or ends with a reason, nothing of it is left over at switches, databases and agents, and the workload loses no packet.
+ */
+import type { MigrationView } from '../../../contracts/feed.ts';
+import { whyNoOvs } from '../privateOvs.ts';
+import { BRIDGES, type ControllerProcess, FaultNet, guestMac, pause, waitFor } from './faultNet.ts';
+
+const reason = whyNoOvs();
+const real = reason ? test.skip : test;
+const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+jest.setTimeout(180_000);
+
+let net: FaultNet | undefined;
+afterEach(async () => {
+  await net?.stop();
+  net = undefined;
+});
+
+const STATES = ['queued', 'admitted', 'preparing', 'copying', 'switching', 'draining'] as const;
+
+const migrations = async (c: ControllerProcess): Promise<MigrationView[]> => (await c.client.status()).migrations;
+const brief = (views: MigrationView[]) => views.map((m) => `${m.guest} is ${m.state} (${m.note ?? ''})`).join('; ');
+
+/** Brings one migration into each state and keeps it there. */
+async function oneInEachState(net: FaultNet, c: ControllerProcess): Promise<void> {
+  await net.order({ order: 'hold', guest: 'admitted', do: 'measureDirtyRate' });
+  await net.order({ order: 'hold', guest: 'preparing', do: 'prepare' });
+  await net.order({ order: 'hold', guest: 'switching', do: 'continueSwitchover' });
+  await net.order({ order: 'cap', guest: 'copying', bps: 1000 });
+  const ask = (guest: string, strategy: 'parallel' | 'serial') =>
+    c.client.migrate({ moves: [{ guest, destination: 'hv2' }], technique: 'pre-copy', strategy });
+  for (const guest of STATES.slice(1)) await ask(guest, 'parallel');
+  await ask('queued', 'serial');
+  let views: MigrationView[] = [];
+  await waitFor('a migration in every state', async () => {
+    views = await migrations(c);
+    return views.every((m) => m.state === m.guest) || undefined;
+  }).catch((error) => Promise.reject(new Error(`${error}: ${brief(views)}`)));
+}
+
+async function letGo(net: FaultNet): Promise<void> {
+  await net.order({ order: 'release', guest: 'admitted', do: 'measureDirtyRate' });
+  await net.order({ order: 'release', guest: 'preparing', do: 'prepare' });
+  await net.order({ order: 'release', guest: 'switching', do: 'continueSwitchover' });
+  await net.order({ order: 'cap', guest: 'copying' });
+}
+
+async function allEnd(c: ControllerProcess): Promise<MigrationView[]> {
+  let views: MigrationView[] = [];
+  return waitFor(
+    'all migrations to end',
+    async () => {
+      views = await migrations(c);
+      return views.every((m) => ['done', 'failed', 'cancelled'].includes(m.state)) ? views : undefined;
+    },
+    60_000,
+  ).catch((error) => Promise.reject(new Error(`${error}: ${brief(views)}`)));
+}
+
+/** Nothing of migrations is left anywhere, and every switch leads to each guest where its agent says it runs. */
+async function isCleanAndRight(net: FaultNet, guests: readonly string[]): Promise<void> {
+  let left: string[] = [];
+  await waitFor('leftovers to go', async () => {
+    left = await net.leftovers();
+    return left.length === 0 || undefined;
+  }).catch((error) => Promise.reject(new Error(`${error}: ${left.join('\n')}`)));
+  const { hosts } = await net.report();
+  for (const [i, guest] of guests.entries()) {
+    const at = hosts.filter((h) => h.guests.some((g) => g.name === guest)).map((h) => h.host);
+    expect(at).toHaveLength(1);
+    for (const bridge of BRIDGES) await net.leadsTo(bridge, guestMac(i), guest, at[0] as 'hv1' | 'hv2');
+  }
+}
+
+async function carriesAll(net: FaultNet, c: ControllerProcess): Promise<number> {
+  await c.seesAll();
+  const started = (await net.carried()).sent;
+  await pause(600);
+  return started;
+}
+
+/** Every packet of the workload since the `since`th came back. */
+async function lostNone(net: FaultNet, since: number): Promise<void> {
+  const { lost, lostSince } = await net.carried(since);
+  expect({ lostSince, of: lost }).toMatchObject({ lostSince: [] });
+}
+
+real(named('a migration in every state: all go on after the restart and are done'), async () => {
+  net = await FaultNet.start('k9', { guests: [...STATES], policy: { finish: { silenceMs: 4000 } } });
+  const c = await net.controller();
+  await net.agents();
+  await net.workload();
+  const since = await carriesAll(net, c);
+  await oneInEachState(net, c);
+  const held = Object.fromEntries(BRIDGES.map((b) => [b, net?.flows(b)]));
+
+  await c.kill9();
+  await pause(1000);
+  // Switches in `secure` mode go on with what they have.
+  expect(Object.fromEntries(BRIDGES.map((b) => [b, net?.flows(b)]))).toEqual(held);
+  await c.start();
+  await c.seesAll();
+  await letGo(net);
+
+  expect((await allEnd(c)).map((m) => [m.guest, m.state, m.note])).toEqual(
+    expect.arrayContaining(STATES.map((guest) => [guest, 'done', null])),
+  );
+  await isCleanAndRight(net, STATES);
+  await lostNone(net, since);
+});
+
+real(
+  named('a migration in every state, which go on or not while the controller is dead: all end, nothing is left'),
+  async () => {
+    net = await FaultNet.start('k9b', { guests: [...STATES], policy: { finish: { silenceMs: 4000 } } });
+    const c = await net.controller();
+    await net.agents();
+    await net.workload();
+    const since = await carriesAll(net, c);
+    await oneInEachState(net, c);
+
+    await c.kill9();
+    await letGo(net);
+    // Long enough for a copy that reaches its switch-over alone to go on without the controller.
+    await waitFor('the copies to end without the controller', async () => {
+      const source = (await net?.report())?.hosts.find((h) => h.host === 'hv1');
+      return source?.migrations.every((m) => m.phase === 'completed') || undefined;
+    });
+    // A machine that lost power in mid-write leaves the beginning of a line, and a bad disk leaves garbage.
+    c.tearJournal();
+    await c.start();
+    await c.seesAll();
+
+    const ends = await allEnd(c);
+    expect(Object.fromEntries(ends.map((m) => [m.guest, [m.state, m.note]]))).toEqual(
+      Object.fromEntries(STATES.map((guest) => [guest, ['done', null]])),
+    );
+    expect(c.events('journal.damaged')).toHaveLength(2);
+    await isCleanAndRight(net, STATES);
+    await lostNone(net, since);
+  },
+);
+
+real(
+  named('a migration that waits for its first counters when the controller dies runs after the restart'),
+  async () => {
+    // Counters so seldom that none are known when the request comes.
+    net = await FaultNet.start('k9r', { guests: ['g1'], policy: { reservation: { periodMs: 5000 } } });
+    const c = await net.controller();
+    await net.agents();
+    await waitFor('links', async () => ((await c.client.status()).topology.links.length === 4 ? true : undefined));
+    await waitFor('the agents', async () =>
+      (await c.client.status()).topology.agents.filter((a) => a.connected).length === 2 ? true : undefined,
+    );
+    await c.client.migrate({ moves: [{ guest: 'g1', destination: 'hv2' }], technique: 'pre-copy' });
+    expect((await migrations(c)).map((m) => m.state)).toEqual(['requested']);
+    await c.kill9();
+    await c.start();
+    expect((await allEnd(c)).map((m) => m.state)).toEqual(['done']);
+    await isCleanAndRight(net, ['g1']);
+  },
+);
