@@ -24,6 +24,7 @@ import { modelOf } from './guestModel.ts';
 import { choosePath, confirmReroute, enforcementOn, isWhole, sameWay } from './jobPath.ts';
 import { placeGuests } from './network.ts';
 import { hostOf, newJob } from './newJob.ts';
+import { parseAnnouncement } from './packets.ts';
 import { mustHold, turnsOf } from './planning.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
 import { harmedLinks, payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
@@ -533,6 +534,22 @@ function drain(t: Turn, job: Job): void {
   const text = `${job.stragglers.packets} packets came to the old place and went through the tunnel; none for ${Math.round(silentMs)} ms; tunnel and marks taken down`;
   t.decide('finish', job.id, [reason('finish.drained', text, { stragglers: job.stragglers.packets, silentMs })]);
   placeGuests(t);
+}
+
+/**
+ * The guest of a migration announces itself at its new port, and its agent has not said yet that it runs there: the
+ * announcement is as good. One that comes from any other port proves nothing, since everybody can send it.
+ */
+export function onAnnouncement(t: Turn, e: Extract<Event, { kind: 'packetIn' }>): void {
+  const open = [...t.state.jobs.values()].filter(
+    (j) => !j.flipped && (j.state === 'copying' || j.state === 'switching'),
+  );
+  if (open.length === 0) return;
+  const mac = parseAnnouncement(e.frame);
+  const job = open.find((j) => j.spec.mac.toLowerCase() === mac);
+  const there = job && destinationPort(t.state, job);
+  if (!there || there.dpid !== e.dpid || there.portNo !== e.inPort) return;
+  flip(t, job, `${job.guest} announced itself at its port on ${job.to}`);
 }
 
 /** Directs the guest's traffic to its new place. */

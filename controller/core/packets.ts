@@ -147,3 +147,34 @@ export function parseSender(frame: Buffer): Sighting | undefined {
   }
   return { mac, ip: null };
 }
+
+const ETH_RARP = 0x8035;
+const ETH_IPV6 = 0x86dd;
+const ICMPV6 = 58;
+const NEIGHBOUR_ADVERTISEMENT = 136;
+const SOLICITED = 0x40;
+
+/**
+ * MAC address of a sender that announces its own place: RARP for itself (what hypervisors send for a guest that has come),
+ * gratuitous ARP (RFC 5944 §4.6, RFC 5227 §3) or an unsolicited neighbour advertisement (RFC 4861 §7.2.6). Undefined for
+ * every other frame. 64 bytes are enough of any of them.
+ */
+export function parseAnnouncement(frame: Buffer): string | undefined {
+  const mac = parseSender(frame)?.mac;
+  if (mac === undefined) return undefined;
+  let at = 12;
+  if (frame.readUInt16BE(at) === ETH_VLAN && frame.length >= 18) at += 4;
+  const type = frame.readUInt16BE(at);
+  const body = frame.subarray(at + 2);
+  if (type === ETH_RARP || type === ETH_ARP) {
+    // Ethernet and IPv4: operation at 6, then the sender's and the target's addresses (RFC 826).
+    if (body.length < 28 || macText(body.subarray(8, 14)) !== mac) return undefined;
+    const isForItself = body.subarray(18, 24).equals(body.subarray(8, 14));
+    if (type === ETH_RARP) return isForItself ? mac : undefined;
+    const senderIp = body.subarray(14, 18);
+    return senderIp.equals(body.subarray(24, 28)) && senderIp.some((b) => b !== 0) ? mac : undefined;
+  }
+  const isAdvertisement = type === ETH_IPV6 && body.length >= 45 && body[6] === ICMPV6;
+  if (!isAdvertisement || body[40] !== NEIGHBOUR_ADVERTISEMENT) return undefined;
+  return ((body[44] ?? SOLICITED) & SOLICITED) === 0 ? mac : undefined;
+}

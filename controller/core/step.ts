@@ -15,6 +15,7 @@ import {
   admitWaiting,
   advance,
   onAgentMessage,
+  onAnnouncement,
   onCancel,
   onCommandDone,
   onMigrate,
@@ -87,6 +88,7 @@ function handle(t: Turn, e: Event): void {
       onPortChanged(t, e);
       break;
     case 'packetIn':
+      onAnnouncement(t, e);
       onPacketIn(t, e);
       break;
     case 'counters':
