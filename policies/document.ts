@@ -42,7 +42,7 @@ export interface CompiledPolicy {
   /** The same, and what was done to make it so. */
   judge(which: ReservationName, vars: Variables): Evaluation;
   /** The workload's lower and upper SLA limit on a link of that capacity, 0 ≤ floor ≤ ceiling ≤ capacity. */
-  slaFor(linkId: string, capacityBps: number): { floorBps: number; ceilingBps: number };
+  slaFor(linkId: string, capacityBps: number): { readonly floorBps: number; readonly ceilingBps: number };
 }
 
 /** Where a policy takes its expressions from. */
@@ -65,6 +65,8 @@ export interface PolicyProblem {
 }
 
 const MAX_OVERRIDES = 2_000;
+/** Links whose limits are kept; more are worked out each time. */
+const MAX_KNOWN_LIMITS = 10_000;
 const MAX_SHOWN = 5;
 const MAX_KEY = 100;
 /** Longest dotted path, and longest text of a leaf and of a list or map, in characters. */
@@ -190,6 +192,8 @@ export function assemble(
   parts: Pick<CompiledPolicy, 'doc' | 'overriddenBy' | 'overrides' | 'expressions'>,
 ): CompiledPolicy {
   const { expressions } = parts;
+  /** Limits already worked out, by link: they are asked for at every reservation and change with the capacity only. */
+  const limits = new Map<string, { capacityBps: number; sla: { floorBps: number; ceilingBps: number } }>();
   const judge = (which: ReservationName, vars: Variables): Evaluation => {
     const value = expressions.reservation(which)(vars);
     const capacity = Math.max(0, vars.capacity);
@@ -210,6 +214,8 @@ export function assemble(
     // Not a number reserves nothing: an expression that fails on a peculiar link must not cost the workload anything.
     evaluate: (which, vars) => judge(which, vars).bps ?? 0,
     slaFor(linkId, capacityBps) {
+      const known = limits.get(linkId);
+      if (known?.capacityBps === capacityBps) return known.sla;
       const capacity = Math.max(0, capacityBps);
       const vars = { capacity, floor: 0, ceiling: 0, rate: 0 };
       const bps = (which: 'floor' | 'ceiling') => {
@@ -218,7 +224,9 @@ export function assemble(
         return Number.isFinite(value) ? Math.min(Math.max(value, 0), capacity) : capacity;
       };
       const floorBps = bps('floor');
-      return { floorBps, ceilingBps: Math.max(floorBps, bps('ceiling')) };
+      const sla = { floorBps, ceilingBps: Math.max(floorBps, bps('ceiling')) };
+      if (limits.size < MAX_KNOWN_LIMITS) limits.set(linkId, { capacityBps, sla });
+      return sla;
     },
   };
 }
