@@ -19,6 +19,8 @@ export interface LabRun {
   workloadMbps: number[];
   secondsBelowFloor: number;
   guestAlive: boolean;
+  /** False: the copy did not come to an end and was cancelled. Absent: it was not the question. */
+  converged?: boolean;
 }
 
 export interface LabResult<Run = LabRun> {

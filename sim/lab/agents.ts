@@ -33,7 +33,7 @@ import {
   stopAll,
 } from './fairway.ts';
 import type { Lab } from './network.ts';
-import { interrupted, preciseNow, sleep, stopPid, waitFor } from './shell.ts';
+import { interrupted, preciseNow, preferGuestsOf, sleep, stopPid, waitFor } from './shell.ts';
 
 export type Hypervisor = 'hv1' | 'hv2';
 const HYPERVISORS: readonly Hypervisor[] = ['hv1', 'hv2'];
@@ -131,7 +131,9 @@ export class AgentsInLab {
       const words = fairwayCommand('info', 'agent', '--config', file);
       const namespace = this.lab.ns(site);
       const { token } = this;
-      this.agents.push(launchFairway(this.lab, { namespace, name: `agent-${site}`, words, folder, token }));
+      const agent = launchFairway(this.lab, { namespace, name: `agent-${site}`, words, folder, token });
+      this.agents.push(agent);
+      if (agent.child.pid !== undefined) preferGuestsOf(agent.child.pid);
     }
     this.guest = { spec, at: 'hv1' };
     await waitFor(

@@ -16,7 +16,7 @@ import { FairwayError } from '../../contracts/common.ts';
 import type { agentConfigSchema, controllerConfigSchema } from '../../contracts/config.ts';
 import type { StatusView } from '../../contracts/rest.ts';
 import { ADDRESS, type Lab, OPENFLOW_PORT, SITES, type Site, setControl, waitForControl } from './network.ts';
-import { ended, joinSockets, spawnIn, stop, waitFor } from './shell.ts';
+import { ended, joinSockets, preferGuestsOf, spawnIn, stop, waitFor } from './shell.ts';
 import { startTicks } from './state.ts';
 
 /** Where the controller serves, in the control namespace. */
@@ -36,6 +36,8 @@ export interface FairwayOptions {
   signal?: AbortSignal | undefined;
   /** Stragglers go through tunnels of this kind, between the hypervisors' own addresses; otherwise under a label. */
   tunnels?: 'vxlan' | 'gre' | 'geneve';
+  /** Guests go before other work of the machine, so that they dirty as fast as they are told to. */
+  preferGuests?: boolean;
   /** Instead of QEMU's agents at the hypervisors: another program and its arguments, after the agent's configuration file. */
   hypervisorAgent?: { program: string; args(site: 'hv1' | 'hv2'): string[] };
 }
@@ -131,8 +133,11 @@ export class FairwayInLab {
       const level = options.logLevel ?? 'info';
       const tokenFile = join(directory, 'fairway.token');
       writeFileSync(tokenFile, `${token}\n`, { mode: 0o600 });
-      const launch = (namespace: string, name: string, words: string[], folder: string) =>
-        children.push(launchFairway(lab, { namespace, name, words, folder, token }));
+      const launch = (namespace: string, name: string, words: string[], folder: string) => {
+        const started = launchFairway(lab, { namespace, name, words, folder, token });
+        children.push(started);
+        return started.child.pid;
+      };
       const controller = fairwayCommand(level, 'controller', '--config', controllerFile, '--remove-flows');
       launch(lab.ns('ctl'), 'controller', controller, directory);
       door = await openDoor(lab, children);
@@ -154,7 +159,8 @@ export class FairwayInLab {
           site !== 'core' && other
             ? [compiled(other.program), agentFile, ...other.args(site)]
             : fairwayCommand(level, 'agent', '--config', agentFile);
-        launch(lab.ns(site), `agent-${site}`, words, folder);
+        const pid = launch(lab.ns(site), `agent-${site}`, words, folder);
+        if (options.preferGuests === true && pid !== undefined) preferGuestsOf(pid);
       }
       await waitForControl(lab, signal);
       const guests = Object.values(options.guests).flat();

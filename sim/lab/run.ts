@@ -15,6 +15,7 @@ import { gang } from './scenarios/gang.ts';
 import { moves } from './scenarios/moves.ts';
 import { policyEdit } from './scenarios/policyEdit.ts';
 import { readjust } from './scenarios/readjust.ts';
+import { techniques } from './scenarios/techniques.ts';
 import { FIGURES, type Session } from './session.ts';
 import { interrupted } from './shell.ts';
 
@@ -24,6 +25,10 @@ export const SCENARIOS: Record<string, { about: string; run: (session: Session) 
   readjust: { about: 'the slice of a medium migration follows a workload that drops and returns', run: readjust },
   gang: { about: 'four guests at once: serial with low priority, parallel with high', run: gang },
   'policy-edit': { about: 'redis-cli edits the policy while a migration runs', run: policyEdit },
+  techniques: {
+    about: 'every copy method on an idle and on a write-heavy guest, over 200 Mbit/s',
+    run: techniques,
+  },
   moves: {
     about: 'a stand-in guest moves many times by label, by VXLAN and over learning switches; then QEMU guests do',
     run: moves,
@@ -43,6 +48,8 @@ export interface ScenarioOptions {
   /** `moves` only: how many times the stand-in moves in each mode (default 50), and a QEMU guest after that (default 3). */
   moves?: number;
   qemuMoves?: number;
+  /** `techniques` only: the runs to make, such as `idle: pre-copy, xbzrle`; all when absent. */
+  modes?: readonly string[];
 }
 
 /** The runs of a scenario side by side, for people. */
@@ -51,16 +58,17 @@ export function runTable(runs: readonly LabRun[]): string {
     r.mode,
     r.technique,
     r.strategy,
-    formatMs(r.totalMs),
+    r.converged === false ? `not done in ${formatMs(r.totalMs)}` : formatMs(r.totalMs),
     formatMs(r.downtimeMs),
     formatMs(r.clientSilenceMs),
     formatBytes(r.bytes),
+    String(r.passes),
     String(r.workloadBeforeMbps),
     r.workloadMbps.length === 0 ? '–' : String(Math.min(...r.workloadMbps)),
     `${r.secondsBelowFloor} of ${r.workloadMbps.length}`,
     r.guestAlive ? 'yes' : 'NO',
   ]);
-  const heading = ['run', 'technique', 'strategy', 'time', 'downtime', 'silence', 'sent'];
+  const heading = ['run', 'technique', 'strategy', 'time', 'downtime', 'silence', 'sent', 'passes'];
   return table([[...heading, 'workload before', 'at worst', 's below floor', 'guest counts on'], ...rows]).trimEnd();
 }
 
@@ -88,6 +96,7 @@ export async function runScenario(
     leftovers: [],
     ...(options.moves === undefined ? {} : { moves: options.moves }),
     ...(options.qemuMoves === undefined ? {} : { qemuMoves: options.qemuMoves }),
+    ...(options.modes === undefined ? {} : { modes: options.modes }),
   };
   let runs: LabRun[];
   try {

@@ -43,6 +43,8 @@ export interface Session {
   signal: AbortSignal;
   /** Leave the network of the last run standing. */
   keep: boolean;
+  /** `techniques` only: the runs to make, by their `mode`; all when absent. */
+  modes?: readonly string[];
   /** What was found left over, of all runs so far. */
   leftovers: string[];
   /** How often the scenario `moves` moves its stand-in in each mode, and a QEMU guest after that. Default 50 and 3. */

@@ -126,6 +126,11 @@ export async function preferAtOnce(pid: number): Promise<void> {
   await run('chrt', ['--all-tasks', '--rr', '--pid', '1', String(pid)]);
 }
 
+/** Gives an agent, and so the guests it starts, precedence over other work of the machine, but not over the network. */
+export function preferGuestsOf(agentPid: number): void {
+  setPriority(agentPid, -5);
+}
+
 /** Resolves when the child has ended; with its status, or null when a signal ended it. */
 export function ended(child: ChildProcess): Promise<number | null> {
   if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve(child.exitCode);

@@ -56,11 +56,12 @@ function shuffled<T>(random: () => number, list: readonly T[]): T[] {
 const asMeasured = (m: CopyMethod): CopyMethod =>
   m.options.xbzrle === true ? { ...m, options: { ...m.options, xbzrleCacheMiB: XBZRLE_CACHE_MIB } } : m;
 
+/** Every copy method as it is measured. */
+export const MEASURED_METHODS: readonly CopyMethod[] = COPY_METHODS.map(asMeasured);
+
 /** The first `rows` rows of the plan with that seed. */
 export function planRows(seed: number, rows: number): PlannedRow[] {
-  const methods = Array.from({ length: METHODS_PER_BLOCK }, () => COPY_METHODS)
-    .flat()
-    .map(asMeasured);
+  const methods = Array.from({ length: METHODS_PER_BLOCK }, () => MEASURED_METHODS).flat();
   const plan: PlannedRow[] = [];
   for (let block = 0; plan.length < rows; block++) {
     const random = randomFrom(seed * 1_000_003 + block);

@@ -66,11 +66,11 @@ centis() { read -r up _ </proc/uptime; now=${up%.*}${up#*.}; now=${now#0}; now=$
 make_source() {
   if [ "$1" = records ]; then
     # A table in memory: 63 records of 64 bytes that stay as they are, and one that is different in each page. Of a page that
-    # is written again one record changes, and zlib leaves somewhat less than half of it.
+    # is written again one record changes, and zlib leaves a fifth of it.
     table=; i=0
     while [ $i -lt 63 ]; do
       read -r id </proc/sys/kernel/random/uuid
-      table="$table$(printf '%06d %s customer, paid today' $i "$id")"
+      table="$table$(printf '%06d account %s of customer %06d: paid and shipped on ' $i "${id%%-*}" $((i * 37)))"
       i=$((i + 1))
     done
     i=0
