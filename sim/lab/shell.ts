@@ -128,7 +128,7 @@ export async function preferAtOnce(pid: number): Promise<void> {
 
 /** Gives an agent, and so the guests it starts, precedence over other work of the machine, but not over the network. */
 export function preferGuestsOf(agentPid: number): void {
-  setPriority(agentPid, -5);
+  setPriority(agentPid, -10);
 }
 
 /** Resolves when the child has ended; with its status, or null when a signal ended it. */
