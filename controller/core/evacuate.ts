@@ -48,7 +48,7 @@ export function planEvacuation(state: ControllerState, request: EvacuateRequest,
   }
 
   const chosen = destinations(state, agent, request, open, nowMs);
-  for (const r of chosen.refused) refused.push({ guest: r.vm, reason: r.reason });
+  for (const r of chosen.refused) refused.push({ guest: r.vm, reason: withNames(state, r.reason) });
   const asked: MigrateRequest = {
     priority: request.priority ?? 'medium',
     planned: true,
@@ -62,7 +62,7 @@ export function planEvacuation(state: ControllerState, request: EvacuateRequest,
       };
     }),
   };
-  const reasons = new Map(chosen.migrations.map((m) => [m.vm, m.reason]));
+  const reasons = new Map(chosen.migrations.map((m) => [m.vm, withNames(state, m.reason)]));
   const drafts: Job[] = [];
   for (const move of asked.moves) {
     const job = newJob(state, asked, move, { id: move.guest, group: null, nowMs });
@@ -103,6 +103,11 @@ export function planEvacuation(state: ControllerState, request: EvacuateRequest,
     endsAtMs: moves.reduce((most, m) => Math.max(most, m.plan.endAtMs), nowMs),
     boundAtMs: nowMs + Math.round(made.plan.lower_bound_s * 1000),
   };
+}
+
+/** The planner knows switches by datapath id; people know them by name. */
+function withNames(state: ControllerState, text: string): string {
+  return text.replace(/\b[0-9a-f]{16}\b/g, (dpid) => state.topology.switches.get(dpid)?.name || dpid);
 }
 
 /** The request that makes the moves of an evacuation. */
