@@ -54,6 +54,15 @@ export function wideArea(size: number): Network {
   return n;
 }
 
+/** What is compared between the smallest and the largest network. */
+const GROWTHS = [
+  'all links found after',
+  'processor time until then',
+  'memory (RSS)',
+  'link lost with its port, known after',
+];
+const round = (x: number): number => Math.round(x * 10) / 10;
+
 /** The fat-tree with about as many switches as asked for: 5k²/4 of them. */
 const arity = (size: number) => Math.max(2, 2 * Math.round(Math.sqrt((4 * size) / 5) / 2));
 
@@ -62,7 +71,7 @@ export const bench: Bench = {
 
 The real controller and N emulated switches, as a fat-tree of about that size (980 switches for 1,000) and as a wide-area graph: time until all
 are connected, until all links are found by LLDP, until the loss of a link is known (its port goes down; it falls silent), and
-the controller's memory and processor time. A size is given up after --limit seconds (default 60) without its links.`,
+the controller's memory and processor time; and how each grows from the smallest to the largest size. A size is given up after --limit seconds (default 60) without its links.`,
   options: {
     sizes: { type: 'string', default: '10,100,1000' },
     limit: { type: 'string', default: '60' },
@@ -78,6 +87,7 @@ the controller's memory and processor time. A size is given up after --limit sec
       ['fat-tree', (size: number) => fatTree(arity(size))],
       ['wide area', wideArea],
     ] as const) {
+      const taken: { switches: number; rows: Map<string, number> }[] = [];
       for (const size of sizes) {
         const network = make(size);
         const what = `${kind}, ${network.ports.length} switches, ${2 * network.cables.length} links`;
@@ -85,6 +95,15 @@ the controller's memory and processor time. A size is given up after --limit sec
         const rows = await measure(network, limitMs, (note) => notes.push(`${what}: ${note}`));
         for (const [metric, value, unit] of rows)
           results.push({ subject: 'fairway', metric: `${what}: ${metric}`, value, unit });
+        taken.push({ switches: network.ports.length, rows: new Map(rows.map(([metric, value]) => [metric, value])) });
+      }
+      const [least, most] = [taken[0], taken.at(-1)];
+      if (!least || !most || least === most) continue;
+      for (const metric of GROWTHS) {
+        const [before, after] = [least.rows.get(metric), most.rows.get(metric)];
+        if (before === undefined || after === undefined) continue;
+        const name = `${kind}, ${least.switches} to ${most.switches} switches (${round(most.switches / least.switches)} x): growth of ${metric}`;
+        results.push({ subject: 'fairway', metric: name, value: after / before, unit: 'ratio' });
       }
     }
     return {
