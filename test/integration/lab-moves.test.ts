@@ -45,8 +45,9 @@ real(
       expect(run.lost.fromGuest).toMatchObject({ lostOutside: 0, duplicates: 0 });
       expect(run.lost.toGuest).toMatchObject({ lostOutside: 0, duplicates: 0 });
       // What came to the old place went on to the new one, by whichever way, and was counted.
-      expect(run.stragglers).toMatchObject({ sent: MOVES, arrived: MOVES });
-      expect(run.stragglers?.counted).toBeGreaterThanOrEqual(MOVES);
+      expect(run.stragglers?.sent).toBeGreaterThan(0);
+      expect(run.stragglers?.arrived).toBe(run.stragglers?.sent);
+      expect(run.stragglers?.counted).toBeGreaterThanOrEqual(run.stragglers?.sent ?? 1);
       expect(run.reasons.join('\n')).toContain('every switch confirmed the way to standin');
     }
     expect(runs[1]?.reasons.join('\n')).toContain('a probe came through the vxlan tunnel');

@@ -10,10 +10,23 @@ import type { MigrationView } from '../../../contracts/feed.ts';
 import type { LabRun } from '../../../contracts/results.ts';
 import { buildFrame, ETH_IPV4 } from '../../packet.ts';
 import { FairwayInLab } from '../fairway.ts';
-import { guestAddress } from '../guests.ts';
-import { Prober } from '../measure.ts';
+import { type GuestWish, guestAddress } from '../guests.ts';
+import { Prober, readGuestCount, Workload } from '../measure.ts';
 import { ADDRESS, type Lab, ofctl, SITES, switchPids, vsctl } from '../network.ts';
-import { noteSwitchLeftovers, round, type Session, SLA, withLab } from '../session.ts';
+import {
+  copyOf,
+  follow,
+  measured,
+  noteSwitchLeftovers,
+  round,
+  type Session,
+  SLA,
+  settle,
+  startFairway,
+  summary,
+  watchGuest,
+  withLab,
+} from '../session.ts';
 import { preciseNow, preferAtOnce, run, sleep, waitFor } from '../shell.ts';
 import type { StandInFile } from '../standIn/agent.ts';
 import type { Announce } from '../standIn/control.ts';
@@ -43,7 +56,7 @@ const PAUSE_MS = 40;
 /** Time for probes and connection to run before the first move, and for the last packets to arrive. */
 const SETTLE_MS = 1000;
 /** The scenario waits for the end of each move; stragglers come within a few ms here. */
-const DRAIN_MS = 500;
+const DRAIN_MS = 700;
 
 const movesOf = (session: Session): number => session.moves ?? 50;
 
@@ -73,7 +86,47 @@ export interface MovesRun extends LabRun {
 }
 
 export async function moves(session: Session): Promise<LabRun[]> {
-  return [await managed(session, 'label'), await managed(session, 'vxlan'), await learning(session)];
+  const standIn = [await managed(session, 'label'), await managed(session, 'vxlan'), await learning(session)];
+  const times = session.qemuMoves ?? 3;
+  return times > 0 ? [...standIn, ...(await qemu(session, times))] : standIn;
+}
+
+/** A small guest: two cores emulate it, and everything else. */
+const QEMU_GUEST: GuestWish = { index: 0, memoryMiB: 128, dirtyPagesPerS: 500, workingSetMiB: 16 };
+const QEMU_WORKLOAD_BPS = 110e6;
+
+/** A real guest to and fro, by Fairway, while iperf3 sends past it all the time. */
+function qemu(session: Session, times: number): Promise<LabRun[]> {
+  return withLab(
+    session,
+    async (lab) => {
+      session.say(`qemu: ${times} moves of a QEMU guest with iperf3 beside it`);
+      const { fairway, specs } = await startFairway(session, lab, [QEMU_GUEST]);
+      try {
+        const guest = await watchGuest(session, lab, QEMU_GUEST.index);
+        const workload = await Workload.start(lab, QEMU_WORKLOAD_BPS, 5201, session.signal);
+        await settle(session, lab, [guest]);
+        const runs: LabRun[] = [];
+        for (let i = 0; i < times; i++) {
+          const destination = HYPERVISORS[(i + 1) % 2] as Hypervisor;
+          const moving = specs.map((g) => ({ guest: g.name, destination }));
+          const answer = await fairway.client.migrate({ moves: moving, priority: 'high' });
+          const ids = answer.migrations.map((m) => m.id);
+          const [view] = await follow(session, fairway, ids, 300_000);
+          const copy = copyOf(view as MigrationView, `qemu-${i + 1}`);
+          const result = await measured(session, lab, copy, guest, [workload]);
+          guest.counted = (await readGuestCount(lab, guestAddress(QEMU_GUEST.index))) ?? guest.counted;
+          session.say(`  ${summary(result)}`);
+          runs.push(result);
+        }
+        await noteSwitchLeftovers(session, lab, fairway);
+        return runs;
+      } finally {
+        await fairway.stop();
+      }
+    },
+    true,
+  );
 }
 
 /** Moved by Fairway, through its HTTP interface, its agents and its switches. */
@@ -95,9 +148,16 @@ function managed(session: Session, mode: 'label' | 'vxlan'): Promise<MovesRun> {
     try {
       const neighbour = await begin(session, lab, standIn, fairway.pids);
       const views: MigrationView[] = [];
+      const stragglers: number[] = [];
       for (let i = 0; i < movesOf(session); i++) {
         const [from, to] = [HYPERVISORS[i % 2] as Hypervisor, HYPERVISORS[(i + 1) % 2] as Hypervisor];
-        const view = await moveOnce(session, fairway, to, () => sendStraggler(lab, from));
+        const view = await moveOnce(
+          session,
+          fairway,
+          to,
+          () => sendStraggler(lab, from, i),
+          () => stragglers.push(i),
+        );
         if (view.state !== 'done')
           throw new Error(`move ${i + 1} ended ${view.state}: ${view.note ?? 'no reason given'}`);
         views.push(view);
@@ -107,7 +167,7 @@ function managed(session: Session, mode: 'label' | 'vxlan'): Promise<MovesRun> {
         .trim()
         .split('\n')
         .map((line) => JSON.parse(line) as MoveTimes);
-      const result = await figures(session, standIn, neighbour, mode, times, views);
+      const result = await figures(session, standIn, neighbour, mode, times, views, stragglers);
       await noteSwitchLeftovers(session, lab, fairway);
       return result;
     } finally {
@@ -140,7 +200,7 @@ function learning(session: Session): Promise<MovesRun> {
       });
       await sleep(COPY_MS + DRAIN_MS, session.signal);
     }
-    return figures(session, standIn, neighbour, 'learning', times, []);
+    return figures(session, standIn, neighbour, 'learning', times, [], []);
   });
 }
 
@@ -178,12 +238,16 @@ async function begin(session: Session, lab: Lab, standIn: StandIn, others: reado
   return neighbour;
 }
 
-/** Moves the stand-in; `onDraining` is called once when it runs at its new place and stragglers are waited for. */
+/**
+ * Moves the stand-in; `onDraining` is called once when it runs at its new place and stragglers are waited for, `onSent` when
+ * they are still waited for after that.
+ */
 async function moveOnce(
   session: Session,
   fairway: FairwayInLab,
   to: Hypervisor,
   onDraining: () => Promise<void>,
+  onSent: () => void,
 ): Promise<MigrationView> {
   let isDraining = false;
   const answer = await fairway.client.migrate({ moves: [{ guest: 'standin', destination: to }], priority: 'high' });
@@ -196,6 +260,7 @@ async function moveOnce(
       if (view.state === 'draining' && !isDraining) {
         isDraining = true;
         await onDraining();
+        if ((await fairway.client.migration(id)).state === 'draining') onSent();
       }
       return isFinal(view.state) ? view : undefined;
     },
@@ -204,13 +269,13 @@ async function moveOnce(
 }
 
 /** What a switch that does not know of the move yet would send: a packet for the stand-in comes in by the old edge's uplink. */
-async function sendStraggler(lab: Lab, from: Hypervisor): Promise<void> {
+async function sendStraggler(lab: Lab, from: Hypervisor, number: number): Promise<void> {
   const sw = lab.switches[from];
   const shown = await run('ip', ['-n', lab.ns('client'), '-o', 'link', 'show', 'dev', 'eth0']);
   const frame = buildFrame({
     ...{ eth_dst: standInSpec().mac, eth_src: /link\/ether (\S+)/.exec(shown)?.[1] ?? '', eth_type: ETH_IPV4 },
     ...{ ip_proto: 17, ip_ttl: 64, ipv4_src: ADDRESS.data.client, ipv4_dst: guestAddress(0) },
-    ...{ udp_src: LATE_PORT, udp_dst: LATE_PORT, payload: Buffer.from('late') },
+    ...{ udp_src: LATE_PORT, udp_dst: LATE_PORT, payload: Buffer.from(String(number)) },
   });
   const uplink = (await vsctl(sw, ['get', 'interface', 'uplink', 'ofport'])).trim();
   await ofctl(sw, 'packet-out', [`in_port=${uplink},packet=${frame.toString('hex')},actions=table`]);
@@ -233,6 +298,7 @@ async function figures(
   mode: string,
   times: MoveTimes[],
   views: readonly MigrationView[],
+  sentLate: readonly number[],
 ): Promise<MovesRun> {
   await sleep(SETTLE_MS, session.signal);
   await neighbour.stop();
@@ -277,8 +343,8 @@ async function figures(
     },
     stragglers: last
       ? {
-          sent: views.length,
-          arrived: guest.late,
+          sent: sentLate.length,
+          arrived: sentLate.filter((n) => guest.late.includes(n)).length,
           counted: drained.reduce((n, r) => n + Number(r.inputs.stragglers), 0),
         }
       : null,

@@ -12,8 +12,8 @@ export interface ProbeReport {
   received: [number, number][];
   /** Guest only: packets at each door, open or not. */
   sightings: Record<string, [number, number][]>;
-  /** Packets that the lab let come to the old place after a move, and that arrived all the same. */
-  late: number;
+  /** Numbers of the packets that the lab let come to the old place after a move, and that arrived all the same. */
+  late: number[];
   tcp: { sentBytes: number; receivedBytes: number; error: string | null } | null;
 }
 

@@ -145,7 +145,7 @@ class Probe:
         self.late = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.late.bind((config['address'], LATE_PORT))
         self.late.setblocking(False)
-        self.late_count = 0
+        self.late_numbers = []
         self.sent = []
         self.received = []
         self.sightings = {}
@@ -227,7 +227,7 @@ class Probe:
             'sent': self.sent,
             'received': self.received,
             'sightings': self.sightings,
-            'late': self.late_count,
+            'late': self.late_numbers,
             'tcp': None if stream is None else
             {'sentBytes': stream.sent, 'receivedBytes': stream.received, 'error': stream.error},
         }
@@ -310,8 +310,7 @@ class Probe:
                 if source is self.udp:
                     self.receive()
                 elif source is self.late:
-                    self.late.recv(2048)
-                    self.late_count += 1
+                    self.late_numbers.append(int(self.late.recv(2048)))
                 elif source in doors:
                     self.watch(doors[source])
                 elif source is self.control:

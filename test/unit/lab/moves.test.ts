@@ -23,7 +23,7 @@ const report = (r: Partial<ProbeReport>): ProbeReport => ({
   sent: [],
   received: [],
   sightings: {},
-  late: 0,
+  late: [],
   tcp: null,
   ...r,
 });
