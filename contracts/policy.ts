@@ -239,6 +239,12 @@ export const policySchema = z.strictObject({
     inShare: share('A guest or host whose incoming share of its traffic is at least this is `in`.'),
     outShare: share('A guest or host whose incoming share is at most this is `out`; between the two it is `mixed`.'),
     idleShare: share("Traffic below this share of the link's capacity is `idle`."),
+    hysteresis: share(
+      'A direction is kept until the incoming share is this far beyond its limit; `idle` until the traffic is this share above its limit.',
+    ),
+    minConfidence: share(
+      'A direction of which the readings of the window are less sure than this does not replace another, and is `mixed` where there was none.',
+    ),
   }),
   /** Step 2. Keys are `<source host>-<destination host>` directions. */
   technique: z.strictObject({
@@ -398,7 +404,7 @@ const all = (t: z.infer<typeof techniqueSchema>) => ({ high: t, medium: t, low: 
 /** The document in force when nobody has written one. */
 export const DEFAULT_POLICY: PolicyDocument = {
   format: 'policy/1',
-  direction: { windowMs: 5000, inShare: 0.6, outShare: 0.4, idleShare: 0.01 },
+  direction: { windowMs: 5000, inShare: 0.6, outShare: 0.4, idleShare: 0.01, hysteresis: 0.05, minConfidence: 0.4 },
   technique: {
     allowed: ['pre-copy', 'post-copy', 'hybrid'],
     allowedOptions: [...COPY_OPTIONS],

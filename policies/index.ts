@@ -20,7 +20,7 @@ export {
   predictCopy,
 } from './cost/index.ts';
 export type { Decided } from './decided.ts';
-export { classifyDirection } from './direction.ts';
+export { classifyDirection, type TrafficSeen } from './direction.ts';
 export {
   applyPolicyPatch,
   type CompiledPolicy,

@@ -66,9 +66,17 @@ function migrationIntoBps(state: ControllerState, id: string): number {
   return rates.length === 0 ? 0 : rates.reduce((a, r) => a + r.migrationTxBps, 0) / rates.length;
 }
 
+interface Mean {
+  rxBps: number;
+  txBps: number;
+  capacityBps: number;
+  /** The same in each reading of the window, newest first. */
+  readings: { rxBps: number; txBps: number }[];
+}
+
 /** Mean of what a port received and sent over the window, without migration streams. */
-function meanOf(state: ControllerState, ids: string[]): { rxBps: number; txBps: number; capacityBps: number } {
-  const sum = { rxBps: 0, txBps: 0, capacityBps: 0 };
+function meanOf(state: ControllerState, ids: string[]): Mean {
+  const sum: Mean = { rxBps: 0, txBps: 0, capacityBps: 0, readings: [] };
   for (const id of ids) {
     const rates = state.ports.get(id)?.rates ?? [];
     if (rates.length === 0) continue;
@@ -76,6 +84,14 @@ function meanOf(state: ControllerState, ids: string[]): { rxBps: number; txBps: 
     sum.rxBps += Math.max(0, rxBps - migrationIntoBps(state, id));
     sum.txBps += rates.reduce((a, r) => a + Math.max(0, r.txBps - r.migrationTxBps), 0) / rates.length;
     sum.capacityBps += state.topology.capacityBps(id);
+    const inward = migrationIntoBps(state, id);
+    // Ports of one switch are read together: the n-th last readings belong to the same time.
+    rates.toReversed().forEach((r, i) => {
+      const at = sum.readings[i] ?? { rxBps: 0, txBps: 0 };
+      at.rxBps += Math.max(0, r.rxBps - inward);
+      at.txBps += Math.max(0, r.txBps - r.migrationTxBps);
+      sum.readings[i] = at;
+    });
   }
   return sum;
 }
@@ -89,7 +105,9 @@ export function guestTraffic(state: ControllerState, guest: string): Traffic {
   const agent = [...state.agents.values()].find((a) => a.guests.some((g) => g.spec.name === guest));
   const uplink = agent ? meanOf(state, uplinksOf(state, agent)).capacityBps : 0;
   const capacityBps = uplink > 0 ? uplink : m.capacityBps;
-  const d = classifyDirection({ inBps: m.txBps, outBps: m.rxBps, capacityBps }, state.policy);
+  const readings = m.readings.map((r) => ({ inBps: r.txBps, outBps: r.rxBps }));
+  const before = state.directions.get(`guest ${guest}`);
+  const d = classifyDirection({ inBps: m.txBps, outBps: m.rxBps, capacityBps, readings, before }, state.policy);
   return { inBps: m.txBps, outBps: m.rxBps, direction: d.value, reasons: d.reasons };
 }
 
@@ -115,6 +133,26 @@ export function hostTraffic(state: ControllerState, host: string): Traffic {
   const ownSwitch = !own || own.portNo === OFPP_LOCAL;
   const inBps = ownSwitch ? m.rxBps : m.txBps;
   const outBps = ownSwitch ? m.txBps : m.rxBps;
-  const d = classifyDirection({ inBps, outBps, capacityBps: m.capacityBps }, state.policy);
+  const readings = m.readings.map((r) =>
+    ownSwitch ? { inBps: r.rxBps, outBps: r.txBps } : { inBps: r.txBps, outBps: r.rxBps },
+  );
+  const before = state.directions.get(`host ${host}`);
+  const seen = { inBps, outBps, capacityBps: m.capacityBps, readings, before };
+  const d = classifyDirection(seen, state.policy);
   return { inBps, outBps, direction: d.value, reasons: d.reasons };
+}
+
+/** The directions that guests and hosts have now, to be kept until they are clearly left; those without counters have none. */
+export function directionsNow(state: ControllerState): ReadonlyMap<string, Direction> {
+  const next = new Map<string, Direction>();
+  for (const agent of state.agents.values()) {
+    const host = hostTraffic(state, agent.host);
+    if (host.inBps + host.outBps > 0) next.set(`host ${agent.host}`, host.direction);
+    for (const { spec } of agent.guests) {
+      const guest = guestTraffic(state, spec.name);
+      if (guest.inBps + guest.outBps > 0) next.set(`guest ${spec.name}`, guest.direction);
+    }
+  }
+  const isSame = next.size === state.directions.size && [...next].every(([k, v]) => state.directions.get(k) === v);
+  return isSame ? state.directions : next;
 }

@@ -14,6 +14,7 @@ import type {
 } from '../../contracts/agent.ts';
 import type {
   Contention,
+  Direction,
   Enforcement,
   JobState,
   Labels,
@@ -317,6 +318,8 @@ export interface ControllerState {
   /** By link id (`dpid:port`): every port's history, edge ports too. */
   ports: ReadonlyMap<string, PortHistory>;
   qos: ReadonlyMap<string, QosState>;
+  /** Of `host NAME` and `guest NAME`, as the last readings left them. */
+  directions: ReadonlyMap<string, Direction>;
   /** Tunnel ports by `dpid/name`: as ordered, and their numbers as switches tell them. */
   tunnels: ReadonlyMap<string, TunnelState>;
   tunnelPorts: ReadonlyMap<string, number>;
@@ -353,6 +356,7 @@ export function initialState(
     telemetry: new Map(),
     ports: new Map(),
     qos: new Map(),
+    directions: new Map(),
     tunnels: new Map(),
     tunnelPorts: new Map(),
     shares: new Map(),

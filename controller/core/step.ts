@@ -34,6 +34,7 @@ import {
   onSwitchUp,
   tablesFound,
 } from './network.ts';
+import { directionsNow } from './rates.ts';
 import { advanceRecoveries, onRecoveryDone, onStreamEvent, recoverWith } from './recovery.ts';
 import { reserveAll } from './reserve.ts';
 import { isWorthKeeping } from './restore.ts';
@@ -96,6 +97,7 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'sampled':
       t.isSampled = true;
+      t.set({ directions: directionsNow(t.state) });
       t.reserveNow ||= activeSlices(t.state);
       settleIntoRunning(t);
       break;
