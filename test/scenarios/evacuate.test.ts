@@ -10,6 +10,8 @@ import type { Evacuation } from '../../contracts/rest.ts';
 import type { DemoScenario } from '../../sim/demoScenario.ts';
 import { openStage, type Stage } from '../../sim/stage.ts';
 
+jest.setTimeout(120_000);
+
 const MBPS = 1e6;
 const HOSTS = ['hv1', 'hv2', 'hv3', 'hv4'];
 const MAIN = join(import.meta.dirname, '../../dist/cli/main.js');
