@@ -66,6 +66,22 @@ export const topologyViewSchema = z.object({
       }),
     )
     .default([]),
+  /** Addresses that turned up elsewhere without a migration, since the start. */
+  hostMoves: z
+    .array(
+      z.object({
+        mac: z.string(),
+        /** The last sighting elsewhere: from where, and where. */
+        from: portRef,
+        to: portRef,
+        /** Times it was believed, and sightings that were not because the address went to and fro. */
+        moves: z.number(),
+        refused: z.number(),
+        /** Until then (controller's clock, ms) it is left where it is; 0 when it is not. */
+        heldUntilMs: z.number(),
+      }),
+    )
+    .optional(),
   agents: z.array(
     z.object({ host: z.string(), connected: z.boolean(), dpid: z.string().nullable(), driver: z.string() }),
   ),

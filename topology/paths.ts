@@ -131,7 +131,7 @@ export function nextHops(t: Topology, toDpid: string): ReadonlyMap<string, numbe
 
 /**
  * Per switch, the ports a broadcast leaves by: those of a spanning tree of the links, and every port that is up and
- * leads to no switch (LOCAL too), sorted. A cable known in one direction only counts as a cable: it carries both ways.
+ * leads to no switch (LOCAL too) and is not listening, sorted. A cable known in one direction only counts as a cable: it carries both ways.
  */
 export function floodPorts(t: Topology): ReadonlyMap<string, number[]> {
   // Undirected edges, each seen from both ends.
@@ -169,7 +169,10 @@ export function floodPorts(t: Topology): ReadonlyMap<string, number[]> {
   for (const [dpid, node] of t.switches) {
     const ports = tree.get(dpid) ?? new Set<number>();
     for (const p of node.ports.values()) {
-      if (p.isUp && isUsablePort(p.portNo) && !t.isTrunk({ dpid, portNo: p.portNo })) ports.add(p.portNo);
+      const ref = { dpid, portNo: p.portNo };
+      // A guest is where its agent says: its port needs no listening.
+      const isEdge = !t.isTrunk(ref) && (!t.isListening(ref) || t.isGuestPort(ref));
+      if (p.isUp && isUsablePort(p.portNo) && isEdge) ports.add(p.portNo);
     }
     flood.set(
       dpid,

@@ -99,6 +99,8 @@ export class Topology {
    * seen at the moment. To take such a port for an edge would close a loop for broadcasts when only probes were lost.
    */
   readonly trunks: ReadonlySet<string>;
+  /** Ports that came up lately, by datapath: whether they lead to a switch is not known yet, and broadcasts do not leave by them. */
+  readonly listening: ReadonlyMap<string, ReadonlySet<number>>;
 
   // Indexes over an immutable snapshot, made when first asked for.
   #guestPorts: ReadonlySet<string> | undefined;
@@ -109,7 +111,7 @@ export class Topology {
 
   /** The network before anything is known of it. (Made on demand: TypeScript 7.0 miscompiles a static field that constructs its own class when the class has private methods.) */
   static get empty(): Topology {
-    Topology.#empty ??= new Topology(new Map(), new Map(), new Map(), new Set());
+    Topology.#empty ??= new Topology(new Map(), new Map(), new Map(), new Set(), new Map());
     return Topology.#empty;
   }
 
@@ -118,11 +120,13 @@ export class Topology {
     links: ReadonlyMap<string, Link>,
     locations: ReadonlyMap<string, Location>,
     trunks: ReadonlySet<string>,
+    listening: ReadonlyMap<string, ReadonlySet<number>>,
   ) {
     this.switches = switches;
     this.links = links;
     this.locations = locations;
     this.trunks = trunks;
+    this.listening = listening;
   }
 
   #with(change: {
@@ -130,14 +134,20 @@ export class Topology {
     links?: ReadonlyMap<string, Link>;
     locations?: ReadonlyMap<string, Location>;
     trunks?: ReadonlySet<string>;
+    listening?: ReadonlyMap<string, ReadonlySet<number>>;
   }): Topology {
     const switches = change.switches ?? this.switches;
     const links = change.links ?? this.links;
     const locations = change.locations ?? this.locations;
     const trunks = change.trunks ?? this.trunks;
+    const listening = change.listening ?? this.listening;
     const isSame =
-      switches === this.switches && links === this.links && locations === this.locations && trunks === this.trunks;
-    return isSame ? this : new Topology(switches, links, locations, trunks);
+      switches === this.switches &&
+      links === this.links &&
+      locations === this.locations &&
+      trunks === this.trunks &&
+      listening === this.listening;
+    return isSame ? this : new Topology(switches, links, locations, trunks, listening);
   }
 
   /** Adds or replaces a switch. Links at ports that it no longer has, or that are down, go; so do locations at ports that are gone. */
@@ -193,6 +203,35 @@ export class Topology {
   withGroups(dpid: string, groups: NonNullable<SwitchNode['groups']> | null): Topology {
     const node = this.switches.get(dpid);
     return node === undefined ? this : this.withSwitch({ ...node, groups });
+  }
+
+  /** Marks ports as listening; see there. */
+  withListening(refs: readonly PortRef[]): Topology {
+    return this.#listeningWith(refs, (ports, portNo) => ports.add(portNo));
+  }
+
+  withoutListening(refs: readonly PortRef[]): Topology {
+    return this.#listeningWith(refs, (ports, portNo) => ports.delete(portNo));
+  }
+
+  #listeningWith(refs: readonly PortRef[], change: (ports: Set<number>, portNo: number) => void): Topology {
+    if (refs.length === 0) return this;
+    const listening = new Map(this.listening);
+    const own = new Map<string, Set<number>>();
+    for (const { dpid, portNo } of refs) {
+      const ports = own.get(dpid) ?? new Set(listening.get(dpid));
+      change(ports, portNo);
+      own.set(dpid, ports);
+    }
+    for (const [dpid, ports] of own) {
+      if (ports.size > 0) listening.set(dpid, ports);
+      else listening.delete(dpid);
+    }
+    return this.#with({ listening });
+  }
+
+  isListening(ref: PortRef): boolean {
+    return this.listening.get(ref.dpid)?.has(ref.portNo) ?? false;
   }
 
   /** Removes a port with its links and locations. */

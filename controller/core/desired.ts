@@ -29,6 +29,9 @@ export const TABLE = { classify: 0, moved: 1, forward: 2 } as const;
 export const QUEUE: Record<Priority, number> = { high: 1, medium: 2, low: 3 };
 
 const ETH_IPV4 = 0x0800;
+const ETH_ARP = 0x0806;
+const ARP_REQUEST = 1;
+const BROADCAST = 'ff:ff:ff:ff:ff:ff';
 const ETH_LLDP = 0x88cc;
 const ETH_VLAN = 0x8100;
 const IPPROTO_TCP = 6;
@@ -45,6 +48,8 @@ const PRIORITY = {
   arrival: 15_000,
   pin: 10_000,
   group: 50_000,
+  announcement: 3000,
+  asking: 2000,
   host: 1000,
 };
 
@@ -236,7 +241,15 @@ function deriveNetworkFlows(topology: Topology, forwarding: 'managed' | 'normal'
     const destination = of13.OFPMatch({ eth_dst: l.mac });
     for (const dpid of topology.switches.keys()) {
       const way = ways.towards(dpid, l.at);
-      if (way !== undefined) put(dpid, 2, PRIORITY.host, FEATURE.forwarding, destination, [apply([way])]);
+      if (way === undefined) continue;
+      put(dpid, 2, PRIORITY.host, FEATURE.forwarding, destination, [apply([way])]);
+      if (l.ip === null || l.kind === 'unknown') continue;
+      // Who asks for an address that agents vouch for asks its owner, not everyone; an announcement is for all.
+      const asked = { eth_dst: BROADCAST, eth_type: ETH_ARP, arp_op: ARP_REQUEST, arp_tpa: l.ip };
+      const everyone = (flood.get(dpid) ?? []).map(output);
+      const announced = of13.OFPMatch({ ...asked, arp_spa: l.ip });
+      put(dpid, 2, PRIORITY.announcement, FEATURE.forwarding, announced, [apply(everyone)]);
+      put(dpid, 2, PRIORITY.asking, FEATURE.forwarding, of13.OFPMatch(asked), [apply([way])]);
     }
   }
   return tables;

@@ -12,6 +12,11 @@ import type { ControllerState, Discovery, ProbeFault } from './state.ts';
 import type { Turn } from './turn.ts';
 
 const OFPP_MAX = 0xffffff00;
+/**
+ * A port that came up is taken for an edge after this long at the earliest: a link behind it would have been found. Until then
+ * broadcasts do not leave by it, or a network with circles would be flooded round and round before its links are known.
+ */
+const LISTEN_MS = 1000;
 /** Refused probes are logged and published at most this often, and this many ports at a time. */
 const REPORT_PERIOD_MS = 5000;
 const REPORTED_PORTS = 10;
@@ -36,6 +41,25 @@ export function portReset(t: Turn, ref: PortRef): void {
   const hosts = t.writable(hostSinceMs);
   hosts.delete(id);
   change(t, { hostSinceMs: hosts });
+}
+
+/** Ports that came up with a switch or by themselves are listened at before they count as edges. */
+export function listenAt(t: Turn, refs: readonly PortRef[]): void {
+  t.set({ topology: t.state.topology.withListening(refs.filter((r) => r.portNo <= OFPP_MAX)) });
+}
+
+/** Ends the listening at ports that have been up for long enough. */
+function endListening(t: Turn): void {
+  const { topology, discovery } = t.state;
+  const ended: PortRef[] = [];
+  for (const [dpid, ports] of topology.listening) {
+    const upMs = Math.max(discovery.switchSinceMs.get(dpid) ?? 0, discovery.silentSinceMs);
+    for (const portNo of ports) {
+      const since = Math.max(upMs, discovery.portSinceMs.get(linkId({ dpid, portNo })) ?? 0);
+      if (t.nowMs - since >= LISTEN_MS) ended.push({ dpid, portNo });
+    }
+  }
+  if (ended.length > 0) t.set({ topology: topology.withoutListening(ended) });
 }
 
 /** A sender was learned at a port. */
@@ -75,6 +99,7 @@ export function probe(t: Turn, dpid: string, only?: number): void {
 /** Periodic part: probes, links that fell silent, and a report of what was refused. */
 export function discover(t: Turn): void {
   report(t);
+  endListening(t);
   const { probeMs, silenceMs } = t.state.policy.doc.discovery;
   const sinceLastMs = t.nowMs - t.state.discovery.lastProbeMs;
   if (sinceLastMs < probeMs) return;
@@ -162,14 +187,14 @@ function refuse(t: Turn, at: PortRef, fault: ProbeFault): void {
   change(t, { refused: t.writable(refused).set(id, { at, counts: { ...counts, [fault]: counts[fault] + 1 } }) });
 }
 
-/** Logs the ports whose counts grew and has them published, at a limited rate: a flood of forgeries is no flood of logs. */
+/** Logs the ports whose counts grew and has them and hosts' moves published, at a limited rate: a flood of forgeries is no flood of logs. */
 function report(t: Turn): void {
-  const { refused, reported, reportedMs } = t.state.discovery;
+  const { refused, reported, hostMoves, reportedMoves, reportedMs } = t.state.discovery;
   if (t.nowMs - reportedMs < REPORT_PERIOD_MS) return;
   const grown = [...refused].filter(([id, r]) => reported.get(id) !== r);
-  if (grown.length === 0) return;
+  if (grown.length === 0 && hostMoves === reportedMoves) return;
   for (const [port, { counts }] of grown.slice(0, REPORTED_PORTS)) t.log('warn', 'lldp.refused', { port, ...counts });
   if (grown.length > REPORTED_PORTS) t.log('warn', 'lldp.refused', { morePorts: grown.length - REPORTED_PORTS });
   // A copy: `refused` may be written to in what is left of this turn.
-  change(t, { reported: new Map(refused), reportedMs: t.nowMs });
+  change(t, { reported: new Map(refused), reportedMoves: hostMoves, reportedMs: t.nowMs });
 }

@@ -4,9 +4,10 @@ import { linkId, type Port, type PortRef, type Topology } from '../../topology/i
 import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
 import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
-import { hostSeen, linksHeardOf, onLldp, portReset, probe, switchKnown } from './discovery.ts';
+import { hostSeen, linksHeardOf, listenAt, onLldp, portReset, probe, switchKnown } from './discovery.ts';
 import type { Event, PortDescription } from './events.ts';
 import { type Flow, type Group, isOurGroup } from './flows.ts';
+import { mayMove } from './hostMoves.ts';
 import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
 import { learnFromFlows } from './settle.ts';
@@ -46,6 +47,8 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
   const name = t.state.settings.nameOf(e.dpid) ?? e.ports.find((p) => p.portNo > OFPP_MAX)?.name ?? e.dpid;
   const known = t.state.topology.switches.has(e.dpid);
   let topology = t.state.topology;
+  const before = topology.switches.get(e.dpid)?.ports;
+  const cameUp = [...ports.values()].filter((p) => p.isUp && before?.get(p.portNo)?.isUp !== true);
   if (known) {
     for (const old of topology.switches.get(e.dpid)?.ports.keys() ?? []) {
       if (!ports.has(old)) topology = topology.withoutPort({ dpid: e.dpid, portNo: old });
@@ -72,6 +75,11 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
   });
   t.log('info', 'switch.up', { dpid: e.dpid, name, ports: ports.size, flowsFound: installed.flows.size });
   if (!known) learnFromFlows(t, e.dpid, installed);
+  if (known) for (const p of cameUp) portReset(t, { dpid: e.dpid, portNo: p.portNo });
+  listenAt(
+    t,
+    cameUp.map((p) => ({ dpid: e.dpid, portNo: p.portNo })),
+  );
   placeGuests(t);
   probe(t, e.dpid);
 }
@@ -92,6 +100,7 @@ export function onPortChanged(t: Turn, e: On<'portChanged'>): void {
     e.change === 'removed' ? before.withoutPort(ref) : before.withPort(e.dpid, toPort(t, e.dpid, e.port));
   t.set({ topology });
   if (e.change === 'removed' || before.port(ref)?.isUp !== e.port.isUp) portReset(t, ref);
+  if (e.change !== 'removed' && e.port.isUp && before.port(ref)?.isUp !== true) listenAt(t, [ref]);
   for (const link of lostLinks(before, topology)) {
     t.log('warn', 'link.lost', { link, why: 'a port of it went down or away' });
   }
@@ -131,6 +140,9 @@ export function onPacketIn(t: Turn, e: On<'packetIn'>): void {
   const known = t.state.topology.locations.get(seen.mac);
   // Where a guest is, its agents say: a frame from elsewhere with its address is a straggler or a forgery.
   if (known?.kind === 'guest') return;
+  // It may only have come through what is not known to be a link yet.
+  if (t.state.topology.isListening(here)) return;
+  if (known && !mayMove(t, known, here)) return;
   const ip = seen.ip ?? known?.ip ?? null;
   const host = ip === null ? undefined : [...t.state.agents.values()].find((a) => a.migrationIp === ip);
   const location = {

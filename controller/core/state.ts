@@ -29,6 +29,7 @@ import type { CompiledPolicy, ConvergenceWatch, LinkReservation } from '../../po
 import { type PortRef, Topology } from '../../topology/index.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos, TunnelKind, TunnelPort } from './events.ts';
+import type { HostMoves } from './hostMoves.ts';
 import type { Seal } from './packets.ts';
 import { newSettling, type Settling } from './settle.ts';
 import type { Instant, Telemetry } from './telemetry.ts';
@@ -287,12 +288,16 @@ export interface Discovery {
   hostSinceMs: ReadonlyMap<string, number>;
   /** Probes not believed, by the port they came in at. */
   refused: ReadonlyMap<string, { at: PortRef; counts: Readonly<Record<ProbeFault, number>> }>;
+  /** Addresses that turned up elsewhere without a migration of ours, by address. */
+  hostMoves: ReadonlyMap<string, HostMoves>;
+  reportedMoves: Discovery['hostMoves'];
   /** What of `refused` was logged and published last, and when. */
   reported: Discovery['refused'];
   reportedMs: number;
 }
 
 const NONE_REFUSED: Discovery['refused'] = new Map();
+const NO_MOVES: Discovery['hostMoves'] = new Map();
 const NO_DISCOVERY: Discovery = {
   lastProbeMs: 0,
   silentSinceMs: 0,
@@ -301,6 +306,8 @@ const NO_DISCOVERY: Discovery = {
   portSinceMs: new Map(),
   hostSinceMs: new Map(),
   refused: NONE_REFUSED,
+  hostMoves: NO_MOVES,
+  reportedMoves: NO_MOVES,
   reported: NONE_REFUSED,
   reportedMs: 0,
 };

@@ -52,6 +52,9 @@ export function topologyView(state: ControllerState): TopologyView {
         .map((g) => ({ name: g.spec.name, host: a.host, labels: g.spec.labels ?? {} })),
     ),
     refusedProbes: [...state.discovery.refused.values()].map(({ at, counts }) => ({ at, ...counts })),
+    hostMoves: [...state.discovery.hostMoves].map(([mac, { from, to, moves, refused, heldUntilMs }]) => {
+      return { mac, from, to, moves, refused, heldUntilMs };
+    }),
     agents: [...state.agents.values()].map((a) => ({
       host: a.host,
       connected: a.connected,

@@ -114,9 +114,9 @@ export class OvsFabric {
     return execFileSync('ip', ['netns', 'exec', this.ns(station), ...command], { encoding: 'utf8', timeout: 60_000 });
   }
 
-  /** Runs a script of Node in a station's namespace. */
-  speaker(station: string, script: string): Speaker {
-    const child = spawn('ip', ['netns', 'exec', this.ns(station), process.execPath, '-e', script], {
+  /** Runs a script, of Node unless said otherwise, in a station's namespace. */
+  speaker(station: string, script: string, by = [process.execPath, '-e']): Speaker {
+    const child = spawn('ip', ['netns', 'exec', this.ns(station), ...by, script], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.#speakers.add(child);
