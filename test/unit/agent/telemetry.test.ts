@@ -191,21 +191,24 @@ describe('an agent that looks', () => {
       periodMs: 1000,
       dirtyEveryMs: 10_000,
     });
-    await clock.pass(9000);
-    expect(windows).toEqual([0.25, 1, 3]);
-    // Nine periods: one message each at most, the first of all with everything.
-    expect(sent.length).toBeGreaterThan(0);
-    expect(sent.length).toBeLessThanOrEqual(9);
-    const guests = sent.flatMap((message) => (message.type === 'telemetry' ? (message.guests ?? []) : []));
-    expect(guests).toHaveLength(1);
-    expect(guests[0]).toMatchObject({ guest: 'vm1', dirtyBytesPerS: 41_900_000 });
+    const toldOfGuests = () => sent.flatMap((message) => (message.type === 'telemetry' ? (message.guests ?? []) : []));
+    // The kernel's files are read in real time: on a busy machine that may take several of the test's periods.
+    let periods = 0;
+    for (; toldOfGuests().length === 0 && periods < 1000; periods++) await clock.pass(1000);
+    expect(windows.slice(0, 3)).toEqual([0.25, 1, 3]);
+    expect(sent.length).toBeLessThanOrEqual(periods);
+    expect(toldOfGuests()[0]).toMatchObject({ guest: 'vm1', dirtyBytesPerS: 41_900_000 });
     // A second is too short to see 60 MiB gone through at 40 MiB/s; with what the background saw it is known.
-    const answer = telemetry.measure('vm1', 1);
-    await clock.pass(4000);
+    let answered = false;
+    const answer = telemetry.measure('vm1', 1).finally(() => {
+      answered = true;
+    });
+    while (!answered) await clock.pass(250);
     const { workingSetBytes } = await answer;
     expect((workingSetBytes ?? 0) / MIB).toBeGreaterThan(45);
     expect((workingSetBytes ?? 0) / MIB).toBeLessThan(80);
     telemetry.close();
+    // What was being read when it was closed is not sent.
     const count = sent.length;
     await clock.pass(3000);
     expect(sent).toHaveLength(count);
