@@ -26,8 +26,8 @@ import { applyQueueFilters } from './queueFilters.ts';
 import { createTelemetry, type Telemetry } from './telemetry.ts';
 
 export interface AgentOptions {
-  /** Presented to the controller. */
-  token: string;
+  /** Presented to the controller; a function is asked at each connection, so that a token that was changed is taken up. */
+  token: string | (() => string);
   log: Log;
   /** Time of the copies and of the load messages. The session itself lives in real time: its socket is a real one. */
   clock?: Clock;
@@ -58,7 +58,8 @@ const DIRTY_EVERY_MS = 30_000;
  * @throws FairwayError when the driver cannot open, e.g. a configured guest does not start.
  */
 export async function startAgent(config: AgentConfig, options: AgentOptions): Promise<RunningAgent> {
-  const { token, log } = options;
+  const { log } = options;
+  const token = typeof options.token === 'function' ? options.token : () => options.token as string;
   const clock = options.clock ?? systemClock();
   const realTime = systemClock();
   const random = options.random ?? Math.random;
@@ -128,7 +129,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     // One after another: of several controllers only the one in charge lets agents in.
     const controller = controllers[attempt % controllers.length] as string;
     const ws = new WebSocket(`${controller.replace(/\/+$/, '')}/agent`, {
-      headers: { authorization: `Bearer ${token}` },
+      headers: { authorization: `Bearer ${token()}` },
       handshakeTimeout: 10_000,
       maxPayload: 8 * 1024 * 1024,
     });
@@ -152,12 +153,14 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
       heardMs = realTime.now();
       if (!binary) onMessage(ws, data.toString());
     });
-    ws.on('error', (error) =>
-      log(attempt < controllers.length ? 'warn' : 'debug', 'controller-unreachable', {
-        controller,
-        error: error.message,
-      }),
-    );
+    ws.on('error', (error) => {
+      const isNews = attempt < controllers.length;
+      // The words of `ws` for an answer that is no upgrade.
+      if (error.message.endsWith(': 401')) {
+        const reason = `${controller} does not take this agent's token: it is wrong, or was changed there. Put the content of the controller's token file into ${config.tokenFile} (or FAIRWAY_TOKEN); it is read again at each attempt`;
+        log(isNews ? 'error' : 'warn', 'token-refused', { reason });
+      } else log(isNews ? 'warn' : 'debug', 'controller-unreachable', { controller, error: error.message });
+    });
     ws.on('close', (code) => {
       stopPinging();
       if (socket === ws) {

@@ -131,7 +131,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
   function tell(job: SourceJob | DestinationJob, event: EventMessage['event'], more: Partial<EventMessage> = {}): void {
     const message: EventMessage = { type: 'event', migration: job.id, event, ...more };
     job.events.push(message);
-    log('debug', 'migration-event', { migration: job.id, guest: job.guest, event, reason: more.reason });
+    log('debug', 'migration-event', { migration: job.id, guest: job.guest, what: event, reason: more.reason });
     report(message);
   }
 

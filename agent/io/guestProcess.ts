@@ -13,7 +13,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { guestSpecSchema } from '../../contracts/agent.ts';
@@ -45,10 +45,18 @@ export function guestPaths(runDir: string, guest: string): QemuPaths & { dir: st
   };
 }
 
-/** Writes a small file so that a reader sees the old or the new contents, never half. */
+/** Writes a small file so that a reader sees the old or the new contents, never half. @throws FairwayError `disk-full`. */
 export function writeAtomically(path: string, text: string): void {
-  writeFileSync(`${path}.new`, text, { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  try {
+    writeFileSync(`${path}.new`, text, { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    rmSync(`${path}.new`, { force: true });
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
+    const text = `no space is left on the disk of ${dirname(path)}: make room there, or give the agent another runDir`;
+    throw new FairwayError('disk-full', text, ['retryable'], error);
+  }
 }
 
 export function writeRecord(runDir: string, record: GuestRecord): void {
@@ -83,7 +91,7 @@ export function forgetFiles(runDir: string, guest: string): void {
 /**
  * Starts QEMU and returns its process id once it is ready for QMP.
  *
- * @throws FairwayError `guest-start` with what QEMU said, or `run-dir-too-long`.
+ * @throws FairwayError `guest-start` with what QEMU said, `machine-unsupported`, `disk-full` or `run-dir-too-long`.
  */
 export async function startProcess(
   qemu: string,
@@ -102,12 +110,12 @@ export async function startProcess(
     await run(qemu, qemuArgv(record.spec, paths, record.tap, incoming), 30_000);
   } catch (error) {
     forgetFiles(runDir, record.spec.name);
-    throw new FairwayError(
-      'guest-start',
-      `guest ${record.spec.name} did not start: ${(error as Error).message}`,
-      [],
-      error,
-    );
+    const said = (error as Error).message;
+    if (/unsupported machine type/i.test(said)) {
+      const text = `QEMU here (${qemu}) has no machine type ${record.spec.machine}, which guest ${record.spec.name} runs on: install the QEMU that the other host has, or start the guest on a type that both have`;
+      throw new FairwayError('machine-unsupported', text, ['badInput'], error);
+    }
+    throw new FairwayError('guest-start', `guest ${record.spec.name} did not start: ${said}`, [], error);
   }
   // QEMU makes them as its umask says. The folder is closed to others already; this holds if somebody opens it.
   for (const path of [paths.qmp, paths.monitor, paths.serial, paths.pidFile]) {

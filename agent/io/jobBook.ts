@@ -132,8 +132,8 @@ export function createJobBook(options: JobBookOptions): JobBook {
     const state = job.state.role === 'source' ? { ...job.state, progress: null, pace: null, moved: null } : job.state;
     const text = JSON.stringify({ id: job.id, guest: job.guest, state, events: job.events });
     if (text === job.written) return;
-    job.written = text;
     writeAtomically(fileOf(job.id), text);
+    job.written = text;
   }
 
   function forget(job: Job): void {
@@ -163,7 +163,7 @@ export function createJobBook(options: JobBookOptions): JobBook {
     const stamped = { ...message, ...momentsFor(job, message) };
     job.events.push(stamped);
     const { event, reason } = message;
-    log('info', 'migration-event', { migration: job.id, guest: job.guest, event, reason });
+    log('info', 'migration-event', { migration: job.id, guest: job.guest, what: event, reason });
     report(stamped);
   }
 
@@ -186,7 +186,12 @@ export function createJobBook(options: JobBookOptions): JobBook {
       if (a.do === 'event') tell(job, a.message);
       else if (a.do === 'progress') report({ type: 'progress', migration: job.id, progress: a.progress });
     }
-    if (jobs.get(job.id) === job) save(job);
+    try {
+      if (jobs.get(job.id) === job) save(job);
+    } catch (error) {
+      // The copy goes on; an agent restarted before there is room again finds it as it was, and asks the hypervisor.
+      log('error', 'migration-unwritten', { migration: job.id, error });
+    }
     if (job.state.role === 'source' && isEnded(job.state.phase)) {
       job.stopPolling();
       if (job.state.phase === 'completed') options.onDeparted(job.guest);
@@ -278,7 +283,12 @@ export function createJobBook(options: JobBookOptions): JobBook {
     },
     add(id, guest, state) {
       const job = make(id, guest, state, [], '');
-      save(job);
+      try {
+        save(job);
+      } catch (error) {
+        forget(job);
+        throw error;
+      }
       return job;
     },
     forget,

@@ -511,6 +511,10 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     // What is left of earlier migrations of this guest, which is not here, is history.
     book.forgetGuest(name);
     const free = await freePorts(address, config.incomingPorts, takenPorts());
+    if (free.length === 0) {
+      const text = `none of the ports ${config.incomingPorts.join(' to ')} of ${address} is free for an incoming migration: free one, or widen incomingPorts in the configuration of the agent of ${config.host}`;
+      throw new FairwayError('no-port', text, ['retryable']);
+    }
     const first = prepareDestination(command, address, free);
     const job = book.add(command.migration, name, first.state);
     try {

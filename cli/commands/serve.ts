@@ -71,7 +71,16 @@ export async function agent(terminal: Terminal, o: ServeOptions): Promise<undefi
   const log = createLog(o.logLevel, terminal.err);
   const config = accept(loadAgentConfig({ file: o.config, env: terminal.env, set: o.set }), log);
   const { startAgent } = await import('../../agent/io/agent.ts');
-  const running = await startAgent(config, { log, token: readToken(config.tokenFile, terminal.env) });
+  let token = readToken(config.tokenFile, terminal.env);
+  const latest = (): string => {
+    try {
+      token = readToken(config.tokenFile, terminal.env);
+    } catch {
+      // Being replaced just now, or gone: the last one may still do.
+    }
+    return token;
+  };
+  const running = await startAgent(config, { log, token: latest });
   await untilStopped(terminal.signal);
   log('info', 'agent.stopping');
   await running.close();

@@ -32,6 +32,8 @@ export interface FairwayOptions {
   policy: Record<string, string | number>;
   /** Where the policy lives. Default: in a file of the lab. */
   store?: ControllerSettings['policy'];
+  /** Program that starts a hypervisor's guests, where it is not the usual one. */
+  qemu?: Partial<Record<'hv1' | 'hv2', string>>;
   logLevel?: 'debug' | 'info' | 'warn';
   signal?: AbortSignal | undefined;
   /** Stragglers go through tunnels of this kind, between the hypervisors' own addresses; otherwise under a label. */
@@ -55,6 +57,9 @@ export function compiled(relative: string): string {
 /** A process of Fairway's in a lab, started from the compiled command line exactly as a user would. */
 export interface FairwayProcess {
   child: ChildProcess;
+  namespace: string;
+  words: string[];
+  folder: string;
   name: string;
   logFile: string;
 }
@@ -78,7 +83,7 @@ export function launchFairway(
   const env = { ...Object.fromEntries(own.map((name) => [name, undefined])), FAIRWAY_TOKEN: o.token };
   const child = spawnIn(o.namespace, process.execPath, o.words, { logFile, env, cwd: o.folder });
   if (child.pid !== undefined) lab.state.addProcess(child.pid, `fairway ${o.name}`);
-  return { child, name: o.name, logFile };
+  return { child, name: o.name, logFile, namespace: o.namespace, words: o.words, folder: o.folder };
 }
 
 /** Fails with `lab.ended`, quoting its log, when one of the processes has ended. */
@@ -97,7 +102,11 @@ export class FairwayInLab {
   private readonly door: Server;
   private readonly children: FairwayProcess[];
 
+  private readonly lab: Lab;
+  private readonly token: string;
+
   private constructor(o: {
+    lab: Lab;
     url: string;
     token: string;
     tokenFile: string;
@@ -105,6 +114,8 @@ export class FairwayInLab {
     door: Server;
     signal: AbortSignal | undefined;
   }) {
+    this.lab = o.lab;
+    this.token = o.token;
     this.tokenFile = o.tokenFile;
     this.children = o.children;
     this.door = o.door;
@@ -142,7 +153,7 @@ export class FairwayInLab {
       launch(lab.ns('ctl'), 'controller', controller, directory);
       door = await openDoor(lab, children);
       const url = `http://127.0.0.1:${(door.address() as AddressInfo).port}`;
-      const fairway = new FairwayInLab({ url, token, tokenFile, children, door, signal });
+      const fairway = new FairwayInLab({ lab, url, token, tokenFile, children, door, signal });
       // Whoever knocks before the controller listens may be kept waiting: knock again rather than wait long.
       const knock = new FairwayClient({ url, token, timeoutMs: 1000 });
       await fairway.until('the controller', 30_000, async () => ((await knock.isUp()) ? true : undefined), signal);
@@ -164,7 +175,7 @@ export class FairwayInLab {
       }
       await waitForControl(lab, signal);
       const guests = Object.values(options.guests).flat();
-      await fairway.until('a complete view of the network', 90_000, () => fairway.seesAll(guests), signal);
+      await fairway.untilComplete(guests, signal);
       return fairway;
     } catch (e) {
       await stopAll(children);
@@ -177,6 +188,21 @@ export class FairwayInLab {
   async stop(): Promise<void> {
     await stopAll(this.children);
     this.door.close();
+  }
+
+  /** Kills `controller`, or `agent-<site>`, as a crash would; answers what `revive` needs to start it again. */
+  async kill(name: string): Promise<FairwayProcess> {
+    const at = this.children.findIndex((c) => c.name === name);
+    const [process] = at < 0 ? [] : this.children.splice(at, 1);
+    if (process === undefined) throw new FairwayError('lab.ended', `fairway ${name} does not run`);
+    process.child.kill('SIGKILL');
+    await ended(process.child);
+    return process;
+  }
+
+  /** Starts a process that was killed again, as it was, with another token where one is given. */
+  revive(killed: FairwayProcess, token = this.token): void {
+    this.children.push(launchFairway(this.lab, { ...killed, token }));
   }
 
   /** Process ids of controller, agents and relay. */
@@ -203,6 +229,11 @@ export class FairwayInLab {
       },
       { timeoutMs, everyMs: 200, signal },
     );
+  }
+
+  /** Waits until the controller sees the whole network, every agent, and where every guest is. */
+  async untilComplete(guests: readonly GuestSpec[], signal?: AbortSignal): Promise<void> {
+    await this.until('a complete view of the network', 90_000, () => this.seesAll(guests), signal);
   }
 
   private async seesAll(guests: readonly GuestSpec[]): Promise<StatusView | undefined> {
@@ -242,7 +273,7 @@ function controllerSettings(lab: Lab, directory: string, options: FairwayOptions
 export function agentSettings(
   lab: Lab,
   site: Site,
-  options: Pick<FairwayOptions, 'guests' | 'hypervisorAgent'>,
+  options: Pick<FairwayOptions, 'guests' | 'hypervisorAgent' | 'qemu'>,
 ): AgentSettings {
   const sw = lab.switches[site];
   const common = {
@@ -258,6 +289,7 @@ export function agentSettings(
     driver: options.hypervisorAgent ? 'emulated' : 'qmp',
     migrationIp: ADDRESS.data[site],
     migrationPort: sw.bridge,
+    ...(options.qemu?.[site] === undefined ? {} : { qemu: options.qemu[site] }),
     guests: (options.guests[site] ?? []).map((g) => guestSpecSchema.parse(g)),
   };
 }
@@ -285,7 +317,8 @@ export const CONTROLLER = `tcp:${ADDRESS.management.ctl}:${HTTP_PORT}`;
 export async function startRelay(lab: Lab, from: string, to: string): Promise<FairwayProcess> {
   const logFile = join(lab.stateDir, 'relay.log');
   let ready = false;
-  const child = spawnIn(lab.ns('ctl'), process.execPath, [compiled('sim/lab/relay.js'), from, to], {
+  const words = [compiled('sim/lab/relay.js'), from, to];
+  const child = spawnIn(lab.ns('ctl'), process.execPath, words, {
     logFile,
     onLine: () => {
       ready = true;
@@ -293,7 +326,7 @@ export async function startRelay(lab: Lab, from: string, to: string): Promise<Fa
   });
   if (child.pid !== undefined) lab.state.addProcess(child.pid, 'relay');
   await waitFor('the relay', () => (ready ? true : undefined), { timeoutMs: 10_000, everyMs: 20 });
-  return { child, name: 'relay', logFile };
+  return { child, name: 'relay', logFile, namespace: lab.ns('ctl'), words, folder: lab.stateDir };
 }
 
 /** Agents before the controller, in the reverse order of their start. */

@@ -383,10 +383,36 @@ async function joinLimited(lab: Lab, a: string, b: string): Promise<void> {
     const tc = (args: string) => runIn(lab.ns('wire'), 'tc', args.split(' '));
     await tc(`qdisc add dev ${to} root tbf ${cableLimit(lab.capacityBps)}`);
     await tc(`qdisc add dev ${from} handle ffff: ingress`);
-    await tc(
-      `filter add dev ${from} parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev ${to}`,
-    );
+    await redirect(lab, from, to);
   }
+}
+
+/** What comes in at one device of the wire namespace leaves through another. */
+function redirect(lab: Lab, from: string, to: string): Promise<string> {
+  const rule = `filter add dev ${from} parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev ${to}`;
+  return runIn(lab.ns('wire'), 'tc', rule.split(' '));
+}
+
+/**
+ * Cuts the cable between a hypervisor and the core; the answer mends it. `down`: both ports lose their carrier; `silent`:
+ * whatever is sent is swallowed, and nothing tells of it.
+ */
+export async function cutCable(
+  lab: Lab,
+  hypervisor: 'hv1' | 'hv2',
+  how: 'down' | 'silent',
+): Promise<() => Promise<void>> {
+  const ends = [`${hypervisor}-a`, `${hypervisor}-b`] as const;
+  const wire = lab.ns('wire');
+  const each = async (work: (dev: string, other: string) => Promise<unknown>) => {
+    await Promise.all([work(ends[0], ends[1]), work(ends[1], ends[0])]);
+  };
+  if (how === 'down') {
+    await each((dev) => run('ip', ['-n', wire, 'link', 'set', dev, 'down']));
+    return () => each((dev) => run('ip', ['-n', wire, 'link', 'set', dev, 'up']));
+  }
+  await each((dev) => runIn(wire, 'tc', ['filter', 'del', 'dev', dev, 'parent', 'ffff:']));
+  return () => each((dev, other) => redirect(lab, dev, other));
 }
 
 function addPort(sw: SwitchAt, dev: string): Promise<string> {

@@ -10,6 +10,7 @@ import type { LabResult, LabRun } from '../../contracts/results.ts';
 import { formatBytes, formatMs } from '../../contracts/units.ts';
 import { guestImage } from './guests.ts';
 import { checkRequirements, type LabOptions } from './network.ts';
+import { agentFaults } from './scenarios/agentFaults.ts';
 import { contention } from './scenarios/contention.ts';
 import { gang } from './scenarios/gang.ts';
 import { moves } from './scenarios/moves.ts';
@@ -28,6 +29,11 @@ export const SCENARIOS: Record<string, { about: string; run: (session: Session) 
   techniques: {
     about: 'every copy method on an idle and on a write-heavy guest, over 200 Mbit/s',
     run: techniques,
+  },
+  'agent-faults': {
+    about:
+      'agents, hypervisors, controller and cables fail during copies: what becomes of the guest, and where it runs',
+    run: agentFaults,
   },
   moves: {
     about: 'a stand-in guest moves many times by label, by VXLAN and over learning switches; then QEMU guests do',
