@@ -431,9 +431,10 @@ export class FaultNet {
           .filter((l) => /cookie=0xfa1c[0-9a-f]{2}0[456]/.test(l))
           .map((l) => `${b}: ${l}`),
       );
+      // Meters carry no cookie: ours have numbers from 0xfa00 on.
       const meters = this.ofctl('dump-meters', b)
         .split('\n')
-        .filter((l) => l.includes('meter='));
+        .filter((l) => Number(/meter=(\d+)/.exec(l)?.[1] ?? 0) >= 0xfa00);
       left.push(...meters.map((l) => `${b}: ${l}`));
     }
     for (const table of ['qos', 'queue']) {
