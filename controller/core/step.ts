@@ -196,11 +196,16 @@ function writeTables(t: Turn): Settled {
   const desired = desiredTables(t.state);
   const settling = isSettling(t.state);
   const open = new Set<string>();
+  /** Switches that refused something lately that is still wanted. */
+  const waiting = new Set<string>();
   for (const [dpid, s] of t.state.switches) {
     if (!s.connected) continue;
     const derived = desired.get(dpid) ?? EMPTY_TABLES;
     const whole = settling ? withoutForgetting(t.state, derived, s.installed) : derived;
-    const want = t.nowMs < s.retryAtMs ? withoutRefused(whole, s) : whole;
+    // Where nothing of what was refused is wanted any more, there is nothing to wait for.
+    const isWanted = s.refused.size === 0 || [...s.refused].some((key) => whole.flows.has(key));
+    if (t.nowMs < s.retryAtMs && isWanted) waiting.add(dpid);
+    const want = waiting.has(dpid) ? withoutRefused(whole, s) : whole;
     if (want !== whole && difference(s.installed, whole).length > 0) open.add(dpid);
     if (s.inFlight) {
       if (difference(s.inFlight.target, want).length > 0 || difference(s.installed, want).length > 0) open.add(dpid);
@@ -220,10 +225,7 @@ function writeTables(t: Turn): Settled {
     // A switch that is away cannot confirm; it is brought up to date when it returns, and does not hold up a guest meanwhile.
     // While the network is being found again, what is derived is not the whole way yet.
     flows: (dpids) => !settling && [...dpids].every((d) => !open.has(d)),
-    refusedBy: (dpids) => {
-      const backsOff = (d: string) => open.has(d) && t.nowMs < (t.state.switches.get(d)?.retryAtMs ?? 0);
-      return [...dpids].find(backsOff);
-    },
+    refusedBy: (dpids) => [...dpids].find((d) => open.has(d) && waiting.has(d)),
     queues: (links) =>
       links.every(
         (l) => !isOpen(t.state.qos.get(l), queuesFor(t.state, l), t.state.settings.hasQueues(linkRef(l).dpid)),

@@ -1,6 +1,6 @@
 /**
- * One small network through a row of faults, in order: forged probes, garbage on the control port, a full flow table, the
- * control cable cut for 30 s during a move, and at last all switches restarted. A workload runs through it, and flows of
+ * One small network through a row of faults, in order: forged probes, garbage on the control port, the control
+ * cable cut for 30 s during a move, a full flow table, and at last all switches restarted. A workload runs through it, and flows of
  * somebody else lie in the switches, which must be the same until the switches themselves forget them.
  */
 import { execFileSync } from 'node:child_process';
@@ -54,15 +54,17 @@ const latest = async (guest: string): Promise<MigrationView | undefined> =>
   (await c.client.status()).migrations.filter((m) => m.guest === guest).at(-1);
 const move = (guest: string) =>
   c.client.migrate({ moves: [{ guest, destination: 'hv2' }], technique: 'pre-copy', strategy: 'parallel' });
-const reaches = (guest: string, states: string[], ms = 60_000) =>
-  waitFor(
+const reaches = (guest: string, states: string[], ms = 60_000) => {
+  let seen: MigrationView | undefined;
+  return waitFor(
     `${guest} to be ${states.join(' or ')}`,
     async () => {
-      const m = await latest(guest);
-      return m && states.includes(m.state) ? m : undefined;
+      seen = await latest(guest);
+      return seen && states.includes(seen.state) ? seen : undefined;
     },
     ms,
-  );
+  ).catch((error) => Promise.reject(new Error(`${error}; it is ${seen?.state}: ${seen?.note}`)));
+};
 async function nothingLeft(): Promise<void> {
   let left: string[] = [];
   await waitFor('leftovers to go', async () => {
@@ -77,12 +79,12 @@ async function nothingLost(): Promise<void> {
 
 real(named('forged link probes make no link and are counted at their port'), async () => {
   net.ovs.inside('ip', 'link', 'set', 'hv1-g1', 'up');
-  // An LLDP frame as any host can make it: "I am port 9 of the datapath core".
+  // An LLDP frame as any host can make it: "I am port 9 of the datapath core, and a probe of yours".
   const forge = `
 import socket
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('hv1-g1', 0))
 tlv = lambda t, v: bytes([t << 1 | len(v) >> 8, len(v) & 255]) + v
-f = bytes.fromhex('0180c200000e0200000000aa88cc') + tlv(1, b'\\x07dpid:0000000000000001') + tlv(2, b'\\x07' + b'9') + tlv(3, b'\\x00\\x78') + tlv(0, b'')
+f = bytes.fromhex('0180c200000e0200000000aa88cc') + tlv(1, b'\\x070000000000000001') + tlv(2, b'\\x07' + b'9') + tlv(3, b'\\x00\\x78') + tlv(5, b'fairway') + tlv(0, b'')
 for _ in range(50): s.send(f)
 `;
   net.ovs.inside('/usr/bin/python3', '-c', forge);
@@ -131,27 +133,12 @@ for (let i = 0; i < 50; i++) next();
   await nothingLost();
 });
 
-real(named('a full flow table ends the migration with that reason, and nothing else'), async () => {
-  const count = net.flows('hv1').filter((l) => !/table=[1-9]/.test(l)).length;
-  net.ovs.vsctl(
-    ...['--', '--id=@t', 'create', 'flow_table', `flow_limit=${count}`, 'overflow_policy=refuse'],
-    ...['--', 'set', 'bridge', 'hv1', 'flow_tables:0=@t'],
-  );
-  await move('g3');
-  const m = await reaches('g3', ['failed', 'done', 'cancelled']);
-  expect(m).toMatchObject({ state: 'failed', note: expect.stringMatching(/flow table is full/) });
-  net.ovs.vsctl('clear', 'bridge', 'hv1', 'flow_tables');
-  await nothingLeft();
-  await nothingLost();
-  expect(foreign()).toEqual(foreignBefore);
-});
-
 real(
   named('the control cable cut for 30 s during a move: the copy ends alone, the network follows when it is back'),
   async () => {
     await net.order({ order: 'cap', guest: 'g1', bps: 40e6 });
     await move('g1');
-    await reaches('g1', ['copying']);
+    await reaches('g1', ['copying'], 15_000);
     net.controlCable('down');
     await pause(30_000);
     const { hosts } = await net.report();
@@ -167,6 +154,21 @@ real(
     expect(foreign()).toEqual(foreignBefore);
   },
 );
+
+real(named('a full flow table ends the migration with that reason, and nothing else'), async () => {
+  const count = net.flows('hv1').filter((l) => !/table=[1-9]/.test(l)).length;
+  net.ovs.vsctl(
+    ...['--', '--id=@t', 'create', 'flow_table', `flow_limit=${count}`, 'overflow_policy=refuse'],
+    ...['--', 'set', 'bridge', 'hv1', 'flow_tables:0=@t'],
+  );
+  await move('g3');
+  const m = await reaches('g3', ['failed', 'done', 'cancelled']);
+  expect(m).toMatchObject({ state: 'failed', note: expect.stringMatching(/flow table is full/) });
+  net.ovs.vsctl('clear', 'bridge', 'hv1', 'flow_tables');
+  await nothingLeft();
+  await nothingLost();
+  expect(foreign()).toEqual(foreignBefore);
+});
 
 real(named('all switches restarted during a copy: what they forgot is sent again, the migration is done'), async () => {
   await net.order({ order: 'cap', guest: 'g2', bps: 40e6 });
