@@ -144,13 +144,14 @@ real(
     const { hosts } = await net.report();
     expect(hosts.find((h) => h.host === 'hv1')?.migrations).toMatchObject([{ role: 'source', phase: 'completed' }]);
     expect(hosts.find((h) => h.host === 'hv2')?.guests).toEqual([{ name: 'g1', state: 'running' }]);
+    await nothingLost();
     net.controlCable('up');
 
     expect(await reaches('g1', ['done', 'failed', 'cancelled'])).toMatchObject({ state: 'done', note: null });
     for (const b of BRIDGES) await net.leadsTo(b, guestMac(0), 'g1', 'hv2');
     await nothingLeft();
-    await nothingLost();
     expect(c.events('link.lost')).toEqual([]);
+    since = (await net.carried()).sent;
     expect(foreign()).toEqual(foreignBefore);
   },
 );
