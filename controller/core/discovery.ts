@@ -114,7 +114,7 @@ export function discover(t: Turn): void {
     const link = topology.links.get(id);
     // A switch that is away can neither send nor report probes: its silence proves nothing.
     const answering =
-      link && t.state.switches.get(link.from.dpid)?.connected && t.state.switches.get(link.to.dpid)?.connected;
+      link && [link.from, link.to].every((end) => t.state.switches.get(end.dpid)?.connected && isHeard(t, end));
     if (link && (!answering || t.nowMs - seenMs < silenceMs)) continue;
     // What crossed a link that is gone need not be remembered longer than it could be believed.
     if (!link && t.nowMs - seenMs < t.state.policy.doc.discovery.maxAgeMs) continue;
@@ -124,6 +124,16 @@ export function discover(t: Turn): void {
     t.log('warn', 'link.lost', { link: id, why: `no probe crossed it for ${silenceMs} ms` });
   }
   t.set({ topology: topology.withoutLinks(lost) });
+}
+
+/**
+ * Whether a switch tells its counters: when the control network is cut, switches fall silent all at once and long before their
+ * connections are given up, and so do the probes. Those that are not read at all are taken to be there.
+ */
+function isHeard(t: Turn, end: PortRef): boolean {
+  const { discovery, reservation } = t.state.policy.doc;
+  const readMs = t.state.ports.get(linkId(end))?.last.atMs;
+  return readMs === undefined || t.nowMs - readMs < Math.max(discovery.silenceMs / 2, 3 * reservation.periodMs);
 }
 
 /** An LLDP frame that a switch reported. Links that are found enter the topology together, when the burst is worked on. */
