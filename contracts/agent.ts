@@ -10,6 +10,23 @@ export const AGENT_PROTOCOL = 'fairway-agent/1';
 
 const finite = z.number().nonnegative();
 
+/** A guest's disk: a file on its host. */
+export const diskSchema = z.strictObject({
+  /** Absolute; on a host it comes to by copying, the file goes to that agent's `diskFolder` under the same name. */
+  path: z.string().min(1).max(1000),
+  sizeBytes: z.number().int().min(512).multipleOf(512),
+  format: z.enum(['raw', 'qcow2']).default('raw'),
+});
+export type Disk = z.infer<typeof diskSchema>;
+
+/**
+ * What becomes of a guest's disks when it moves. `shared`: both hosts have the same files, nothing is copied. `mirrored`: copied
+ * to the destination while the guest writes, and switched with it. `on-demand`: they stay; the destination reads over the
+ * network what it wants when it wants it, and keeps what is written.
+ */
+export const storageModeSchema = z.enum(['shared', 'mirrored', 'on-demand']);
+export type StorageMode = z.infer<typeof storageModeSchema>;
+
 /** How to start a guest, enough to start an identical machine at the destination (`-incoming defer`). */
 export const guestSpecSchema = z.object({
   name: nameSchema,
@@ -22,6 +39,8 @@ export const guestSpecSchema = z.object({
   kernel: z.string().optional(),
   initrd: z.string().optional(),
   append: z.string().optional(),
+  /** In the order in which the guest sees them. QEMU guests only: libvirt's own are in its definitions. */
+  disks: z.array(diskSchema).max(8).optional(),
   ip: z.string().optional(),
   /** What the policy's `overrides` go by; they move with the guest. The label `tenant` says whose guest it is. */
   labels: labelsSchema.optional(),
@@ -73,6 +92,10 @@ export const copyOptionsSchema = z.strictObject({
   multifd: z
     .strictObject({ channels: z.number().int().min(1).max(255), compression: multifdCompressionSchema })
     .optional(),
+  /** Must be said for a guest that has disks, and only for such a guest. */
+  storage: storageModeSchema.optional(),
+  /** Storage `on-demand`: fetch the rest in the background at this rate, bit/s. Without it the rest stays where it is. */
+  pullBps: z.number().min(8000).optional(),
 });
 export type CopyOptions = z.infer<typeof copyOptionsSchema>;
 
@@ -92,6 +115,8 @@ export const abilitiesSchema = z.object({
    * goes on running and the copy does not switch over while it writes memory; a quiet guest may slip through; `none`.
    */
   holdsSwitchover: z.enum(['stopped', 'held', 'none']),
+  /** What can become of disks here; absent: guests are moved without their disks' being looked at. */
+  storage: z.array(storageModeSchema).optional(),
 });
 export type Abilities = z.infer<typeof abilitiesSchema>;
 
@@ -108,6 +133,8 @@ export const copyProgressSchema = z.object({
   downtimeMs: finite.optional(),
   /** Auto-converge: by how much the guest's processors are held back, 0 to 1. */
   throttleShare: z.number().min(0).max(1).optional(),
+  /** Storage `mirrored`: what the mirror has copied of the disks, zeros among it; the total grows as the guest writes. */
+  disk: z.object({ transferredBytes: finite, remainingBytes: finite, totalBytes: finite }).optional(),
 });
 export type CopyProgress = z.infer<typeof copyProgressSchema>;
 
@@ -186,7 +213,8 @@ export const agentMessageSchema = z.discriminatedUnion('type', [
    * stream: the copy's connection is known (sent by the source); preSwitchover: the source guest is stopped and waits
    * for `continueSwitchover`; postcopyStarted; resumed: the guest runs at the destination (sent by the destination);
    * postcopyPaused, postcopyRecovered: in post-copy the stream broke, or goes on again; sent by whichever end notices, with
-   * the latest of the two told again after a reconnect; completed, failed, cancelled: the copy ended (sent by the source).
+   * the latest of the two told again after a reconnect; completed, failed, cancelled: the copy ended (sent by the source);
+   * disksPulled: storage `on-demand`, the destination needs the source's disks no more (long after the end, if ever).
    */
   z.object({
     type: z.literal('event'),
@@ -201,6 +229,7 @@ export const agentMessageSchema = z.discriminatedUnion('type', [
       'completed',
       'failed',
       'cancelled',
+      'disksPulled',
     ]),
     stream: streamSchema.optional(),
     progress: copyProgressSchema.optional(),
@@ -225,6 +254,14 @@ export const agentMessageSchema = z.discriminatedUnion('type', [
 export type AgentMessage = z.infer<typeof agentMessageSchema>;
 export type AgentHello = Extract<AgentMessage, { type: 'hello' }>;
 
+/** Value of an `offerDisks` result: where the source's disks can be read. */
+export const diskOfferSchema = z.object({ address: z.string(), port: z.number().int().min(1).max(65535) });
+export type DiskOffer = z.infer<typeof diskOfferSchema>;
+
+/** Value of a `measureFetch` result: `fetchedBytes` came over the network so far; `isPulled`: the source is needed no more. */
+export const diskFetchSchema = z.object({ fetchedBytes: finite, isPulled: z.boolean() });
+export type DiskFetch = z.infer<typeof diskFetchSchema>;
+
 const migration = z.string().regex(/^[A-Za-z0-9_-]{1,40}$/);
 
 export const agentCommandSchema = z.discriminatedUnion('do', [
@@ -238,7 +275,20 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
     /** A pre-copy that may be told `switchToPostcopy` later: both ends must enable it before the copy starts. */
     mayTurnPostcopy: z.boolean().optional(),
     options: copyOptionsSchema.optional(),
+    /** Storage `on-demand`: as the source answered to `offerDisks`. */
+    disksFrom: diskOfferSchema.optional(),
   }),
+  /**
+   * Source, storage `on-demand`, before the destination's `prepare`: let the guest's disks be read over the network. Result
+   * value: diskOfferSchema.
+   */
+  z.object({ do: z.literal('offerDisks'), migration, guest: nameSchema }),
+  /** Source: nobody reads the disks any more, or nobody will. A machine that is here only to serve them is removed. */
+  z.object({ do: z.literal('releaseDisks'), migration, guest: nameSchema }),
+  /** Destination, storage `on-demand`: fetch the rest now, or at another rate. */
+  z.object({ do: z.literal('pullDisks'), guest: nameSchema, pullBps: z.number().min(8000) }),
+  /** Destination, storage `on-demand`: how much was fetched. Result value: diskFetchSchema. */
+  z.object({ do: z.literal('measureFetch'), guest: nameSchema }),
   /** Source: begin the copy. */
   z.object({
     do: z.literal('start'),
@@ -250,6 +300,8 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
     /** As the destination's `prepare` answered, where it did. */
     peer: z.string().optional(),
     tls: z.boolean().optional(),
+    /** Storage `mirrored`: the port, also at `address`, that takes the disks; as `prepare` answered. */
+    diskPort: z.number().int().min(1).max(65535).optional(),
     /** Payload rate QEMU may send at, bit/s (bytes of the stream, without packet headers). */
     bandwidthBps: finite,
     /** What the path will carry during stop-and-copy, bit/s of payload. */
@@ -321,6 +373,8 @@ export const prepareResultSchema = z.object({
   peer: z.string().optional(),
   /** The destination expects the stream over TLS. */
   tls: z.boolean().optional(),
+  /** Storage `mirrored`: where the disks are taken. */
+  diskPort: z.number().int().min(1).max(65535).optional(),
 });
 export type PrepareResult = z.infer<typeof prepareResultSchema>;
 /** Value of a `measureDirtyRate` result; fields as in guestTelemetrySchema. */

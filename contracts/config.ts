@@ -145,8 +145,10 @@ export const agentConfigSchema = z.strictObject({
   hostLabels: labelsSchema.default({}),
   /** A guest that stands still before its switch-over waits this long for the controller; then its copy goes on by itself. */
   switchoverWaitMs: z.number().int().min(100).max(600_000).default(5000),
-  /** Folders that kernels and initial RAM disks of guests sent here may lie in. Empty: anywhere. */
+  /** Folders that kernels, initial RAM disks and disks of guests sent here may lie in. Empty: anywhere. */
   guestFiles: z.array(z.string().startsWith('/')).default([]),
+  /** Driver qmp: where disks of guests that come here are put. Default: where they were on the host they come from. */
+  diskFolder: z.string().startsWith('/').optional(),
   /** Driver qmp: folder with QEMU's x509 credentials; copies then go over TLS, and never without. */
   migrationTls: z.strictObject({ dir: z.string().startsWith('/') }).optional(),
   /** Guests to start with the agent. */

@@ -15,7 +15,10 @@ export const mayBePostcopy = (c: CopyOrder): boolean =>
 
 /** Why what was ordered contradicts itself on these hypervisors or on any; undefined when it does not. */
 export function contradiction(c: CopyOrder, abilities: Pick<Abilities, 'multifdPostcopy'>): string | undefined {
-  const { autoConverge, xbzrle, xbzrleCacheMiB, multifd } = c.options ?? {};
+  const { autoConverge, xbzrle, xbzrleCacheMiB, multifd, storage, pullBps } = c.options ?? {};
+  if (pullBps !== undefined && storage !== 'on-demand') {
+    return 'a rate to pull disks at was given, and only storage on-demand leaves something to pull';
+  }
   if (multifd !== undefined && xbzrle === true) {
     return 'XBZRLE compares pages on one connection and multifd has several: ask for one of the two';
   }
@@ -38,7 +41,8 @@ export function contradiction(c: CopyOrder, abilities: Pick<Abilities, 'multifdP
 
 /** What a hypervisor lacks for an order; undefined when it can carry it out. */
 export function lacking(c: CopyOrder, abilities: Abilities): string | undefined {
-  const { autoConverge, xbzrle, multifd } = c.options ?? {};
+  const { autoConverge, xbzrle, multifd, storage } = c.options ?? {};
+  if (storage !== undefined && !(abilities.storage ?? []).includes(storage)) return `it cannot do storage ${storage}`;
   if (!abilities.techniques.includes(c.technique)) return `it cannot do ${c.technique}`;
   if (c.mayTurnPostcopy === true && !abilities.techniques.includes('post-copy')) return 'it cannot do post-copy';
   if (autoConverge === true && !abilities.autoConverge) return 'it has no auto-converge';

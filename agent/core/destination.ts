@@ -47,6 +47,8 @@ export type DestinationEvent =
   | { type: 'status'; status: string }
   /** RESUME, or a poll that finds the guest running. */
   | { type: 'running' }
+  /** Storage on-demand: nothing is at the source any more. */
+  | { type: 'pulled' }
   /** Listen anew, on one of these ports. */
   | { type: 'recover'; ports: readonly number[] }
   | { type: 'lost'; reason: string };
@@ -124,6 +126,8 @@ function listenAgain(state: DestinationState, error = 'no port is left for incom
 export function stepDestination(state: DestinationState, e: DestinationEvent): DestinationResult {
   const nothing: DestinationResult = { state, actions: [] };
   const { phase } = state;
+  // Long after the copy itself.
+  if (e.type === 'pulled') return { state, actions: [event(state, 'disksPulled')] };
   if (phase === 'failed' || phase === 'completed') return nothing;
   switch (e.type) {
     case 'reply': {

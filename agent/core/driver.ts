@@ -8,6 +8,8 @@ import type {
   AgentCommandOf,
   AgentHello,
   AgentMessage,
+  DiskFetch,
+  DiskOffer,
   GuestInfo,
   GuestSpec,
 } from '../../contracts/agent.ts';
@@ -29,6 +31,16 @@ export interface PreparedDestination {
   peer?: string;
   /** The stream is expected over TLS. */
   tls?: boolean;
+  /** Storage `mirrored`: where the disks are taken. */
+  diskPort?: number;
+}
+
+/** What a driver does for disks that stay behind (storage `on-demand`); `contracts/agent.ts` describes the commands. */
+export interface DiskCommands {
+  offer(command: AgentCommandOf<'offerDisks'>): Promise<DiskOffer>;
+  release(command: AgentCommandOf<'releaseDisks'>): Promise<void>;
+  pull(command: AgentCommandOf<'pullDisks'>): Promise<void>;
+  fetched(guest: string): Promise<DiskFetch>;
 }
 
 /**
@@ -37,6 +49,8 @@ export interface PreparedDestination {
  */
 export interface MigrationDriver {
   readonly kind: AgentHello['driver'];
+  /** Absent: this driver's guests have no disks that stay behind. */
+  readonly disks?: DiskCommands;
   /** Finds the guests that already run here and begins to report. Called once, before any other method. */
   open(report: (message: DriverReport) => void): Promise<void>;
   /** What the hypervisor of this host can do; known once `open` has resolved. */

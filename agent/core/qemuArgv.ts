@@ -2,7 +2,8 @@
  * QEMU's command line for a guest. Pure. Source and destination build it from the same GuestSpec, so that both machines
  * are alike, which migration requires.
  */
-import type { GuestSpec } from '../../contracts/agent.ts';
+import type { DiskOffer, GuestSpec } from '../../contracts/agent.ts';
+import { diskNodes, remoteNode } from './storage.ts';
 
 export interface QemuPaths {
   /** Control socket of the agent. */
@@ -14,13 +15,21 @@ export interface QemuPaths {
   pidFile: string;
 }
 
+/** How a machine starts, beside what the guest is. */
+export interface QemuStart {
+  /** Waits for a stream. */
+  incoming: boolean;
+  /** Storage `on-demand`: disks are overlays, and what they lack is read from there. */
+  disksFrom?: DiskOffer | undefined;
+}
+
 /**
  * Arguments after the program's name. The process detaches itself once it is ready (`-daemonize`), so that a failed start
  * has an exit status and a text, and so that the guest outlives the agent.
  *
  * @param tap name of the host's tap device, or null for a guest without a network card
  */
-export function qemuArgv(spec: GuestSpec, paths: QemuPaths, tap: string | null, incoming: boolean): string[] {
+export function qemuArgv(spec: GuestSpec, paths: QemuPaths, tap: string | null, start: QemuStart): string[] {
   // A comma ends a value in QEMU's option syntax, and is itself written twice.
   const value = (s: string) => s.replaceAll(',', ',,');
   const argv = [
@@ -44,9 +53,24 @@ export function qemuArgv(spec: GuestSpec, paths: QemuPaths, tap: string | null, 
     const offloads = 'csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off';
     argv.push('-device', `virtio-net-pci,netdev=net0,mac=${spec.mac},${offloads},romfile=`);
   }
+  for (const [i, disk] of (spec.disks ?? []).entries()) {
+    const nodes = diskNodes(i);
+    const block = (options: object) => argv.push('-blockdev', JSON.stringify(options));
+    block({ driver: 'file', filename: disk.path, 'node-name': nodes.file });
+    if (start.disksFrom === undefined) {
+      block({ driver: disk.format, file: nodes.file, 'node-name': nodes.disk });
+      argv.push('-device', `virtio-blk-pci,drive=${nodes.disk},id=${nodes.device}`);
+      continue;
+    }
+    block(remoteNode(i, start.disksFrom));
+    block({ driver: disk.format, file: nodes.file, backing: nodes.remote, 'node-name': nodes.disk });
+    // What was fetched once is kept. A guest whose data cannot be reached stands still and is not told that its disk is broken.
+    block({ driver: 'copy-on-read', file: nodes.disk, 'node-name': nodes.fetching });
+    argv.push('-device', `virtio-blk-pci,drive=${nodes.fetching},id=${nodes.device},rerror=stop,werror=stop`);
+  }
   if (spec.kernel !== undefined) argv.push('-kernel', spec.kernel);
   if (spec.initrd !== undefined) argv.push('-initrd', spec.initrd);
   if (spec.append !== undefined) argv.push('-append', spec.append);
-  if (incoming) argv.push('-incoming', 'defer');
+  if (start.incoming) argv.push('-incoming', 'defer');
   return argv;
 }

@@ -25,20 +25,28 @@
  * ordered (`recover`). A path that swallows packets breaks nothing by itself, TCP waits for it for a quarter of an hour: a
  * copy of which no byte went for `STALL_MS` is paused from here. Taking up goes over phases of its own, `resuming` until
  * QEMU has answered the order: what polls say until then is of before.
+ *
+ * Mirrored disks come first (phase `disks`): only when the mirror has caught up once does memory follow, so that the copy of
+ * memory is not the longer for it. From then on the slice is divided (`core/storage.ts`). The hypervisor is always made to
+ * wait before its switch-over: the guest stands still, the mirror is ended (`draining`), and only then is the
+ * switch-over told of and gone on with, so that no write is lost and two machines never write one disk.
  */
 import type { AgentCommandOf, CopyProgress, Stream } from '../../contracts/agent.ts';
 import { mayBePostcopy } from '../../contracts/copyOrder.ts';
 import type { EventMessage } from './driver.ts';
 import { type MigrateInfo, sameProgress, toProgress } from './progress.ts';
+import { type DiskJobs, splitPace } from './storage.ts';
 import { capabilitiesFor, optionParameters } from './techniques.ts';
 
 export type SourcePhase =
   | 'capabilities'
   | 'parameters'
+  | 'disks'
   | 'stopping'
   | 'starting'
   | 'setup'
   | 'active'
+  | 'draining'
   | 'preSwitchover'
   | 'device'
   | 'postcopy'
@@ -77,6 +85,19 @@ export interface SourceState {
   readonly moved: { bytes: number; atMs: number } | null;
   /** Paused from here, because nothing went through. */
   readonly stalled: boolean;
+  /** Mirrored disks; null without. */
+  readonly mirror: {
+    /** Not ended yet. */
+    readonly isOn: boolean;
+    /** Until memory followed, ms. */
+    readonly aloneMs: number;
+    /** What the guest was seen to write, bit/s. */
+    readonly writeBps: number;
+    readonly sample: { totalBytes: number; atMs: number } | null;
+    readonly done: NonNullable<CopyProgress['disk']> | null;
+  } | null;
+  /** The mirror broke: why the copy, which is being cancelled, will have failed. */
+  readonly failing: string | null;
   /** Where a broken stream was taken up again, or is to be once the hypervisor has paused the copy (`isPending`). */
   readonly recovery: { address: string; port: number; isPending: boolean } | null;
 }
@@ -85,6 +106,8 @@ export interface SourceState {
 export type MigrationStep =
   | 'capabilities'
   | 'parameters'
+  | 'mirrorDisks'
+  | 'drainDisks'
   | 'stopGuest'
   | 'migrate'
   | 'startPostcopy'
@@ -100,6 +123,8 @@ export type SourceEvent =
   | { type: 'status'; info: MigrateInfo }
   /** MIGRATION_PASS: pass `pass` has begun. */
   | { type: 'pass'; pass: number }
+  /** How the mirrors stand. */
+  | { type: 'disks'; disks: DiskJobs }
   | { type: 'stream'; stream: Stream }
   | { type: 'setBandwidth'; bandwidthBps: number; switchoverBps?: number }
   | { type: 'setDowntimeLimit'; downtimeLimitMs: number }
@@ -119,6 +144,12 @@ export type SourceEvent =
 export type SourceAction =
   | { do: 'setCapabilities'; capabilities: Record<string, boolean> }
   | { do: 'setParameters'; parameters: Record<string, number | string> }
+  | { do: 'mirrorDisks'; address: string; port: number; diskBps: number }
+  | { do: 'paceDisks'; diskBps: number }
+  /** The guest stands still: end the mirrors when all is copied. */
+  | { do: 'drainDisks'; diskBps: number }
+  /** End the mirrors, whatever is copied. */
+  | { do: 'dropDisks' }
   | { do: 'stopGuest' }
   /** Only if it is stopped for the copy's sake, and was not copied away. */
   | { do: 'resumeGuest' }
@@ -176,23 +207,34 @@ export function startSource(command: AgentCommandOf<'start'>, nowMs: number): So
       moved: null,
       stalled: false,
       recovery: null,
+      mirror: command.diskPort === undefined ? null : { isOn: true, aloneMs: 0, writeBps: 0, sample: null, done: null },
+      failing: null,
     },
     actions: [
       {
         do: 'setCapabilities',
         capabilities: {
           ...capabilitiesFor(command),
-          'pause-before-switchover': command.pauseBeforeSwitchover,
+          'pause-before-switchover': command.pauseBeforeSwitchover || command.diskPort !== undefined,
         },
       },
     ],
   };
 }
 
+/** How the slice is divided now: all to the mirror until it has caught up, all to memory when it is ended. */
+function shares(s: SourceState): { memoryBps: number; diskBps: number } {
+  const { mirror, bandwidthBps } = s;
+  if (mirror === null || !mirror.isOn) return { memoryBps: bandwidthBps, diskBps: 0 };
+  if (s.phase === 'disks') return { memoryBps: bandwidthBps, diskBps: bandwidthBps };
+  return splitPace(bandwidthBps, mirror.writeBps);
+}
+
 /** QEMU's parameters for the pace that the copy is to have now. */
 export function paceParameters(s: SourceState): Record<string, number> {
+  const { memoryBps } = shares(s);
   return {
-    'max-bandwidth': bytesPerS(s.bandwidthBps),
+    'max-bandwidth': bytesPerS(memoryBps),
     'max-postcopy-bandwidth': bytesPerS(s.pace?.setBps ?? s.bandwidthBps),
     // The switch-over itself is not paced: what the path has then decides whether the downtime limit can be kept.
     'avail-switchover-bandwidth': bytesPerS(s.switchoverBps ?? s.bandwidthBps),
@@ -219,11 +261,17 @@ function end(
 ): SourceResult {
   const progress: CopyProgress | null = state.progress === null ? null : { ...state.progress, phase };
   const resume = state.guestStopped && phase !== 'completed';
-  const ended = { ...state, phase, ending: phase, progress, guestStopped: state.guestStopped && !resume };
+  const { mirror } = state;
+  const ended: SourceState = {
+    ...state,
+    ...{ phase, ending: phase, progress, guestStopped: state.guestStopped && !resume },
+    mirror: mirror === null ? null : { ...mirror, isOn: false },
+  };
   return {
     state: ended,
     actions: [
       ...actions,
+      ...(mirror?.isOn === true ? [{ do: 'dropDisks' } as const] : []),
       ...(resume ? [{ do: 'resumeGuest' } as const] : []),
       event(ended, phase, reason === undefined ? {} : { reason }),
     ],
@@ -326,14 +374,25 @@ function resume(state: SourceState, address: string, port: number): SourceResult
 function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): SourceResult {
   const { phase } = before;
   // Before `migrate` is answered the hypervisor may still speak of this guest's previous migration.
-  if (isEnded(phase) || phase === 'capabilities' || phase === 'parameters' || phase === 'stopping') {
+  if (
+    isEnded(phase) ||
+    phase === 'capabilities' ||
+    phase === 'parameters' ||
+    phase === 'disks' ||
+    phase === 'stopping'
+  ) {
     return { state: before, actions: [] };
   }
   const status = info.status;
   const ended = status === 'completed' || status === 'failed' || status === 'cancelled';
   if (phase === 'starting' && ended) return { state: before, actions: [] };
 
-  const progress = info.ram === undefined ? before.progress : (toProgress(info, before.progress ?? undefined) ?? null);
+  const told = info.ram === undefined ? before.progress : (toProgress(info, before.progress ?? undefined) ?? null);
+  const aloneMs = before.mirror?.aloneMs ?? 0;
+  // The hypervisor counts from when memory followed.
+  const whole =
+    told === null || info['total-time'] === undefined ? told : { ...told, elapsedMs: told.elapsedMs + aloneMs };
+  const progress = withDisks(before, whole);
   const actions: SourceAction[] = [];
   let state: SourceState = { ...before, progress };
   const step = (r: SourceResult): void => {
@@ -356,7 +415,11 @@ function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): Source
       step(maybePostcopy(state, info.ram?.['dirty-sync-count'] ?? 0, info.ram?.remaining));
       break;
     case 'pre-switchover':
-      if (phase === 'starting' || phase === 'setup' || phase === 'active') {
+      if (phase !== 'starting' && phase !== 'setup' && phase !== 'active') break;
+      if (state.mirror?.isOn === true) {
+        state = { ...state, phase: 'draining' };
+        actions.push({ do: 'drainDisks', diskBps: state.switchoverBps ?? state.bandwidthBps });
+      } else {
         state = { ...state, phase: 'preSwitchover' };
         actions.push(event(state, 'preSwitchover'));
       }
@@ -383,6 +446,7 @@ function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): Source
       }
       if (status === 'completed' && (info.ram?.['postcopy-bytes'] ?? 0) > 0) enterPostcopy();
       const reason = status === 'failed' ? (info['error-desc'] ?? 'the hypervisor gave no reason') : undefined;
+      if (state.failing !== null && status !== 'completed') return end(state, 'failed', state.failing, actions);
       return end(state, status, reason, actions);
     }
     case 'postcopy-paused':
@@ -424,6 +488,91 @@ function onRefusal(state: SourceState, step: LateStep): SourceResult {
   return { state, actions: [] };
 }
 
+/** What the hypervisor tells of memory, and what is known of the disks. */
+function withDisks(s: SourceState, progress: CopyProgress | null): CopyProgress | null {
+  if (progress === null || s.mirror === null) return progress;
+  return { ...progress, ...(s.mirror.done === null ? {} : { disk: s.mirror.done }) };
+}
+
+/** A mirror is looked at so often for what the guest writes. */
+const WRITE_SAMPLE_MS = 1000;
+
+function onDisks(before: SourceState, disks: DiskJobs, nowMs: number): SourceResult {
+  const { mirror, phase } = before;
+  if (mirror === null || !mirror.isOn || isEnded(phase) || phase === 'draining') return { state: before, actions: [] };
+  if (disks.status === 'failed' || (disks.status === 'ended' && before.failing === null)) {
+    const why = disks.error ?? 'it ended by itself';
+    if (phase === 'disks') return end(before, 'failed', why);
+    if (before.cancelRequested) return { state: before, actions: [] };
+    return { state: { ...before, failing: why, cancelRequested: true }, actions: [{ do: 'cancel' }] };
+  }
+  const { done } = disks;
+  const { sample } = mirror;
+  const elapsedMs = sample === null ? 0 : nowMs - sample.atMs;
+  const isDue = sample === null || elapsedMs >= WRITE_SAMPLE_MS;
+  const writeBps =
+    sample === null || !isDue ? mirror.writeBps : (Math.max(0, done.totalBytes - sample.totalBytes) * 8000) / elapsedMs;
+  const isCaughtUp = phase === 'disks' && disks.status === 'ready';
+  let state: SourceState = {
+    ...before,
+    mirror: {
+      ...mirror,
+      ...{ writeBps, done, sample: isDue ? { totalBytes: done.totalBytes, atMs: nowMs } : sample },
+      aloneMs: isCaughtUp ? nowMs - before.startedMs : mirror.aloneMs,
+    },
+  };
+  const none: CopyProgress = {
+    ...{ phase: 'setup', elapsedMs: 0, transferredBytes: 0, remainingBytes: 0, totalBytes: 0 },
+    ...{ passes: 0, rateBps: 0, dirtyBytesPerS: 0 },
+  };
+  const known = before.progress ?? none;
+  const alone = phase === 'disks' ? { elapsedMs: nowMs - before.startedMs } : {};
+  state = { ...state, progress: withDisks(state, { ...known, ...alone }) };
+  const actions: SourceAction[] = [];
+  if (state.progress !== null && JSON.stringify(done) !== JSON.stringify(mirror.done)) {
+    actions.push({ do: 'progress', progress: state.progress });
+  }
+  if (isCaughtUp) {
+    const begun = afterParameters(state);
+    state = begun.state;
+    // Memory gets its share before it begins.
+    actions.push({ do: 'setParameters', parameters: paceParameters(state) });
+    actions.push({ do: 'paceDisks', diskBps: shares(state).diskBps }, ...begun.actions);
+  } else if (
+    phase !== 'disks' &&
+    Math.abs(shares(state).diskBps - shares(before).diskBps) > 0.02 * state.bandwidthBps
+  ) {
+    actions.push({ do: 'setParameters', parameters: paceParameters(state) });
+    actions.push({ do: 'paceDisks', diskBps: shares(state).diskBps });
+  }
+  return { state, actions };
+}
+
+/** Everything is set: the guest is stopped if the technique says so, and its memory copied. */
+function afterParameters(state: SourceState): SourceResult {
+  if (state.command.technique === 'stop-and-copy') {
+    return { state: { ...state, phase: 'stopping', guestStopped: true }, actions: [{ do: 'stopGuest' }] };
+  }
+  return startMemory(state);
+}
+
+function startMemory(state: SourceState): SourceResult {
+  const { address, port } = state.command;
+  return { state: { ...state, phase: 'starting' }, actions: [{ do: 'migrate', address, port }] };
+}
+
+/** The guest stands still before its switch-over, and its disks are at the destination: tells of it, or goes on at once. */
+function onDrained(state: SourceState): SourceResult {
+  const { mirror } = state;
+  const next: SourceState = { ...state, mirror: mirror === null ? null : { ...mirror, isOn: false } };
+  const pace: SourceAction = { do: 'setParameters', parameters: paceParameters(next) };
+  if (state.command.pauseBeforeSwitchover) {
+    const held: SourceState = { ...next, phase: 'preSwitchover' };
+    return { state: held, actions: [pace, event(held, 'preSwitchover')] };
+  }
+  return { state: { ...next, phase: 'device' }, actions: [pace, { do: 'continue' }] };
+}
+
 /** One step of the source's machine. Pure. */
 export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): SourceResult {
   const nothing: SourceResult = { state, actions: [] };
@@ -441,10 +590,16 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
       const expected = {
         capabilities: 'capabilities',
         parameters: 'parameters',
+        mirrorDisks: 'disks',
+        drainDisks: 'draining',
         stopGuest: 'stopping',
         migrate: 'starting',
       } as const;
       if (phase !== expected[e.to]) return nothing;
+      if (e.to === 'drainDisks') {
+        if (e.error === undefined) return onDrained(state);
+        return { state: { ...state, failing: e.error, cancelRequested: true }, actions: [{ do: 'cancel' }] };
+      }
       if (e.error !== undefined) return end(state, 'failed', `${e.to}: ${e.error}`);
       if (e.to === 'capabilities') {
         const next: SourceState = { ...state, phase: 'parameters' };
@@ -455,18 +610,31 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
         };
         return { state: next, actions: [{ do: 'setParameters', parameters }] };
       }
-      if (e.to === 'parameters' && command.technique === 'stop-and-copy') {
-        return { state: { ...state, phase: 'stopping', guestStopped: true }, actions: [{ do: 'stopGuest' }] };
+      // The mirror says by itself how far it is.
+      if (e.to === 'mirrorDisks') return nothing;
+      if (e.to === 'parameters') {
+        const { address, diskPort } = command;
+        if (diskPort === undefined) return afterParameters(state);
+        const next: SourceState = { ...state, phase: 'disks' };
+        const { diskBps } = shares(next);
+        return { state: next, actions: [{ do: 'mirrorDisks', address, port: diskPort, diskBps }] };
       }
-      if (e.to === 'parameters' || e.to === 'stopGuest') {
-        const { address, port } = command;
-        return { state: { ...state, phase: 'starting' }, actions: [{ do: 'migrate', address, port }] };
-      }
+      if (e.to === 'stopGuest') return startMemory(state);
       return { state: { ...state, phase: 'setup' }, actions: [] };
     }
     case 'status':
       return onStatus(state, e.info, nowMs);
+    case 'disks':
+      return onDisks(state, e.disks, nowMs);
     case 'restored': {
+      // These steps are carried out again: what is done already is left as it is.
+      if (phase === 'disks' && command.diskPort !== undefined) {
+        const { address, diskPort } = command;
+        return { state, actions: [{ do: 'mirrorDisks', address, port: diskPort, diskBps: shares(state).diskBps }] };
+      }
+      if (phase === 'draining' && e.info.status === 'pre-switchover') {
+        return { state, actions: [{ do: 'drainDisks', diskBps: state.switchoverBps ?? state.bandwidthBps }] };
+      }
       const opening =
         phase === 'capabilities' || phase === 'parameters' || phase === 'stopping' || phase === 'starting';
       // Whether an order to go on was answered, nobody knows any more: from here on the hypervisor's word counts.
@@ -501,7 +669,11 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
             : { ...state.pace, setBps: (state.pace.setBps / state.bandwidthBps) * e.bandwidthBps },
       };
       if (phase === 'capabilities') return { state: next, actions: [] };
-      return { state: next, actions: [{ do: 'setParameters', parameters: paceParameters(next) }] };
+      const disks: SourceAction[] =
+        next.mirror?.isOn === true && phase !== 'parameters' && phase !== 'draining'
+          ? [{ do: 'paceDisks', diskBps: shares(next).diskBps }]
+          : [];
+      return { state: next, actions: [{ do: 'setParameters', parameters: paceParameters(next) }, ...disks] };
     }
     case 'setDowntimeLimit': {
       if (isEnded(phase)) return nothing;
@@ -529,7 +701,9 @@ export function stepSource(state: SourceState, e: SourceEvent, nowMs: number): S
       if (state.cancelRequested || phase === 'cancelled' || phase === 'failed') return nothing;
       if (phase === 'completed') return refuse('the copy is complete: the guest runs at the destination');
       if (state.postcopyStarted) return refuse('the guest runs at the destination: post-copy cannot be cancelled');
-      if (phase === 'capabilities' || phase === 'parameters' || phase === 'stopping') return end(state, 'cancelled');
+      if (phase === 'capabilities' || phase === 'parameters' || phase === 'disks' || phase === 'stopping') {
+        return end(state, 'cancelled');
+      }
       return { state: { ...state, cancelRequested: true }, actions: [{ do: 'cancel' }] };
     case 'recover': {
       const { address, port, bandwidthBps } = e;

@@ -80,6 +80,12 @@ export function qemuAbilities(
     multifd: capabilities.has('multifd') ? [...compressions] : [],
     multifdPostcopy: capabilities.has('multifd') && postcopy && atLeast(version, 10, 1),
     holdsSwitchover: capabilities.has('pause-before-switchover') ? 'stopped' : 'none',
+    // Serving disks of a guest that has left came with QEMU 10.0, and a mirror is ended while the guest is held.
+    storage: [
+      'shared' as const,
+      ...(capabilities.has('pause-before-switchover') ? (['mirrored'] as const) : []),
+      ...(atLeast(version, 10, 0) ? (['on-demand'] as const) : []),
+    ],
   };
 }
 

@@ -15,7 +15,7 @@ import { describeIssues, FairwayError } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
 import type { Log } from '../../contracts/log.ts';
 import { backoffMs } from '../core/backoff.ts';
-import type { MigrationDriver } from '../core/driver.ts';
+import type { DiskCommands, MigrationDriver } from '../core/driver.ts';
 import { createSwitchoverGuard } from '../core/switchoverGuard.ts';
 import { createEmulatedDriver } from './emulatedDriver.ts';
 import { createGate } from './gate.ts';
@@ -275,6 +275,12 @@ function defaultDriver(config: AgentConfig, clock: Clock, log: Log): MigrationDr
   }
 }
 
+function disksOf(driver: MigrationDriver): DiskCommands {
+  if (driver.disks !== undefined) return driver.disks;
+  const text = `the driver ${driver.kind} leaves no disks behind: ask for storage shared or mirrored`;
+  throw new FairwayError('storage-unsupported', text, ['badInput']);
+}
+
 /** Carries one command out; the answer is the result's value. */
 async function obey(
   driver: MigrationDriver,
@@ -301,6 +307,14 @@ async function obey(
       return driver.recoverIncoming(c.migration);
     case 'recoverOutgoing':
       return driver.recoverOutgoing(c);
+    case 'offerDisks':
+      return disksOf(driver).offer(c);
+    case 'releaseDisks':
+      return disksOf(driver).release(c);
+    case 'pullDisks':
+      return disksOf(driver).pull(c);
+    case 'measureFetch':
+      return disksOf(driver).fetched(c.guest);
     case 'finish':
       return driver.finish(c.migration);
     case 'abandon':

@@ -67,23 +67,33 @@ export function createGate(config: GateConfig, driver: GateDriver): Gate {
 }
 
 function whyRefused(c: AgentCommand, folders: readonly string[]): string | undefined {
-  if (c.do === 'prepare') return whyBadFiles(c.guest, folders);
+  if (c.do === 'prepare') {
+    const { disksFrom } = c;
+    if (disksFrom !== undefined && isIP(disksFrom.address) === 0) {
+      return `disksFrom.address: ${disksFrom.address} is not an IP address`;
+    }
+    return whyBadFiles(c.guest, folders);
+  }
   if (c.do !== 'start' && c.do !== 'recoverOutgoing') return undefined;
   if (isIP(c.address) === 0) return `address: ${c.address} is not an IP address`;
   if (c.do === 'recoverOutgoing') return undefined;
   return c.peer === undefined ? undefined : whyBadPeer(c.peer);
 }
 
-/** A guest's files are read by the hypervisor with all its rights: only plain absolute paths, in the folders given if any are. */
+/** A guest's files are used by the hypervisor with all its rights: only plain absolute paths, in the folders given if any are. */
 function whyBadFiles(spec: GuestSpec, folders: readonly string[]): string | undefined {
-  for (const key of ['kernel', 'initrd'] as const) {
-    const path = spec[key];
+  const paths: [name: string, path: string | undefined][] = [
+    ['kernel', spec.kernel],
+    ['initrd', spec.initrd],
+    ...(spec.disks ?? []).map((d, i): [string, string] => [`disks.${i}.path`, d.path]),
+  ];
+  for (const [name, path] of paths) {
     if (path === undefined) continue;
-    if (!isAbsolute(path) || normalize(path) !== path || /[\0-\x1f]/.test(path)) {
-      return `guest.${key}: ${JSON.stringify(path)} is not a plain absolute path`;
+    if (!isAbsolute(path) || normalize(path) !== path || path.endsWith(sep) || /[\0-\x1f]/.test(path)) {
+      return `guest.${name}: ${JSON.stringify(path)} is not a plain absolute path`;
     }
     if (folders.length > 0 && !folders.some((f) => path.startsWith(join(normalize(f), sep)))) {
-      return `guest.${key}: ${path} is outside of what this agent's guestFiles allows (${folders.join(', ')})`;
+      return `guest.${name}: ${path} is outside of what this agent's guestFiles allows (${folders.join(', ')})`;
     }
   }
   return undefined;

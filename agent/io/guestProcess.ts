@@ -16,7 +16,7 @@ import {
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { guestSpecSchema } from '../../contracts/agent.ts';
+import { diskOfferSchema, guestSpecSchema } from '../../contracts/agent.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import { type QemuPaths, qemuArgv } from '../core/qemuArgv.ts';
 import { run } from './hostNet.ts';
@@ -27,6 +27,24 @@ const recordSchema = z.object({
   tap: z.string().nullable(),
   /** The guest was moved away: it must not be started here again by the agent's own configuration. */
   departed: z.boolean(),
+  /** Files made for a guest that has not run here: they go with the machine if it never does. */
+  madeDisks: z.array(z.string()).optional(),
+  /** Storage mirrored: where its disks are taken before it runs here. */
+  diskPort: z.number().optional(),
+  /** Its disks are partly still elsewhere (storage on-demand). */
+  onDemand: z
+    .object({
+      migration: z.string(),
+      from: diskOfferSchema,
+      pullBps: z.number().optional(),
+      /** Fetched over connections that have ended. */
+      fetchedBytes: z.number(),
+      /** All is here. */
+      isPulled: z.boolean(),
+    })
+    .optional(),
+  /** The guest has left, and reads its disks here. */
+  serves: z.boolean().optional(),
 });
 export type GuestRecord = z.infer<typeof recordSchema>;
 
@@ -107,7 +125,7 @@ export async function startProcess(
   for (const path of [paths.qmp, paths.monitor, paths.pidFile]) rmSync(path, { force: true });
   writeRecord(runDir, record);
   try {
-    await run(qemu, qemuArgv(record.spec, paths, record.tap, incoming), 30_000);
+    await run(qemu, qemuArgv(record.spec, paths, record.tap, { incoming, disksFrom: record.onDemand?.from }), 30_000);
   } catch (error) {
     forgetFiles(runDir, record.spec.name);
     const said = (error as Error).message;

@@ -20,7 +20,24 @@ import {
 import type { DriverReport, MigrationDriver, PreparedDestination } from '../core/driver.ts';
 import { type MigrateInfo, parseMigrateInfo } from '../core/progress.ts';
 import { isEnded, type SourceAction, type SourceEvent, startSource } from '../core/source.ts';
+import { checkStorage, disksAt } from '../core/storage.ts';
 import { checkOrder, hasOneConnection, qemuAbilities } from '../core/techniques.ts';
+import { createDiskService } from './diskService.ts';
+import {
+  askDiskJobs,
+  checkSharedDisks,
+  drainMirrors,
+  dropMirrors,
+  exportDisks,
+  makeDisks,
+  mirrorIds,
+  mirrorReason,
+  paceDiskJobs,
+  putAside,
+  removeDisks,
+  startMirrors,
+  stopExports,
+} from './disks.ts';
 import {
   endProcess,
   forgetFiles,
@@ -42,7 +59,7 @@ import { connectQmp, type QmpClient } from './qmp.ts';
 export interface QemuDriverOptions {
   config: Pick<
     AgentConfig,
-    'host' | 'migrationIp' | 'runDir' | 'qemu' | 'ovs' | 'incomingPorts' | 'guests' | 'migrationTls'
+    'host' | 'migrationIp' | 'runDir' | 'qemu' | 'ovs' | 'incomingPorts' | 'guests' | 'migrationTls' | 'diskFolder'
   >;
   clock: Clock;
   log: Log;
@@ -59,6 +76,8 @@ interface Guest {
   moments: { stoppedAtMs?: number; resumedAtMs?: number };
 }
 
+/** The mirror runs, and memory waits for it. */
+const isAlone = (state: Job['state']): boolean => state.phase === 'disks';
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 /** How long QEMU may take to answer while it holds its lock for a switch-over. */
 const SLOW_MS = 60_000;
@@ -72,6 +91,7 @@ const PAUSE_STEP_MS = 20;
 /** A driver of QEMU guests. `open()` finds those that run and starts the configured ones that neither run nor moved away. */
 export function createQemuDriver({ config, clock, log }: QemuDriverOptions): MigrationDriver {
   const { runDir, ovs } = config;
+  const ownAddress = config.migrationIp ?? '127.0.0.1';
   const guests = new Map<string, Guest>();
   /** Guests in the making: their name is taken though they are not yet in `guests`. */
   const making = new Map<string, Promise<Guest>>();
@@ -93,14 +113,59 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     doDestination: (job, action) => doDestination(job, action),
     async query(job) {
       const g = guests.get(job.guest);
-      return g === undefined ? undefined : queryMigrate(g);
+      if (g === undefined) return undefined;
+      if (job.state.role === 'source' && job.state.mirror?.isOn === true) {
+        const disks = await askDiskJobs(g.qmp, mirrorIds(diskCount(g)));
+        if (disks !== undefined) {
+          const error = disks.error === undefined ? {} : { error: mirrorReason(disks.error) };
+          await book.feedSource(job, { type: 'disks', disks: { ...disks, ...error } });
+        }
+        if (isAlone(job.state)) return undefined;
+      }
+      return queryMigrate(g);
     },
     momentsOf: (name) => guests.get(name)?.moments ?? {},
     onDeparted(name) {
       const g = guests.get(name);
-      if (g !== undefined) setGuestState(g, 'stopped');
+      if (g === undefined) return;
+      setGuestState(g, 'stopped');
+      serveOn(g);
     },
   });
+
+  const diskService = createDiskService<Guest>({
+    host: config.host,
+    clock,
+    log,
+    guest: (name) => guests.get(name),
+    guests: () => guests.values(),
+    save: (g) => writeRecord(runDir, g.record),
+    isCopying(name) {
+      const state = book.ofGuest(name)?.state;
+      return state?.role === 'source' && !isEnded(state.phase);
+    },
+    freePorts: async () => ({
+      address: ownAddress,
+      ports: await freePorts(ownAddress, config.incomingPorts, takenPorts()),
+    }),
+    remove: (name) => removeGuest(name, true),
+    onPulled(migration) {
+      const job = book.get(migration);
+      if (job !== undefined) book.followDestination(job, { type: 'pulled' });
+    },
+    runStateOf: (g) => runStateOf(g),
+  });
+
+  /** A guest that has left its disks here. */
+  function serveOn(g: Guest): void {
+    const state = book.ofGuest(g.record.spec.name)?.state;
+    const leaves = state?.role === 'source' && state.command.options?.storage === 'on-demand';
+    if (!leaves && g.record.serves !== true) return;
+    diskService
+      .left(g)
+      .catch((error: unknown) => log('error', 'disks-not-served', { guest: g.record.spec.name, error }));
+  }
+  const diskCount = (g: Guest): number => g.record.spec.disks?.length ?? 0;
 
   const portName = (g: GuestRecord): string => g.tap ?? '';
   const info = (g: Guest): GuestInfo => ({ spec: g.record.spec, state: g.state, portName: portName(g.record) });
@@ -129,7 +194,16 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       case 'RESUME':
         g.moments.resumedAtMs = clock.now();
         setGuestState(g, 'running');
-        if (job?.state.role === 'destination') book.followDestination(job, { type: 'running' });
+        if (job?.state.role === 'destination') {
+          book.followDestination(job, { type: 'running' });
+          // What the mirror had to bring it has brought before the guest could run.
+          if (job.state.command.options?.storage === 'mirrored') {
+            stopExports(g.qmp).catch((error: unknown) => log('warn', 'disks-still-exported', { guest: name, error }));
+          }
+        }
+        break;
+      case 'BLOCK_IO_ERROR':
+        log('warn', 'disk-error', { guest: name, device: data.device, action: data.action, reason: data.reason });
         break;
       case 'MIGRATION': {
         const status = String(data.status);
@@ -164,7 +238,10 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       if (job.guest !== name) continue;
       const lost = { type: 'lost', reason: `the guest's QEMU is gone: ${reason}` } as const;
       if (job.state.role === 'source') book.follow(job, lost);
-      else book.followDestination(job, lost);
+      else {
+        if (!job.state.guestRan) removeDisks(g.record.madeDisks ?? []);
+        book.followDestination(job, lost);
+      }
     }
     await cleanUp(g.record).catch((error: unknown) => log('error', 'guest-clean-up', { guest: name, error }));
     tellGuests();
@@ -184,8 +261,9 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     if (ovs !== undefined && record.tap !== null) await detachTap(ovs, record.tap);
   }
 
-  async function makeGuest(spec: GuestSpec, incoming: boolean): Promise<Guest> {
+  async function makeGuest(spec: GuestSpec, incoming: boolean, more: Partial<GuestRecord>): Promise<Guest> {
     const record: GuestRecord = {
+      ...more,
       spec,
       tap: ovs === undefined ? null : tapName(config.host, spec.name),
       departed: false,
@@ -202,12 +280,12 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     }
   }
 
-  async function addGuest(spec: GuestSpec, incoming: boolean): Promise<Guest> {
+  async function addGuest(spec: GuestSpec, incoming: boolean, more: Partial<GuestRecord> = {}): Promise<Guest> {
     if (guests.has(spec.name) || making.has(spec.name)) {
       const text = `guest ${spec.name} already has a machine on ${config.host}`;
       throw new FairwayError('guest-exists', text, ['conflict']);
     }
-    const promise = makeGuest(spec, incoming);
+    const promise = makeGuest(spec, incoming, more);
     making.set(spec.name, promise);
     try {
       const guest = await promise;
@@ -258,6 +336,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       const g: Guest = { record, state: 'running', qmp: await connectGuest(name), ending: false, moments: {} };
       guests.set(name, g);
       g.state = await askState(g);
+      if (g.state === 'stopped' && record.serves === true) serveOn(g);
       if (ovs !== undefined && record.tap !== null) await attachTap(ovs, record.tap, name, record.spec.mac);
       log('info', 'guest-adopted', { guest: name, state: g.state });
     }
@@ -270,13 +349,16 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     const g = guests.get(job.guest);
     if (job.state.role === 'destination' && isPreparing(job.state)) {
       // Half prepared, and nobody was told of it: the controller will ask again, and gets a fresh machine.
-      await removeGuest(job.guest, false);
+      await removeUnborn(job.guest);
       book.forget(job);
       return;
     }
     const gone = { type: 'lost', reason: "the guest's QEMU ended while no agent was looking" } as const;
     if (job.state.role === 'source') {
-      if (isEnded(job.state.phase)) return;
+      if (isEnded(job.state.phase)) {
+        if (g?.state === 'stopped') serveOn(g);
+        return;
+      }
       if (g === undefined) return book.feedSource(job, gone);
       const guestLeft = (await runStateOf(g)) === 'postmigrate';
       await book.feedSource(job, { type: 'restored', info: await queryMigrate(g), guestLeft });
@@ -325,6 +407,22 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
           const tls = opening ? await credentials(qmp, 'client') : {};
           await qmp.execute('migrate-set-parameters', { ...action.parameters, ...tls }, SLOW_MS);
         });
+      case 'mirrorDisks': {
+        const to = { address: action.address, port: action.port };
+        await answer('mirrorDisks', () => startMirrors(qmp, diskCount(guestOf(job)), to, action.diskBps));
+        book.poll(job);
+        return;
+      }
+      case 'paceDisks':
+        return paceDiskJobs(qmp, mirrorIds(diskCount(guestOf(job))), action.diskBps);
+      case 'drainDisks':
+        return answer('drainDisks', async () => {
+          const count = diskCount(guestOf(job));
+          await paceDiskJobs(qmp, mirrorIds(count), action.diskBps);
+          await drainMirrors(qmp, count, clock);
+        });
+      case 'dropDisks':
+        return dropMirrors(qmp, diskCount(guestOf(job)), clock);
       case 'stopGuest':
         return answer('stopGuest', () => qmp.execute('stop', {}, SLOW_MS));
       case 'resumeGuest':
@@ -473,6 +571,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
       port: state.port,
       portName: record === undefined ? '' : portName(record),
       ...(config.migrationTls === undefined ? {} : { tls: true }),
+      ...(record?.diskPort === undefined ? {} : { diskPort: record.diskPort }),
     };
   }
 
@@ -517,21 +616,69 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     }
     const first = prepareDestination(command, address, free);
     const job = book.add(command.migration, name, first.state);
+    let made: Partial<GuestRecord> = {};
     try {
-      await addGuest(command.guest, true);
+      made = await placeDisks(command);
+      await addGuest({ ...command.guest, ...disksOf(command) }, true, made);
     } catch (error) {
+      removeDisks(made.madeDisks ?? []);
       book.forget(job);
       throw error;
     }
     try {
       await book.beginDestination(job, first.actions);
       await book.settled(job);
+      if (command.options?.storage === 'mirrored') {
+        const g = guestOf(job);
+        const ports = free.filter((port) => job.state.role !== 'destination' || port !== job.state.port);
+        g.record.diskPort = (await exportDisks(g.qmp, diskCount(g), address, ports, true)).port;
+        writeRecord(runDir, g.record);
+      }
       return prepared(job);
     } catch (error) {
-      await removeGuest(name, false).catch((e: unknown) => log('error', 'guest-clean-up', { guest: name, error: e }));
+      await removeUnborn(name).catch((e: unknown) => log('error', 'guest-clean-up', { guest: name, error: e }));
       book.forget(job);
       throw error;
     }
+  }
+
+  const disksOf = ({ guest, options }: AgentCommandOf<'prepare'>): Pick<GuestSpec, 'disks'> =>
+    guest.disks === undefined ? {} : { disks: disksAt(guest, options?.storage, config.diskFolder) };
+
+  /** Makes the files of a guest that is to come, or finds those that both hosts share. */
+  async function placeDisks(command: AgentCommandOf<'prepare'>): Promise<Partial<GuestRecord>> {
+    const storage = command.options?.storage;
+    checkStorage(command.guest, storage);
+    const { disks = [] } = disksOf(command);
+    if (storage === undefined) return {};
+    if (storage === 'shared') {
+      checkSharedDisks(disks, config.host);
+      return {};
+    }
+    if (config.migrationTls !== undefined) {
+      const text = `${config.host} copies over TLS only, and disks are sent in the clear: use storage shared, or no migrationTls`;
+      throw new FairwayError('storage-tls', text, ['badInput']);
+    }
+    const { disksFrom } = command;
+    if (storage === 'on-demand' && disksFrom === undefined) {
+      throw new FairwayError(
+        'disks-from',
+        'storage on-demand needs to know where the disks are: offerDisks comes first',
+        ['badInput'],
+      );
+    }
+    const madeDisks = await makeDisks(disks, config.host, storage === 'mirrored');
+    if (storage === 'mirrored' || disksFrom === undefined) return { madeDisks };
+    const pullBps = command.options?.pullBps;
+    const onDemand = { migration: command.migration, from: disksFrom, fetchedBytes: 0, isPulled: false };
+    return { madeDisks, onDemand: { ...onDemand, ...(pullBps === undefined ? {} : { pullBps }) } };
+  }
+
+  /** Removes a machine that has not run here, and the files that were made for it. */
+  async function removeUnborn(name: string): Promise<void> {
+    const made = guests.get(name)?.record.madeDisks ?? readRecord(runDir, name)?.madeDisks ?? [];
+    await removeGuest(name, false);
+    removeDisks(made);
   }
 
   return {
@@ -562,6 +709,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     },
 
     guests: listGuests,
+    disks: diskService,
 
     ...book.commands,
 
@@ -589,6 +737,8 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
         });
         checkOrder(command, await g.abilities, config.host);
         checkTls(command);
+        checkStorage(g.record.spec, command.options?.storage);
+        diskService.checkWhole(g);
       }
       let job: Job | undefined = book.get(command.migration) && book.source(command.migration);
       if (job === undefined) {
@@ -624,14 +774,27 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     async finish(migration) {
       const job = book.finishable(migration);
       if (job === undefined) return;
-      if (job.state.role === 'source' && job.state.phase === 'completed') await removeGuest(job.guest, true);
+      const storage = job.state.command.options?.storage;
+      if (job.state.role === 'source' && job.state.phase === 'completed') {
+        const g = guests.get(job.guest);
+        if (g !== undefined && storage === 'on-demand') {
+          // It stays as long as its disks are read.
+          g.record.serves = true;
+          writeRecord(runDir, g.record);
+        } else {
+          await removeGuest(job.guest, true);
+          if (storage === 'mirrored') putAside(g?.record.spec.disks ?? []);
+        }
+      }
+      // Whoever comes back is told again that the disks are here: the job is kept until the guest's next.
+      if (job.state.role === 'destination' && storage === 'on-demand') return;
       book.forget(job);
     },
 
     async abandon(migration) {
       const job = book.abandonable(migration);
       if (job === undefined) return;
-      await removeGuest(job.guest, false);
+      await removeUnborn(job.guest);
       book.forget(job);
     },
 
@@ -661,6 +824,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     async close({ stopGuests }) {
       closed = true;
       book.close();
+      diskService.close();
       await Promise.allSettled(making.values());
       if (stopGuests) {
         for (const job of book.all()) book.forget(job);

@@ -36,7 +36,7 @@ export async function startPlain(
   await run('ip', ['-n', sw.namespace, 'link', 'set', tap, 'up']);
   await vsctl(sw, ['add-port', sw.bridge, tap]);
   const paths = { qmp: at('qmp'), monitor: at('monitor'), serial: at('serial'), pidFile: at('pid') };
-  await runIn(sw.namespace, 'qemu-system-x86_64', qemuArgv(spec, paths, tap, incoming));
+  await runIn(sw.namespace, 'qemu-system-x86_64', qemuArgv(spec, paths, tap, { incoming }));
   const pid = Number(readFileSync(paths.pidFile, 'utf8'));
   lab.state.addProcess(pid, `QEMU of ${spec.name} at ${site}`);
   return { site, spec, tap, pid, qmp: await connectQmp(paths.qmp) };

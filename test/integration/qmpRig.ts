@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { guestPaths, processOf } from '../../agent/io/guestProcess.ts';
 import { createQemuDriver } from '../../agent/io/qemuDriver.ts';
+import type { GuestSpec } from '../../contracts/agent.ts';
 import { systemClock } from '../../contracts/clock.ts';
 import { agentConfigSchema } from '../../contracts/config.ts';
 import { silentLog } from '../../contracts/log.ts';
@@ -20,12 +21,13 @@ export interface QmpRig extends Rig {
 
 const FIRST_PORT = 48_000 + (process.pid % 300) * 10;
 
-/** Two hosts on this machine, and a guest on the first. `over`: more of their configuration. */
+/** Two hosts on this machine, and a guest on the first. `over`: more of their configuration; `guest`: of what it is. */
 export async function makeQmpRig(
   over: (host: HostName, folder: string) => Record<string, unknown> = () => ({}),
+  guest: (folder: string) => Partial<GuestSpec> = () => ({}),
 ): Promise<QmpRig> {
-  const spec = countingGuest(await buildGuestImage(cacheDir(), silentLog));
   const folder = mkdtempSync(join(tmpdir(), 'fw-qmp-'));
+  const spec = countingGuest(await buildGuestImage(cacheDir(), silentLog), guest(folder));
   const runDir = (host: HostName) => join(folder, host);
   const { reports, to } = collectReports();
   const driver = (host: HostName) => {

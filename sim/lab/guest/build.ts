@@ -23,6 +23,7 @@ const MODULES = [
   'net/core/failover',
   'drivers/net/net_failover',
   'drivers/net/virtio_net',
+  'drivers/block/virtio_blk',
 ] as const;
 
 const BUSYBOX = ['/bin/busybox', '/usr/bin/busybox'];
@@ -145,7 +146,9 @@ async function packInitrd(busybox: string, init: string, modules: string, folder
 export async function buildGuestImage(cacheDir: string, log: Log): Promise<GuestImage> {
   const cache = resolve(cacheDir);
   const packageName = await findCachedOrKnownPackage(cache);
-  const kernelDir = join(cache, packageName);
+  // What is kept of the package depends on the modules that are wanted of it.
+  const wanted = createHash('sha256').update(MODULES.join()).digest('hex').slice(0, 8);
+  const kernelDir = join(cache, `${packageName}+${wanted}`);
   await make(kernelDir, async (folder) => {
     log('info', 'guest-kernel-download', { package: packageName });
     await fetchKernel(packageName, folder);
@@ -169,6 +172,6 @@ async function findCachedOrKnownPackage(cache: string): Promise<string> {
     const cached = (await readdir(cache).catch(() => [])).filter((d) => d.startsWith('linux-image-')).sort();
     const newest = cached.at(-1);
     if (newest === undefined) throw error;
-    return newest;
+    return newest.replace(/\+[0-9a-f]{8}$/, '');
   }
 }

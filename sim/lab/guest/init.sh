@@ -2,7 +2,7 @@
 # First and only process of the lab's guest. It reads its orders from the kernel command line and then does three things
 # until it is switched off: dirties memory at a known rate, counts aloud on the serial console, and answers on the network
 # (ping, the counter at http://<ip>/count, and http://<ip>/cgi-bin/dirty?<pages>,<MiB>,<kind>, which changes what is dirtied;
-# /dirty says what is in force).
+# /dirty says what is in force). If it has a disk and is told to, it writes and reads that, too.
 #
 #   fw.ip=10.0.0.9/24      address of eth0 (no network when absent)
 #   fw.gw=10.0.0.1         default route (optional)
@@ -11,6 +11,10 @@
 #   fw.dirty_kind=random   what is written: random pages, or records: a table of which one record of each page changes
 #   fw.fill_mib=64         memory that is filled with random pages at the start, at least fw.dirty_mib
 #   fw.count_ms=200        period of the counter
+#   fw.disk_write_mib=8    the first disk: so much of its beginning is written over and over, block by numbered block …
+#   fw.disk_write_ms=100   … one of 64 KiB in each such period, told as `fw-disk <n>` once it is on the disk
+#   fw.disk_read_mib=24    … and so much behind that is read over and over, told as `fw-sum <md5>` (0: not at all)
+#   fw.disk_read_ms=5000   pause between two such readings
 #
 # build.ts packs it with busybox and the kernel modules listed in /etc/modules.order.
 /bin/busybox mkdir -p /proc /sys /dev /run /mem /www /tmp
@@ -24,6 +28,7 @@ exec </dev/console >/dev/console 2>&1
 dmesg -n 3
 
 ip_cidr=; gateway=; dirty_pages=0; dirty_mib=64; dirty_kind=random; fill_mib=0; count_ms=200
+disk_write_mib=0; disk_write_ms=100; disk_read_mib=0; disk_read_ms=5000
 for word in $(cat /proc/cmdline); do
   case "$word" in
     fw.ip=*) ip_cidr=${word#*=} ;;
@@ -33,6 +38,10 @@ for word in $(cat /proc/cmdline); do
     fw.dirty_kind=*) dirty_kind=${word#*=} ;;
     fw.fill_mib=*) fill_mib=${word#*=} ;;
     fw.count_ms=*) count_ms=${word#*=} ;;
+    fw.disk_write_mib=*) disk_write_mib=${word#*=} ;;
+    fw.disk_write_ms=*) disk_write_ms=${word#*=} ;;
+    fw.disk_read_mib=*) disk_read_mib=${word#*=} ;;
+    fw.disk_read_ms=*) disk_read_ms=${word#*=} ;;
   esac
 done
 
@@ -125,6 +134,29 @@ dirty() {
   done
 }
 dirty &
+
+disk=/dev/vda
+write_disk() {
+  blocks=$((disk_write_mib * 16)); block=0
+  while :; do
+    block=$((block + 1))
+    # A block of lines of 64 bytes that all say its number: on the disk it is whole, old or torn, and one can see which.
+    yes "$(printf 'fw-block %054d' $block)" | dd of=$disk bs=65536 count=1 iflag=fullblock \
+      seek=$(((block - 1) % blocks)) conv=notrunc,fsync status=none
+    echo "fw-disk $block"
+    usleep $((disk_write_ms * 1000))
+  done
+}
+read_disk() {
+  while :; do
+    echo 3 >/proc/sys/vm/drop_caches
+    sum=$(dd if=$disk bs=1048576 skip="$disk_write_mib" count="$disk_read_mib" status=none | md5sum)
+    echo "fw-sum ${sum%% *}"
+    usleep $((disk_read_ms * 1000))
+  done
+}
+[ "$disk_write_mib" -gt 0 ] && write_disk &
+[ "$disk_read_mib" -gt 0 ] && read_disk &
 
 count=0
 echo "fw: ready"

@@ -116,7 +116,7 @@ describe("QEMU's command line", () => {
   const optionOf = (argv: string[], option: string) => argv[argv.indexOf(option) + 1];
 
   test('describes the guest', () => {
-    const argv = qemuArgv(spec, paths, 'tap0', false);
+    const argv = qemuArgv(spec, paths, 'tap0', { incoming: false });
     expect(optionOf(argv, '-m')).toBe('256M');
     expect(optionOf(argv, '-smp')).toBe('2');
     expect(optionOf(argv, '-accel')).toBe('tcg');
@@ -126,10 +126,10 @@ describe("QEMU's command line", () => {
     expect(argv).not.toContain('-incoming');
   });
   test('doubles commas, which would end a value', () => {
-    expect(optionOf(qemuArgv(spec, paths, null, false), '-qmp')).toBe('unix:/run/a,,b/q,server=on,wait=off');
+    expect(optionOf(qemuArgv(spec, paths, null, { incoming: false }), '-qmp')).toBe('unix:/run/a,,b/q,server=on,wait=off');
   });
   test('a destination differs by nothing but its waiting', () => {
-    const [here, there] = [qemuArgv(spec, paths, 'tap0', false), qemuArgv(spec, paths, 'tap0', true)];
+    const [here, there] = [qemuArgv(spec, paths, 'tap0', { incoming: false }), qemuArgv(spec, paths, 'tap0', { incoming: true })];
     expect(there).toEqual([...here, '-incoming', 'defer']);
   });
 });

@@ -1,0 +1,190 @@
+/**
+ * What a host does for disks that stay behind (storage `on-demand`): the source lets them be read, also after its guest has
+ * left; the destination reads what its guest wants, fetches the rest if told so, and says when the source is needed no more.
+ * Part of `qemuDriver.ts`, which knows the guests; `disks.ts` speaks to QEMU.
+ */
+import type { AgentCommandOf, DiskFetch, DiskOffer, GuestInfo } from '../../contracts/agent.ts';
+import type { Clock } from '../../contracts/clock.ts';
+import { FairwayError } from '../../contracts/common.ts';
+import type { Log } from '../../contracts/log.ts';
+import {
+  askDiskJobs,
+  endPulls,
+  exportDisks,
+  ownAgain,
+  paceDiskJobs,
+  pullIds,
+  putAside,
+  receivedFrom,
+  resumePulls,
+  startPulls,
+  stopExports,
+} from './disks.ts';
+import type { GuestRecord } from './guestProcess.ts';
+import type { QmpClient } from './qmp.ts';
+
+/** A guest as its driver keeps it. */
+export interface GuestWithDisks {
+  record: GuestRecord;
+  state: GuestInfo['state'];
+  qmp: QmpClient;
+}
+
+export interface DiskServiceOptions<G extends GuestWithDisks> {
+  host: string;
+  clock: Clock;
+  log: Log;
+  guest(name: string): G | undefined;
+  guests(): Iterable<G>;
+  /** Writes the guest's record down. */
+  save(guest: G): void;
+  /** True while a copy of the guest runs from here. */
+  isCopying(name: string): boolean;
+  /** Ports to try, in order. */
+  freePorts(): Promise<{ address: string; ports: number[] }>;
+  remove(name: string): Promise<void>;
+  onPulled(migration: string): void;
+  runStateOf(guest: G): Promise<string>;
+}
+
+export interface DiskService<G> {
+  offer(command: AgentCommandOf<'offerDisks'>): Promise<DiskOffer>;
+  release(command: AgentCommandOf<'releaseDisks'>): Promise<void>;
+  pull(command: AgentCommandOf<'pullDisks'>): Promise<void>;
+  fetched(guest: string): Promise<DiskFetch>;
+  /** The guest has left: what it left behind is read in full from now on. */
+  left(guest: G): Promise<void>;
+  /** @throws FairwayError `disks-elsewhere` when a guest's disks are partly on another host. */
+  checkWhole(guest: G): void;
+  close(): void;
+}
+
+const WATCH_MS = 500;
+const countOf = (g: GuestWithDisks): number => g.record.spec.disks?.length ?? 0;
+
+export function createDiskService<G extends GuestWithDisks>(options: DiskServiceOptions<G>): DiskService<G> {
+  const { host, clock, log } = options;
+  const offers = new Map<string, DiskOffer>();
+  /** Bytes over the connections that are open now, as last looked at. */
+  const received = new Map<string, number>();
+  let looking = false;
+
+  function known(name: string): G {
+    const g = options.guest(name);
+    if (g !== undefined) return g;
+    throw new FairwayError('guest-unknown', `no guest ${name} on ${host}`, ['notFound']);
+  }
+
+  /** Connections end, and their figures with them: what was received over them is kept. */
+  async function count(g: G): Promise<number> {
+    const { onDemand, spec } = g.record;
+    if (onDemand === undefined) return 0;
+    const before = received.get(spec.name) ?? 0;
+    const now = await receivedFrom(onDemand.from);
+    if (now < before) {
+      onDemand.fetchedBytes += before;
+      options.save(g);
+    }
+    received.set(spec.name, now);
+    return onDemand.fetchedBytes + now;
+  }
+
+  async function watchOne(g: G): Promise<void> {
+    const { onDemand, spec } = g.record;
+    if (onDemand === undefined || g.state === 'incoming' || g.record.serves === true) return;
+    await count(g);
+    // It wanted what could not be reached or kept: it goes on where it stopped as soon as it can.
+    if (g.state === 'paused' && (await options.runStateOf(g)) === 'io-error') await g.qmp.execute('cont');
+    if (onDemand.pullBps === undefined || onDemand.isPulled) return;
+    const ids = pullIds(countOf(g));
+    const jobs = await askDiskJobs(g.qmp, ids);
+    if (jobs === undefined) return startPulls(g.qmp, countOf(g), onDemand.pullBps);
+    if (jobs.status === 'failed') {
+      log('warn', 'disks-not-pulled', { guest: spec.name, reason: jobs.error });
+      return;
+    }
+    if (jobs.status !== 'ended') return resumePulls(g.qmp, countOf(g));
+    onDemand.fetchedBytes = await count(g);
+    received.delete(spec.name);
+    await endPulls(g.qmp, countOf(g));
+    onDemand.isPulled = true;
+    options.save(g);
+    log('info', 'disks-pulled', { guest: spec.name, fetchedBytes: onDemand.fetchedBytes });
+    options.onPulled(onDemand.migration);
+  }
+
+  const stop = clock.every(WATCH_MS, () => {
+    if (looking) return;
+    looking = true;
+    const work = [...options.guests()].map((g) =>
+      watchOne(g).catch((error: unknown) => log('warn', 'disks-watch', { guest: g.record.spec.name, error })),
+    );
+    void Promise.all(work).finally(() => {
+      looking = false;
+    });
+  });
+
+  function checkWhole(g: G): void {
+    const { onDemand, spec } = g.record;
+    if (onDemand === undefined || onDemand.isPulled) return;
+    const text = `the disks of ${spec.name} are partly still at ${onDemand.from.address}: pull them first`;
+    throw new FairwayError('disks-elsewhere', text, ['conflict']);
+  }
+
+  return {
+    async offer({ migration, guest }) {
+      const g = known(guest);
+      const same = offers.get(migration);
+      if (same !== undefined) return same;
+      if (countOf(g) === 0) {
+        const text = `guest ${guest} has no disks: leave storage on-demand out`;
+        throw new FairwayError('storage-without-disks', text, ['badInput']);
+      }
+      checkWhole(g);
+      if (options.isCopying(guest)) {
+        throw new FairwayError('guest-busy', `guest ${guest} is already being copied`, ['conflict']);
+      }
+      // Of an earlier migration that did not come about.
+      await stopExports(g.qmp);
+      const { address, ports } = await options.freePorts();
+      const offer = await exportDisks(g.qmp, countOf(g), address, ports, false);
+      offers.clear();
+      offers.set(migration, offer);
+      return offer;
+    },
+
+    async release({ guest }) {
+      const g = options.guest(guest);
+      if (g === undefined) return;
+      if (options.isCopying(guest)) {
+        throw new FairwayError('guest-busy', `guest ${guest} is being copied from ${host}`, ['conflict']);
+      }
+      offers.clear();
+      if (g.state !== 'stopped') return stopExports(g.qmp);
+      const { disks } = g.record.spec;
+      await options.remove(guest);
+      putAside(disks ?? []);
+    },
+
+    async pull({ guest, pullBps }) {
+      const g = known(guest);
+      const { onDemand } = g.record;
+      if (onDemand === undefined || onDemand.isPulled) return;
+      onDemand.pullBps = pullBps;
+      options.save(g);
+      if (g.state === 'running') await paceDiskJobs(g.qmp, pullIds(countOf(g)), pullBps);
+    },
+
+    async fetched(guest) {
+      const g = known(guest);
+      const { onDemand } = g.record;
+      if (onDemand === undefined) return { fetchedBytes: 0, isPulled: true };
+      if (onDemand.isPulled) return { fetchedBytes: onDemand.fetchedBytes, isPulled: true };
+      return { fetchedBytes: await count(g), isPulled: false };
+    },
+
+    left: (g) => ownAgain(g.qmp, countOf(g)),
+    checkWhole,
+    close: stop,
+  };
+}

@@ -1,0 +1,273 @@
+/**
+ * The three storage modes with a real guest that writes to its disk and reads it while it is moved: every block that it was
+ * told is written is there afterwards, what it reads is what it read before, and what cannot be done is refused with a
+ * reason before anything moves.
+ */
+
+import { execFileSync } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import type { EventMessage } from '../../agent/core/driver.ts';
+import type { AgentCommandOf, StorageMode } from '../../contracts/agent.ts';
+import { FairwayError } from '../../contracts/common.ts';
+import type { HostName } from './driverContract.ts';
+import { makeQmpRig, type QmpRig } from './qmpRig.ts';
+import { whyNoRealGuests } from './realGuests.ts';
+
+jest.setTimeout(60_000);
+const reason = whyNoRealGuests();
+const real = reason === undefined ? test : test.skip;
+const named = (name: string) => (reason === undefined ? name : `skipped, because ${reason}: ${name}`);
+
+const MIB = 2 ** 20;
+const DISK_MIB = 64;
+const WRITE_MIB = 4;
+const READ_MIB = 8;
+const BLOCK = 65_536;
+const BANDWIDTH_BPS = 400e6;
+
+const md5 = (data: Buffer) => createHash('md5').update(data).digest('hex');
+/** Random where data is, holes elsewhere. */
+const cold = randomBytes(24 * MIB);
+
+describe('a guest with a disk', () => {
+  let rig: QmpRig;
+  let folder: string;
+  let lastMigration = 0;
+  const diskAt = (host: HostName) => join(folder, `disks-${host}`, 'vm1.img');
+  const events = (host: HostName, id: string): EventMessage[] =>
+    rig.reports[host].filter((m): m is EventMessage => m.type === 'event' && m.migration === id);
+  async function until<T>(what: () => T | undefined | false): Promise<T> {
+    for (;;) {
+      const found = what();
+      if (found !== undefined && found !== false) return found;
+      await rig.pause(20);
+    }
+  }
+  /** What a guest has said, on whichever host it was: the consoles in the order of its journey. */
+  const said = (host: HostName, pattern: RegExp): string[] =>
+    [...rig.console(host).matchAll(pattern)].map((m) => m[1] as string);
+  const lastWritten = (host: HostName): number => Math.max(0, ...said(host, /fw-disk (\d+)\r?\n/g).map(Number));
+  const sums = (host: HostName) => said(host, /fw-sum ([0-9a-f]{32})\r?\n/g);
+
+  beforeEach(async () => {
+    if (reason !== undefined) return;
+    rig = await makeQmpRig(
+      (host, where) => ({ diskFolder: join(where, `disks-${host}`) }),
+      (where) => {
+        folder = where;
+        mkdirSync(join(where, 'disks-h1'));
+        const path = join(where, 'disks-h1', 'vm1.img');
+        const image = Buffer.alloc(DISK_MIB * MIB);
+        cold.copy(image, WRITE_MIB * MIB);
+        writeFileSync(path, image);
+        return {
+          disks: [{ path, sizeBytes: DISK_MIB * MIB, format: 'raw' }],
+          append:
+            'console=ttyS0 quiet panic=1 fw.dirty_pages=500 fw.dirty_mib=4 fw.count_ms=50 ' +
+            `fw.disk_write_mib=${WRITE_MIB} fw.disk_write_ms=30 fw.disk_read_mib=${READ_MIB} fw.disk_read_ms=500`,
+        };
+      },
+    );
+    await until(() => lastWritten('h1') > 3 && sums('h1').length > 0);
+  });
+  afterEach(async () => {
+    await rig?.close();
+  });
+
+  type Over = Partial<AgentCommandOf<'start'>> & { pullBps?: number; sizeBytes?: number };
+  async function begin(storage: StorageMode | undefined, over: Over = {}) {
+    const id = `s${++lastMigration}`;
+    const { pullBps, ...start } = over;
+    const guest = rig.spec;
+    const options = { ...(storage === undefined ? {} : { storage }), ...(pullBps === undefined ? {} : { pullBps }) };
+    const common = { migration: id, technique: over.technique ?? ('pre-copy' as const), options };
+    const disksFrom =
+      storage === 'on-demand'
+        ? await rig.drivers.h1.disks?.offer({ do: 'offerDisks', migration: id, guest: guest.name })
+        : undefined;
+    const prepared = await rig.drivers.h2.prepare({
+      do: 'prepare',
+      guest,
+      ...common,
+      ...(disksFrom === undefined ? {} : { disksFrom }),
+    });
+    const { address, port, diskPort } = prepared;
+    await rig.drivers.h1.start({
+      ...{ do: 'start', guest: guest.name, address, port, ...(diskPort === undefined ? {} : { diskPort }) },
+      ...{ bandwidthBps: BANDWIDTH_BPS, downtimeLimitMs: 300, hybridPasses: 1, pauseBeforeSwitchover: true },
+      ...common,
+      ...start,
+    });
+    return { id, prepared };
+  }
+  async function arrives(id: string): Promise<EventMessage> {
+    const of = (name: string) => events('h1', id).find((e) => e.event === name);
+    const sound = (name: string) => {
+      const failed = of('failed');
+      if (failed !== undefined) throw new Error(`the copy failed: ${failed.reason}`);
+      return of(name);
+    };
+    await until(() => sound('preSwitchover'));
+    expect(rig.drivers.h2.guests().map((g) => g.state)).toEqual(['incoming']);
+    await rig.drivers.h1.continueSwitchover(id);
+    const end = await until(() => sound('completed'));
+    await until(() => events('h2', id).some((e) => e.event === 'resumed'));
+    await rig.drivers.h1.finish(id);
+    await rig.drivers.h2.finish(id);
+    return end;
+  }
+  /** The guest goes on writing and reading on h2, and reads what it read before. */
+  async function worksOn(): Promise<void> {
+    const before = lastWritten('h1');
+    await until(() => lastWritten('h2') > before + 3 && sums('h2').length > 0);
+    expect(new Set([...sums('h1'), ...sums('h2')])).toEqual(new Set([md5(cold.subarray(0, READ_MIB * MIB))]));
+  }
+  /** Each block that the guest said it had written is there, whole; and what it did not write is as it was. */
+  async function diskIsRight(host: HostName): Promise<void> {
+    const written = lastWritten(host);
+    await rig.drivers[host].close({ stopGuests: true });
+    const raw = join(folder, 'check.raw');
+    execFileSync('qemu-img', ['convert', '-O', 'raw', diskAt(host), raw]);
+    const image = readFileSync(raw);
+    expect(md5(image.subarray(WRITE_MIB * MIB, WRITE_MIB * MIB + cold.length))).toBe(md5(cold));
+    const blocks = (WRITE_MIB * MIB) / BLOCK;
+    expect(written).toBeGreaterThan(5);
+    for (let n = Math.max(1, written - blocks + 2); n <= written; n++) {
+      const at = ((n - 1) % blocks) * BLOCK;
+      const line = `fw-block ${String(n).padStart(54, '0')}\n`;
+      expect(image.subarray(at, at + BLOCK).toString('latin1')).toBe(line.repeat(BLOCK / 64));
+    }
+  }
+
+  real(named('shared: nothing is copied, and the file is the same'), async () => {
+    const { id } = await begin('shared');
+    const { progress } = await arrives(id);
+    expect(progress?.disk).toBeUndefined();
+    await worksOn();
+    expect(rig.drivers.h2.guests()[0]?.spec.disks?.[0]?.path).toBe(diskAt('h1'));
+    await diskIsRight('h1');
+  });
+
+  real(named('mirrored: all of it is copied, the last write too, and the source’s file is put aside'), async () => {
+    const { id } = await begin('mirrored');
+    const { progress } = await arrives(id);
+    expect(progress?.disk?.remainingBytes).toBe(0);
+    expect(progress?.disk?.transferredBytes).toBeGreaterThanOrEqual(DISK_MIB * MIB);
+    await worksOn();
+    expect([existsSync(diskAt('h1')), existsSync(`${diskAt('h1')}.left`)]).toEqual([false, true]);
+    await diskIsRight('h2');
+  });
+
+  real(named('mirrored, post-copy: the mirror is ended before the guest leaves'), async () => {
+    const { id } = await begin('mirrored', { technique: 'post-copy' });
+    await arrives(id);
+    await worksOn();
+    await diskIsRight('h2');
+  });
+
+  real(named('on demand: what is wanted is read, the rest is pulled when told so, and the source let go'), async () => {
+    const { id } = await begin('on-demand');
+    await arrives(id);
+    await worksOn();
+    const first = await rig.drivers.h2.disks?.fetched('vm1');
+    expect(first).toMatchObject({ isPulled: false });
+    expect(first?.fetchedBytes).toBeGreaterThan(READ_MIB * MIB);
+    expect(first?.fetchedBytes).toBeLessThan(cold.length);
+    // The source still serves, and says that its guest is stopped.
+    expect(rig.drivers.h1.guests().map((g) => g.state)).toEqual(['stopped']);
+    await rig.drivers.h2.disks?.pull({ do: 'pullDisks', guest: 'vm1', pullBps: 800e6 });
+    await until(() => events('h2', id).some((e) => e.event === 'disksPulled'));
+    await rig.drivers.h1.disks?.release({ do: 'releaseDisks', migration: id, guest: 'vm1' });
+    expect(rig.drivers.h1.guests()).toEqual([]);
+    const all = await rig.drivers.h2.disks?.fetched('vm1');
+    expect(all).toMatchObject({ isPulled: true });
+    expect(all?.fetchedBytes).toBeGreaterThanOrEqual(cold.length);
+    const before = sums('h2').length;
+    await until(() => sums('h2').length > before);
+    await worksOn();
+    await diskIsRight('h2');
+  });
+
+  real(named('on demand: both agents are restarted, and the pull goes on by itself'), async () => {
+    const { id } = await begin('on-demand', { pullBps: 40e6 });
+    await arrives(id);
+    for (const host of ['h1', 'h2'] as const) await rig.restart(host);
+    await until(() => events('h2', id).some((e) => e.event === 'disksPulled'));
+    expect(rig.drivers.h2.pastEvents().map((e) => e.event)).toEqual(['resumed', 'disksPulled']);
+    await rig.drivers.h1.disks?.release({ do: 'releaseDisks', migration: id, guest: 'vm1' });
+    await worksOn();
+    await diskIsRight('h2');
+  });
+
+  real(
+    named('a mirror that is cancelled, or cut, leaves the guest at home and nothing at the destination'),
+    async () => {
+      const one = await begin('mirrored', { bandwidthBps: 16e6 });
+      await until(() =>
+        rig.reports.h1.some((m) => m.type === 'progress' && (m.progress.disk?.transferredBytes ?? 0) > 0),
+      );
+      await rig.drivers.h1.cancel(one.id);
+      await until(() => events('h1', one.id).some((e) => e.event === 'cancelled'));
+      await rig.drivers.h2.abandon(one.id);
+      await rig.drivers.h1.finish(one.id);
+      expect(existsSync(diskAt('h2'))).toBe(false);
+      const two = await begin('mirrored', { bandwidthBps: 16e6 });
+      await rig.killMachine?.('h2');
+      const failed = await until(() => events('h1', two.id).find((e) => e.event === 'failed'));
+      expect(failed.reason).toMatch(/the disk's mirror broke: .*; see that the path between the hosts is there/);
+      await rig.drivers.h2.abandon(two.id);
+      await rig.drivers.h1.finish(two.id);
+      expect(existsSync(diskAt('h2'))).toBe(false);
+      expect(rig.drivers.h1.guests().map((g) => g.state)).toEqual(['running']);
+      const before = lastWritten('h1');
+      await until(() => lastWritten('h1') > before + 3);
+      expect(rig.console('h2')).toBe('');
+      await diskIsRight('h1');
+    },
+  );
+
+  real(named('what cannot be done is refused with a reason, and nothing was made'), async () => {
+    const refusal = async (work: Promise<unknown>) =>
+      work.then(
+        () => 'done',
+        (error: unknown) => (error instanceof FairwayError ? `${error.code}: ${error.message}` : String(error)),
+      );
+    expect(await refusal(begin(undefined))).toMatch(/^storage-unsaid: guest vm1 has a disk: say what becomes of it/);
+    expect(await refusal(begin('mirrored', { pullBps: 1e6 }))).toMatch(/^technique-conflict: a rate to pull/);
+    mkdirSync(join(folder, 'disks-h2'));
+    writeFileSync(diskAt('h2'), 'somebody’s');
+    expect(await refusal(begin('mirrored'))).toMatch(/^disk-exists: .* nothing is written over/);
+    expect(readFileSync(diskAt('h2'), 'utf8')).toBe('somebody’s');
+    const huge = { ...rig.spec, disks: [{ path: '/x/huge.img', sizeBytes: 2 ** 60, format: 'raw' as const }] };
+    const prepare = { do: 'prepare' as const, migration: 'huge', technique: 'pre-copy' as const };
+    expect(
+      await refusal(rig.drivers.h2.prepare({ ...prepare, guest: huge, options: { storage: 'mirrored' } })),
+    ).toMatch(/^disk-full: .* MiB left, and the disk .* needs \d+ MiB: make room there/);
+    expect(await refusal(rig.drivers.h2.prepare({ ...prepare, guest: huge, options: { storage: 'shared' } }))).toMatch(
+      /^disk-missing: /,
+    );
+    expect(rig.drivers.h2.guests()).toEqual([]);
+    expect(rig.drivers.h1.guests().map((g) => g.state)).toEqual(['running']);
+  });
+
+  real(named('a port of the disks that another program takes is passed over'), async () => {
+    const servers = await Promise.all(
+      [1, 2].map(
+        () =>
+          new Promise<ReturnType<typeof createServer>>((resolve) => {
+            const s = createServer();
+            s.listen(0, '127.0.0.1', () => resolve(s));
+          }),
+      ),
+    );
+    try {
+      const { prepared } = await begin('mirrored');
+      expect(prepared.diskPort).not.toBe(prepared.port);
+    } finally {
+      for (const s of servers) s.close();
+    }
+  });
+});
