@@ -6,6 +6,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { MultifdCompression } from '../contracts/agent.ts';
 import type { Priority, Strategy, Technique } from '../contracts/common.ts';
 import type { Topic } from '../contracts/feed.ts';
+import { parseRateBps } from '../contracts/units.ts';
 import { VERSION } from '../contracts/version.ts';
 import { EXIT, type Terminal } from './terminal.ts';
 
@@ -125,6 +126,12 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
       'by when they are to be done, from now on, such as 90s or 5m; they are planned',
       milliseconds,
     )
+    .addOption(
+      new Option('--storage <mode>', "what becomes of the guests' disks (docs/agent.md)").choices([
+        ...['shared', 'mirrored', 'on-demand'],
+      ]),
+    )
+    .option('--pull-rate <rate>', 'with --storage on-demand: fetch the rest in the background, e.g. 50Mbit/s', rate)
     .option('--wait', 'show progress until all have ended; fail unless all are done')
     .option('--json', 'print what was started, with --wait what became of it, as one JSON object')
     .action(does(async () => (await import('./commands/migrate.ts')).migrate));
@@ -410,6 +417,12 @@ function listenAddress(text: string): { host: string; port: number } {
   if (host === undefined || Number(port) > 65_535)
     throw new InvalidArgumentError('Expected HOST:PORT, such as 0.0.0.0:6653 or [::]:6653.');
   return { host: host === '' ? '0.0.0.0' : host, port: Number(port) };
+}
+
+function rate(text: string): number {
+  const bps = parseRateBps(text);
+  if (bps === undefined || bps < 8000) throw new InvalidArgumentError('Say a rate such as 50Mbit/s.');
+  return bps;
 }
 
 function countingNumber(text: string): number {

@@ -1,5 +1,5 @@
 /** `fairway migrate` and `fairway cancel`. */
-import type { CopyOptions, MultifdCompression } from '../../contracts/agent.ts';
+import type { CopyOptions, MultifdCompression, StorageMode } from '../../contracts/agent.ts';
 import { FairwayError, isFinal, type Priority, type Strategy, type Technique } from '../../contracts/common.ts';
 import type { FeedEnvelope, MigrationView } from '../../contracts/feed.ts';
 import type { FairwayClient } from '../client.ts';
@@ -18,6 +18,8 @@ interface MigrateOptions extends ConnectOptions {
   multifd?: MultifdCompression;
   channels?: number;
   deadline?: number;
+  storage?: StorageMode;
+  pullRate?: number;
   wait?: true;
   json?: true;
 }
@@ -30,10 +32,17 @@ function copyOptions(o: MigrateOptions): CopyOptions | undefined {
   if (o.channels !== undefined && o.multifd === undefined) {
     throw new FairwayError('cli.usage', '--channels is for --multifd: add it, or leave --channels out', ['badInput']);
   }
+  if (o.pullRate !== undefined && o.storage !== 'on-demand') {
+    throw new FairwayError('cli.usage', '--pull-rate is for --storage on-demand: add it, or leave --pull-rate out', [
+      'badInput',
+    ]);
+  }
   const options: CopyOptions = {
     ...(o.autoConverge && { autoConverge: true }),
     ...(o.xbzrle && { xbzrle: true }),
     ...(o.xbzrleCache !== undefined && { xbzrleCacheMiB: o.xbzrleCache }),
+    ...(o.storage && { storage: o.storage }),
+    ...(o.pullRate !== undefined && { pullBps: o.pullRate }),
     ...(o.multifd && { multifd: { channels: o.channels ?? CHANNELS, compression: o.multifd } }),
   };
   return Object.keys(options).length === 0 ? undefined : options;

@@ -266,13 +266,25 @@ function guardOf(state: ControllerState, job: Job): Meter | undefined {
   return { meterId: meterOf(job), rateKbps, burstKbits: Math.ceil(rateKbps * GUARD_SECONDS) };
 }
 
-/** Table 0: the migration stream, marked, queued and sent along the path reserved for it; its answers the same way back. */
+/** Table 0: the migration's streams, marked, queued and sent along the path reserved for it; its answers the same way back. */
 function streamFlows(state: ControllerState, job: Job, put: Put): void {
   if (!job.stream || job.copyEnded) return;
   const { sourceIp, destinationIp, destinationPort } = job.stream;
   const tcp = { eth_type: ETH_IPV4, ip_proto: IPPROTO_TCP };
-  const forward = of13.OFPMatch({ ...tcp, ipv4_src: sourceIp, ipv4_dst: destinationIp, tcp_dst: destinationPort });
-  const back = of13.OFPMatch({ ...tcp, ipv4_src: destinationIp, ipv4_dst: sourceIp, tcp_src: destinationPort });
+  const there = { ...tcp, ipv4_src: sourceIp, ipv4_dst: destinationIp };
+  const here = { ...tcp, ipv4_src: destinationIp, ipv4_dst: sourceIp };
+  // Memory; disks that are mirrored; disks that are read at the source, which listens then.
+  const listening = [destinationPort, ...(job.destination?.diskPort === undefined ? [] : [job.destination.diskPort])];
+  const connections = [
+    ...listening.map((port) => ({
+      forward: of13.OFPMatch({ ...there, tcp_dst: port }),
+      back: of13.OFPMatch({ ...here, tcp_src: port }),
+    })),
+    ...(job.disksFrom ? [job.disksFrom.port] : []).map((port) => ({
+      forward: of13.OFPMatch({ ...there, tcp_src: port }),
+      back: of13.OFPMatch({ ...here, tcp_dst: port }),
+    })),
+  ];
   const guard = guardOf(state, job);
   const { links } = state.topology;
   const source = state.agents.get(job.from);
@@ -293,9 +305,11 @@ function streamFlows(state: ControllerState, job: Job, put: Put): void {
     // Exactly along the path that is reserved; a port that leads there no more is left to forwarding.
     const isSure = isLast ? outPort !== inPort : next?.dpid === job.dpids[i + 1];
     const on = isSure ? [apply([...mark, output(outPort)])] : [apply(mark), goto(TABLE.moved)];
-    put(dpid, 0, PRIORITY.stream, FEATURE.stream, forward, [...police, ...on], job.number);
     const answer = inPort !== undefined && inPort !== outPort ? apply([output(inPort)]) : goto(TABLE.moved);
-    put(dpid, 0, PRIORITY.stream, FEATURE.answer, back, [answer], job.number);
+    for (const { forward, back } of connections) {
+      put(dpid, 0, PRIORITY.stream, FEATURE.stream, forward, [...police, ...on], job.number);
+      put(dpid, 0, PRIORITY.stream, FEATURE.answer, back, [answer], job.number);
+    }
     // The way back over a cable is known by itself: it may be lost alone.
     const backIn = next === undefined ? undefined : links.get(linkId(next));
     inPort = backIn?.to.dpid === dpid ? next?.portNo : undefined;

@@ -7,6 +7,7 @@ import {
   type AgentMessage,
   type CopyProgress,
   dirtyRateResultSchema,
+  diskOfferSchema,
   type GuestSpec,
   prepareResultSchema,
 } from '../../contracts/agent.ts';
@@ -122,6 +123,7 @@ export function end(t: Turn, job: Job, state: 'failed' | 'cancelled', note: stri
   t.decide('finish', job.id, [reason(`finish.${state}`, note)]);
   makeRoom(t, job);
   if (abandon) t.command(job.to, job.id, { do: 'abandon', migration: job.id });
+  if (abandon) releaseDisks(t, job);
   t.reserveNow = true;
   placeGuests(t);
 }
@@ -350,11 +352,14 @@ function decideTechnique(t: Turn, id: string): void {
     technique: chosen.value,
     enforcement: enforcementOn(t.state, job),
     state: 'preparing',
-    awaiting: 'prepare',
   });
   t.reserveNow = true;
   chooseDetour(t, t.job(id) as Job);
-  prepare(t, t.job(id) as Job, sliceBps);
+  if (options?.storage === 'on-demand') {
+    // The destination reads disks from its first instant: it must know where.
+    t.setJob(id, { awaiting: 'offerDisks' });
+    t.command(job.from, id, { do: 'offerDisks', migration: id, guest: job.guest });
+  } else prepare(t, t.setJob(id, { awaiting: 'prepare' }), sliceBps);
 }
 
 /** Has the destination prepare; asked twice, it answers the same. `postcopyBandwidthBps` is of payload. */
@@ -367,7 +372,14 @@ export function prepare(t: Turn, job: Job, postcopyBandwidthBps = payloadBps(job
     postcopyBandwidthBps,
     mayTurnPostcopy: job.mayTurnPostcopy,
     ...(job.asked.options ? { options: job.asked.options } : {}),
+    ...(job.disksFrom ? { disksFrom: job.disksFrom } : {}),
   });
+}
+
+/** Nobody reads the source's disks any more: it need not serve them. */
+function releaseDisks(t: Turn, job: Job): void {
+  if (job.asked.options?.storage !== 'on-demand') return;
+  t.command(job.from, job.id, { do: 'releaseDisks', migration: job.id, guest: job.guest });
 }
 
 const isThere = (t: Turn, host: string): boolean => t.state.agents.get(host)?.connected === true;
@@ -390,7 +402,9 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
       decideTechnique(t, job.id);
     } else if (e.code === 'host-busy' && (e.step === 'prepare' || e.step === 'start') && job.awaiting === e.step) {
       queueAgain(t, job, e.step === 'prepare' ? job.to : job.from, e.error ?? 'no reason given');
-    } else if (e.step === 'prepare')
+    } else if (e.step === 'offerDisks')
+      end(t, job, 'failed', `${job.from} could not offer its disks: ${e.error ?? 'no reason given'}`);
+    else if (e.step === 'prepare')
       end(t, job, 'failed', `${job.to} could not prepare: ${e.error ?? 'no reason given'}`);
     else if (e.step === 'start')
       end(t, job, 'failed', `${job.from} could not start the copy: ${e.error ?? 'no reason given'}`);
@@ -408,6 +422,13 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
     const { dirtyBytesPerS = null, workingSetBytes = null } = value.data ?? {};
     t.setJob(job.id, { awaiting: null, dirtyBytesPerS, workingSetBytes });
     decideTechnique(t, job.id);
+  } else if (e.step === 'offerDisks' && job.awaiting === 'offerDisks') {
+    const value = diskOfferSchema.safeParse(e.value);
+    if (!value.success) {
+      end(t, job, 'failed', `${job.from} offered its disks, but did not say where`);
+      return;
+    }
+    prepare(t, t.setJob(job.id, { disksFrom: value.data, awaiting: 'prepare' }));
   } else if (e.step === 'prepare' && job.awaiting === 'prepare') {
     const value = prepareResultSchema.safeParse(e.value);
     if (!value.success) {
@@ -504,6 +525,7 @@ function start(t: Turn, job: Job): void {
     port: destination.port,
     ...(destination.peer === undefined ? {} : { peer: destination.peer }),
     ...(destination.tls === undefined ? {} : { tls: destination.tls }),
+    ...(destination.diskPort === undefined ? {} : { diskPort: destination.diskPort }),
     bandwidthBps: payloadBps(job.sliceBps),
     switchoverBps: switchoverPayloadBps(t, job),
     downtimeLimitMs: doc.technique.downtimeLimitMs,
@@ -585,6 +607,8 @@ export function copyDone(t: Turn, job: Job, progress: CopyProgress | undefined):
 export function onAgentMessage(t: Turn, host: string, m: AgentMessage, clock?: ClockOffset): void {
   if (m.type !== 'progress' && m.type !== 'event') return;
   const job = t.job(m.migration);
+  // Long after the end, perhaps.
+  if (m.type === 'event' && m.event === 'disksPulled' && job?.to === host) releaseDisks(t, job);
   // An agent may speak only for its own host's part in a migration.
   if (!job || isFinal(job.state) || (host !== job.from && host !== job.to)) return;
   if (m.type === 'progress') {

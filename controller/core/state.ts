@@ -7,6 +7,7 @@ import type {
   AgentHello,
   CopyOptions,
   CopyProgress,
+  DiskOffer,
   GuestInfo,
   GuestSpec,
   PrepareResult,
@@ -206,11 +207,13 @@ export interface Job {
   /** When a link of the path was lost, until switches and queues of the new one are confirmed. */
   reroutedAtMs: number | null;
   /** The command whose result is awaited. */
-  awaiting: 'measureDirtyRate' | 'prepare' | 'start' | 'continueSwitchover' | null;
+  awaiting: 'measureDirtyRate' | 'offerDisks' | 'prepare' | 'start' | 'continueSwitchover' | null;
   dirtyBytesPerS: number | null;
   /** Writable working set as measured before the copy; null when it was not, or no bound was seen. */
   workingSetBytes?: number | null;
   destination: PrepareResult | null;
+  /** Storage on-demand: where the source lets its disks be read. */
+  disksFrom?: DiskOffer | null;
   stream: Stream | null;
   phase: 'initial' | 'running' | 'switchover';
   sliceBps: number;
