@@ -126,10 +126,15 @@ describe("QEMU's command line", () => {
     expect(argv).not.toContain('-incoming');
   });
   test('doubles commas, which would end a value', () => {
-    expect(optionOf(qemuArgv(spec, paths, null, { incoming: false }), '-qmp')).toBe('unix:/run/a,,b/q,server=on,wait=off');
+    expect(optionOf(qemuArgv(spec, paths, null, { incoming: false }), '-qmp')).toBe(
+      'unix:/run/a,,b/q,server=on,wait=off',
+    );
   });
   test('a destination differs by nothing but its waiting', () => {
-    const [here, there] = [qemuArgv(spec, paths, 'tap0', { incoming: false }), qemuArgv(spec, paths, 'tap0', { incoming: true })];
+    const [here, there] = [
+      qemuArgv(spec, paths, 'tap0', { incoming: false }),
+      qemuArgv(spec, paths, 'tap0', { incoming: true }),
+    ];
     expect(there).toEqual([...here, '-incoming', 'defer']);
   });
 });
