@@ -4,7 +4,7 @@
 # The tests start daemons of their own: no service of these packages is started by their installation.
 set -eu
 
-packages='openvswitch-switch openvswitch-testcontroller mininet redis-server iperf3 iputils-ping ethtool tcpdump cpio busybox-static iproute2 procps python3-os-ken qemu-system-x86'
+packages='openvswitch-switch openvswitch-testcontroller mininet redis-server iperf3 iputils-ping ethtool tcpdump cpio busybox-static iproute2 procps python3-os-ken qemu-system-x86 qemu-utils'
 # QEMU 7.2 corrupts guests during live migration when it runs without KVM.
 qemu_least='1:10.0'
 # libvirt without its system services. 9.0 knows neither QEMU 10's options nor compression by several connections.

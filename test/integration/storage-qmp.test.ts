@@ -15,7 +15,7 @@ import type { HostName } from './driverContract.ts';
 import { makeQmpRig, type QmpRig } from './qmpRig.ts';
 import { whyNoRealGuests } from './realGuests.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(180_000);
 const reason = whyNoRealGuests();
 const real = reason === undefined ? test : test.skip;
 const named = (name: string) => (reason === undefined ? name : `skipped, because ${reason}: ${name}`);
