@@ -44,7 +44,8 @@ export function askAgain(t: Turn, host: string): void {
     // What follows from the measurement depends on what both ends can do.
     if (job.state === 'admitted' && (job.from === host || job.to === host) && isThere(job.from) && isThere(job.to))
       measure(t, job);
-    else if (job.state === 'preparing' && job.to === host && !job.destination) prepare(t, job);
+    else if (job.state === 'preparing' && job.awaiting !== 'offerDisks' && job.to === host && !job.destination)
+      prepare(t, job);
   }
 }
 
