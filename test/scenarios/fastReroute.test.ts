@@ -89,7 +89,7 @@ real(named('connections are spread, and a switch that loses a port goes on witho
   controller = await start(0);
   const { openflowPort } = controller;
   const receiver = fabric.speaker('cl', udpReceiver(7000));
-  fabric.at('wl', 'ping', '-c', '2', '-W', '5', '10.8.0.20');
+  await fabric.reach('wl', '10.8.0.20');
   await pause(500);
   expect(groupsOf('hv1').join()).toMatch(/type=select/);
   expect(groupsOf('hv1').join()).toMatch(/watch_port/);
@@ -118,7 +118,7 @@ real(named('connections are spread, and a switch that loses a port goes on witho
   fabric.setCable('hv1', 'c1', true);
   const before = groupsOf('hv1');
   controller = await start(openflowPort);
-  fabric.at('wl', 'ping', '-c', '3', '-i', '0.3', '-W', '5', '10.8.0.20');
+  fabric.at('wl', 'ping', '-c', '3', '-i', '0.3', '-w', '20', '10.8.0.20');
   await pause(500);
   expect(groupsOf('hv1')).toEqual(before);
   await controller.close({ removeFlows: true });

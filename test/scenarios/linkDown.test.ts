@@ -166,8 +166,8 @@ describe('on real Open vSwitch', () => {
     }, 'all links are found');
 
     const receiver = fabric.speaker('cl', udpReceiver(7000));
-    fabric.at('g1', 'ping', '-c', '1', '-W', '5', '10.9.0.20');
-    fabric.at('h1', 'ping', '-c', '1', '-W', '5', HOSTS.hv2);
+    await fabric.reach('g1', '10.9.0.20');
+    await fabric.reach('h1', HOSTS.hv2);
     const sender = fabric.speaker('g1', udpSender('10.9.0.20', 7000, 500, SENDERS));
     await pause(2000);
 

@@ -114,6 +114,20 @@ export class OvsFabric {
     return execFileSync('ip', ['netns', 'exec', this.ns(station), ...command], { encoding: 'utf8', timeout: 60_000 });
   }
 
+  /** Waits until an address answers: ports that just came up are listened at before broadcasts leave by them. */
+  async reach(station: string, address: string): Promise<void> {
+    for (let tries = 0; ; tries++) {
+      try {
+        this.at(station, 'ping', '-c', '1', '-W', '1', address);
+        return;
+      } catch (error) {
+        if (tries >= 15) throw error;
+        // A controller in this process works on while this waits, and only then.
+        await new Promise((r) => setTimeout(r, 400));
+      }
+    }
+  }
+
   /** Runs a script, of Node unless said otherwise, in a station's namespace. */
   speaker(station: string, script: string, by = [process.execPath, '-e']): Speaker {
     const child = spawn('ip', ['netns', 'exec', this.ns(station), ...by, script], {
