@@ -24,7 +24,8 @@ import type { QmpClient } from './qmp.ts';
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 const isNothing = (error: unknown): boolean =>
-  error instanceof FairwayError && (error.code === 'qmp-DeviceNotFound' || error.code === 'qmp-GenericError');
+  error instanceof FairwayError &&
+  ['qmp-DeviceNotFound', 'qmp-DeviceNotActive', 'qmp-GenericError'].includes(error.code);
 
 /** QEMU waits for a block node's requests before it answers. */
 const SLOW_MS = 60_000;
