@@ -286,34 +286,48 @@ function streamFlows(state: ControllerState, job: Job, put: Put): void {
     })),
   ];
   const guard = guardOf(state, job);
-  const { links } = state.topology;
-  const source = state.agents.get(job.from);
-  const entry =
-    source?.dpid && source.migrationPort ? portByName(state.topology, source.dpid, source.migrationPort) : undefined;
-  // Where the stream comes in is where its answers leave.
-  let inPort = entry?.dpid === job.dpids[0] ? entry?.portNo : undefined;
-  for (const [i, dpid] of job.dpids.entries()) {
-    const link = job.links[i];
-    const isLast = i === job.dpids.length - 1;
-    const next = link === undefined ? undefined : links.get(link)?.to;
+  for (const { dpid, inPort, outPort, isSure } of streamHops(state, job)) {
     const mark = [
       of13.OFPActionSetField({ field: 'ip_dscp', value: state.policy.doc.marks[job.priority] }),
       of13.OFPActionSetQueue({ queue_id: QUEUE[job.priority] }),
     ];
     const police = guard && dpid === job.dpids[0] ? [of13.OFPInstructionMeter({ meter_id: guard.meterId })] : [];
-    const outPort = link === undefined ? LOCAL_PORT : linkRef(link).portNo;
-    // Exactly along the path that is reserved; a port that leads there no more is left to forwarding.
-    const isSure = isLast ? outPort !== inPort : next?.dpid === job.dpids[i + 1];
     const on = isSure ? [apply([...mark, output(outPort)])] : [apply(mark), goto(TABLE.moved)];
     const answer = inPort !== undefined && inPort !== outPort ? apply([output(inPort)]) : goto(TABLE.moved);
     for (const { forward, back } of connections) {
       put(dpid, 0, PRIORITY.stream, FEATURE.stream, forward, [...police, ...on], job.number);
       put(dpid, 0, PRIORITY.stream, FEATURE.answer, back, [answer], job.number);
     }
+  }
+}
+
+interface StreamHop {
+  dpid: string;
+  /** Where the stream comes in and its answers leave; undefined when not known. */
+  inPort: number | undefined;
+  outPort: number;
+  /** Whether `outPort` leads where the reserved path goes; if it does no more, forwarding finds the way. */
+  isSure: boolean;
+}
+
+/** The way of a job's stream from switch to switch, source first. */
+export function streamHops(state: Pick<ControllerState, 'topology' | 'agents'>, job: Job): StreamHop[] {
+  const { links } = state.topology;
+  const source = state.agents.get(job.from);
+  const entry =
+    source?.dpid && source.migrationPort ? portByName(state.topology, source.dpid, source.migrationPort) : undefined;
+  let inPort = entry?.dpid === job.dpids[0] ? entry?.portNo : undefined;
+  return job.dpids.map((dpid, i) => {
+    const link = job.links[i];
+    const isLast = i === job.dpids.length - 1;
+    const next = link === undefined ? undefined : links.get(link)?.to;
+    const outPort = link === undefined ? LOCAL_PORT : linkRef(link).portNo;
+    const hop = { dpid, inPort, outPort, isSure: isLast ? outPort !== inPort : next?.dpid === job.dpids[i + 1] };
     // The way back over a cable is known by itself: it may be lost alone.
     const backIn = next === undefined ? undefined : links.get(linkId(next));
     inPort = backIn?.to.dpid === dpid ? next?.portNo : undefined;
-  }
+    return hop;
+  });
 }
 
 /**

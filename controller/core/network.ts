@@ -2,7 +2,7 @@
 import type { AgentHello, GuestInfo } from '../../contracts/agent.ts';
 import { linkId, type Port, type PortRef, type Topology } from '../../topology/index.ts';
 import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
-import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
+import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName, streamHops } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
 import { hostSeen, linksHeardOf, listenAt, onLldp, portReset, probe, switchKnown } from './discovery.ts';
 import type { Event, PortDescription } from './events.ts';
@@ -223,35 +223,64 @@ export function onGuests(t: Turn, host: string, guests: readonly GuestInfo[]): v
   placeGuests(t);
 }
 
-/** Whether a job's stream was directed to a link after the link was read last. */
-const isNewOn = (j: Job, link: string, readMs: number): boolean =>
-  j.pathSinceMs !== null && j.pathSinceMs >= readMs && j.links.includes(link);
+/** What a switch counted of one migration's stream, and where it passes that switch. */
+interface StreamCount {
+  job: Job;
+  inPort: number | undefined;
+  outPort: number;
+  /** From the source to the destination, and of answers to it. */
+  bytes: number;
+  answerBytes: number;
+}
+
+function streamCounts(t: Turn, e: On<'counters'>): StreamCount[] {
+  const counted = new Map<string, number>();
+  for (const f of e.flows) {
+    const c = parseCookie(f.cookie);
+    if (c?.feature !== FEATURE.stream && c?.feature !== FEATURE.answer) continue;
+    const key = `${c.feature} ${c.objectId}`;
+    counted.set(key, (counted.get(key) ?? 0) + f.bytes);
+  }
+  return [...t.state.jobs.values()].flatMap((job) => {
+    if (!isActive(job) || !job.dpids.includes(e.dpid)) return [];
+    const hop = streamHops(t.state, job).find((h) => h.dpid === e.dpid) as ReturnType<typeof streamHops>[number];
+    const bytes = counted.get(`${FEATURE.stream} ${job.number}`) ?? 0;
+    const answerBytes = counted.get(`${FEATURE.answer} ${job.number}`) ?? 0;
+    return [{ job, inPort: hop.inPort, outPort: hop.outPort, bytes, answerBytes }];
+  });
+}
+
+const total = (all: readonly StreamCount[], of: (s: StreamCount) => number): number =>
+  all.reduce((a, s) => a + of(s), 0);
 
 /** Counters of one switch: port rates for all its ports, stragglers for the jobs whose old edge it is. */
 export function onCounters(t: Turn, e: On<'counters'>): void {
   const ports = t.draft('ports');
   const windowMs = t.state.policy.doc.direction.windowMs;
-  const streamBytes = new Map<number, number>();
-  for (const f of e.flows) {
-    const c = parseCookie(f.cookie);
-    if (c?.feature === FEATURE.stream) streamBytes.set(c.objectId, (streamBytes.get(c.objectId) ?? 0) + f.bytes);
-  }
+  const streams = streamCounts(t, e);
   for (const p of e.ports) {
     const id = linkId({ dpid: e.dpid, portNo: p.portNo });
+    const leaving = streams.filter((s) => s.outPort === p.portNo);
+    const entering = streams.filter((s) => s.inPort === p.portNo);
     // A queue's counter is read with the port's; a flow's comes through a cache and lags: it is the second choice.
     const queued = e.queues.filter((q) => q.portNo === p.portNo && q.queueId > 0);
-    let migrationTxBytes = 0;
-    if (t.state.qos.get(id)?.enforcement === 'queue' && queued.length > 0)
-      migrationTxBytes = queued.reduce((a, q) => a + q.txBytes, 0);
-    else {
-      for (const job of t.state.jobs.values()) {
-        if (job.links.includes(id)) migrationTxBytes += streamBytes.get(job.number) ?? 0;
-      }
-    }
-    const reading = { atMs: t.nowMs, rxBytes: p.rxBytes, txBytes: p.txBytes, migrationTxBytes };
+    const isQueued = t.state.qos.get(id)?.enforcement === 'queue' && queued.length > 0;
+    const sent = isQueued ? queued.reduce((a, q) => a + q.txBytes, 0) : total(leaving, (s) => s.bytes);
+    const reading = {
+      atMs: t.nowMs,
+      rxBytes: p.rxBytes,
+      txBytes: p.txBytes,
+      // Answers have no queue of their own.
+      migrationTxBytes: sent + total(entering, (s) => s.answerBytes),
+      migrationRxBytes: total(entering, (s) => s.bytes) + total(leaving, (s) => s.answerBytes),
+    };
     const had = ports.get(id);
-    // What a stream's flow had counted before the stream came this way did not leave by this port.
-    const isFirst = had && [...t.state.jobs.values()].some((j) => isNewOn(j, id, had.last.atMs));
+    // What a stream's flow had counted before the stream came this way did not pass by this port.
+    const isFirst =
+      had &&
+      [...leaving, ...entering].some(
+        ({ job: { pathSinceMs } }) => pathSinceMs !== null && pathSinceMs >= had.last.atMs,
+      );
     ports.set(id, isFirst ? { ...had, last: reading } : addReading(had, reading, windowMs));
   }
   for (const job of t.state.jobs.values()) {

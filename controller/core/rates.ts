@@ -21,13 +21,15 @@ export function addReading(history: PortHistory | undefined, reading: PortReadin
   const ms = reading.atMs - last.atMs;
   if (ms < 50) return history;
   const kept = history.rates.filter((r) => r.atMs > reading.atMs - windowMs);
-  if (reading.migrationTxBytes < last.migrationTxBytes) return { last: reading, rates: kept };
+  const isReset = reading.migrationTxBytes < last.migrationTxBytes || reading.migrationRxBytes < last.migrationRxBytes;
+  if (isReset) return { last: reading, rates: kept };
   const bps = (bytes: number) => (bytes * 8000) / ms;
   const rate = {
     atMs: reading.atMs,
     rxBps: bps(since(reading.rxBytes, last.rxBytes)),
     txBps: bps(since(reading.txBytes, last.txBytes)),
     migrationTxBps: bps(reading.migrationTxBytes - last.migrationTxBytes),
+    migrationRxBps: bps(reading.migrationRxBytes - last.migrationRxBytes),
   };
   return { last: reading, rates: [...kept, rate] };
 }
@@ -59,11 +61,15 @@ export interface Traffic {
   reasons: Reason[];
 }
 
-/** Migration traffic that came in by a port, mean over the window: what its neighbour at the other end of the link sent of it. */
+/**
+ * Migration traffic that came in by a port, mean over the window: what its neighbour at the other end of the link sent of it,
+ * which queues may have counted; where no switch is, what flows counted that came in there.
+ */
 function migrationIntoBps(state: ControllerState, id: string): number {
   const neighbour = state.topology.links.get(id)?.to;
-  const rates = neighbour ? (state.ports.get(linkId(neighbour))?.rates ?? []) : [];
-  return rates.length === 0 ? 0 : rates.reduce((a, r) => a + r.migrationTxBps, 0) / rates.length;
+  const rates = state.ports.get(neighbour ? linkId(neighbour) : id)?.rates ?? [];
+  if (rates.length === 0) return 0;
+  return rates.reduce((a, r) => a + (neighbour ? r.migrationTxBps : r.migrationRxBps), 0) / rates.length;
 }
 
 interface Mean {

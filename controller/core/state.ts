@@ -110,12 +110,13 @@ export interface AgentState {
   hostLabels: Labels;
 }
 
-/** Traffic of one switch port as the switch sees it: received (rx) and sent (tx), bit/s. `migrationTxBps` is the part of tx that is migration streams. */
+/** Traffic of one switch port as the switch sees it: received (rx) and sent (tx), bit/s. `migrationTxBps` and `migrationRxBps` are the parts of them that are migration streams and the answers to these. */
 export interface PortRate {
   atMs: number;
   rxBps: number;
   txBps: number;
   migrationTxBps: number;
+  migrationRxBps: number;
 }
 
 /** Cumulative counters a rate is made from. */
@@ -124,6 +125,7 @@ export interface PortReading {
   rxBytes: number;
   txBytes: number;
   migrationTxBytes: number;
+  migrationRxBytes: number;
 }
 
 /** Last reading and the rates of the window, newest last. */
