@@ -198,13 +198,12 @@ function writeTables(t: Turn): Settled {
   const open = new Set<string>();
   /** Switches that refused something lately that is still wanted. */
   const waiting = new Set<string>();
-  for (const [dpid, s] of t.state.switches) {
-    if (!s.connected) continue;
+  for (const [dpid, known] of t.state.switches) {
+    if (!known.connected) continue;
     const derived = desired.get(dpid) ?? EMPTY_TABLES;
-    const whole = settling ? withoutForgetting(t.state, derived, s.installed) : derived;
-    // Where nothing of what was refused is wanted any more, there is nothing to wait for.
-    const isWanted = s.refused.size === 0 || [...s.refused].some((key) => whole.flows.has(key));
-    if (t.nowMs < s.retryAtMs && isWanted) waiting.add(dpid);
+    const whole = settling ? withoutForgetting(t.state, derived, known.installed) : derived;
+    const s = withoutOldRefusal(t, dpid, known, whole);
+    if (t.nowMs < s.retryAtMs) waiting.add(dpid);
     const want = waiting.has(dpid) ? withoutRefused(whole, s) : whole;
     if (want !== whole && difference(s.installed, whole).length > 0) open.add(dpid);
     if (s.inFlight) {
@@ -231,6 +230,17 @@ function writeTables(t: Turn): Settled {
         (l) => !isOpen(t.state.qos.get(l), queuesFor(t.state, l), t.state.settings.hasQueues(linkRef(l).dpid)),
       ),
   };
+}
+
+/**
+ * Where nothing of what was refused is wanted any more, there is nothing to wait for: a later migration may want the same
+ * flows, and the switch have room for them by then. How often its table was full in a row is remembered.
+ */
+function withoutOldRefusal(t: Turn, dpid: string, s: SwitchState, wanted: SwitchTables): SwitchState {
+  if (s.refused.size === 0 || [...s.refused].some((key) => wanted.flows.has(key))) return s;
+  const next = { ...s, refused: new Set<string>(), refusedWhy: '', retryAtMs: 0 };
+  t.set({ switches: withEntry(t.state.switches, dpid, next) });
+  return next;
 }
 
 /** Ports whose queues are wanted now. */

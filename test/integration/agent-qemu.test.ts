@@ -298,7 +298,11 @@ describe('a real guest', () => {
     const answer = await controller.command('h2', {
       ...{ do: 'prepare', migration: 'm0', guest: { ...broken, machine: 'no-such-machine' }, technique: 'pre-copy' },
     });
-    expect(answer).toMatchObject({ ok: false, code: 'guest-start', error: expect.stringMatching(/no-such-machine/) });
+    expect(answer).toMatchObject({
+      ok: false,
+      code: 'machine-unsupported',
+      error: expect.stringMatching(/no-such-machine/),
+    });
     expect(states()[1]).toBe('');
     expect(agents.h2?.driver.migrations()).toEqual([]);
   });
