@@ -32,10 +32,10 @@ export const controllerConfigSchema = z.strictObject({
     .strictObject({
       ...listen.shape,
       tls: openflowTls.optional(),
-      /** equal: the only controller. primary: in charge of its switches. standby: ready to take over from `primary`. */
+      /** equal: the only controller. primary: in charge of its switches, unless `peer` is. standby: takes over from `peer`. */
       role: z.enum(['equal', 'primary', 'standby']).default('equal'),
-      /** HTTP address of the controller that a standby takes over from, such as `http://192.0.2.1:8653`. */
-      primary: z
+      /** HTTP address of the other controller of a pair, such as `http://192.0.2.1:8653`. */
+      peer: z
         .string()
         .regex(/^https?:\/\//, 'must be an http:// or https:// address')
         .optional(),
@@ -44,9 +44,9 @@ export const controllerConfigSchema = z.strictObject({
       maxConnections: z.number().int().min(1).default(10_000),
       maxPerAddress: z.number().int().min(1).default(2000),
     })
-    .refine((o) => o.role !== 'standby' || o.primary !== undefined, {
-      path: ['primary'],
-      message: 'a standby needs the HTTP address of the controller it takes over from',
+    .refine((o) => o.role === 'equal' || o.peer !== undefined, {
+      path: ['peer'],
+      message: 'a primary and a standby need the HTTP address of the other; a controller that stands alone is "equal"',
     })
     .prefault({ port: 6653 }),
   /** HTTP interface, feed and agents. */

@@ -1,10 +1,11 @@
 /**
  * The HTTP interface under `/v1`, with `Authorization: Bearer <token>`; bodies are JSON. Errors are
- * `{ error: { code, message } }` with 400 (bad input), 401, 404, 409 (conflict) or 503 (store away).
+ * `{ error: { code, message } }` with 400 (bad input), 401, 404, 409 (conflict) or 503 (store away, or
+ * this controller stands by).
  *
  * | call | body → answer |
  * |---|---|
- * | `GET /healthz` | → `{ ok: true, version }` (no token) |
+ * | `GET /healthz` | → `{ ok: true, version }` (no token); of a pair of controllers also `role` and `term` |
  * | `GET /v1/status` | → StatusView |
  * | `POST /v1/migrations` | MigrateRequest → 202 `{ migrations: [{ id, guest }], group }` |
  * | `GET /v1/migrations/:id` | → MigrationView |
@@ -145,5 +146,7 @@ export const statusViewSchema = z.object({
   migrations: z.array(migrationViewSchema),
   policy: policyViewSchema,
   sessions: z.array(sessionViewSchema).optional(),
+  /** Where there are two controllers: how this one stands, in which term, and the address of the other. */
+  pair: z.object({ role: z.enum(['primary', 'standby']), term: z.string(), peer: z.string() }).optional(),
 });
 export type StatusView = z.infer<typeof statusViewSchema>;

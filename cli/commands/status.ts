@@ -52,6 +52,9 @@ export function statusText(s: StatusView, columns: number): string {
   return [
     `Fairway ${s.version}, policy revision ${policy.status.revision} (${policy.store})`,
     policy.status.state === 'refused' ? `, last edit refused: ${policy.status.reason}\n` : '\n',
+    s.pair === undefined
+      ? ''
+      : `${s.pair.role === 'primary' ? 'In charge' : 'Stands by'} in term ${s.pair.term}; the other controller is ${s.pair.peer}\n`,
     section(
       'Switches',
       ['NAME', 'DATAPATH', 'STATE', 'PORTS UP', 'OPENFLOW', 'ROUND TRIP', 'PACKET-INS DROPPED'],

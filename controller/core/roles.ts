@@ -1,6 +1,10 @@
 /**
  * One controller in charge, another ready. Pure: the generation ids by which a switch tells the newest claim to be its master
- * from older ones, whoever makes them (OpenFlow 1.3.5 §6.3.6). `controller/io/switchSession.ts` asks switches with them.
+ * from older ones, whoever makes them (OpenFlow 1.3.5 §6.3.6), and when a controller of a pair takes over or steps down.
+ * `controller/io/switchSession.ts` asks switches with the ids, `controller/io/pair.ts` does what `verdict` says.
+ *
+ * A term is the time that one controller of the pair is in charge; its number is the generation id at every switch. It grows by
+ * one with each takeover, is kept in the journal, and is never raised to get a switch back.
  */
 
 /**
@@ -17,3 +21,41 @@ export const nextGeneration = (known: bigint): bigint => (known === NONE ? 1n : 
 
 /** The id with which to be somebody's slave: the one that is known, which claims nothing. */
 export const sameGeneration = (known: bigint): bigint => (known === NONE ? 0n : known);
+
+/** Whether an id wins over another; the one that stands for none wins over nothing. */
+export const isNewer = (id: bigint, than: bigint): boolean =>
+  BigInt.asIntN(64, sameGeneration(id) - sameGeneration(than)) > 0n;
+
+/** The newer of two ids. */
+export const newest = (a: bigint, b: bigint): bigint => (isNewer(b, a) ? sameGeneration(b) : sameGeneration(a));
+
+/** One controller of a pair, as it tells the other. */
+export interface Standing {
+  isInCharge: boolean;
+  term: bigint;
+}
+
+/** Questions in a row without a controller in charge that make a standby take over. */
+export const PROBES_MISSED = 5;
+/** The same where both stand by: the one that is configured as primary goes first. */
+const PROBES_MISSED_SECOND = 10;
+
+/** Whether the other's answer (undefined: none came) is one more of those after which a standby takes over. */
+export const isMissed = (me: Standing, peer: Standing | undefined): boolean =>
+  peer === undefined || (!peer.isInCharge && !isNewer(peer.term, me.term));
+
+/** What a controller does upon its peer's answer; `missed`: answers in a row, this one too, for which `isMissed`. */
+export function verdict(
+  me: Standing & { configured: 'primary' | 'standby' },
+  peer: Standing | undefined,
+  missed: number,
+): 'goOn' | 'takeOver' | 'stepDown' {
+  if (me.isInCharge) {
+    if (peer === undefined) return 'goOn';
+    const isOver = isNewer(peer.term, me.term);
+    const isSecond = peer.isInCharge && peer.term === me.term && me.configured === 'standby';
+    return isOver || isSecond ? 'stepDown' : 'goOn';
+  }
+  const limit = peer === undefined || me.configured === 'primary' ? PROBES_MISSED : PROBES_MISSED_SECOND;
+  return missed >= limit ? 'takeOver' : 'goOn';
+}

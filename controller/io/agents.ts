@@ -159,9 +159,14 @@ export class AgentGateway {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#stopBeat();
+    this.dismiss('the controller stops');
+  }
+
+  /** As `close`, but others may come. */
+  dismiss(reason: string): void {
     for (const s of [...this.#sessions]) {
-      s.ws.close(1001, 'the controller stops');
-      this.#gone(s, 'the controller stops');
+      s.ws.close(1001, reason);
+      this.#gone(s, reason);
     }
   }
 

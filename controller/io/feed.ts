@@ -108,6 +108,18 @@ export class Feed {
     this.#pay(reader);
   }
 
+  /** Everything may be other than it was: sends every reader all its topics anew. */
+  resync(): void {
+    for (const reader of [...this.#readers]) {
+      for (const topic of reader.topics) {
+        if (reader.owed.has(topic)) continue;
+        reader.owed.set(topic, true);
+        reader.seq++;
+      }
+      this.#pay(reader);
+    }
+  }
+
   /** Lets all readers go. */
   close(): void {
     this.#isClosed = true;

@@ -5,7 +5,7 @@
 import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { WebSocketServer } from 'ws';
+import { type WebSocket, WebSocketServer } from 'ws';
 import type { z } from 'zod';
 import type { Clock } from '../../contracts/clock.ts';
 import { describeIssues, FairwayError } from '../../contracts/common.ts';
@@ -52,6 +52,18 @@ export interface HttpOptions {
   handlers: HttpHandlers;
   feed: Feed;
   agents: AgentGateway;
+  /** Where there is a second controller. */
+  pair?: HttpPair;
+}
+
+/** What the server shows of a pair, and lets through to it. */
+export interface HttpPair {
+  readonly role: string;
+  readonly term: bigint;
+  /** Throws the refusal of a controller that stands by. */
+  mustBeInCharge(): void;
+  /** Takes on a controller that follows the journal. */
+  attach(ws: WebSocket): void;
 }
 
 const MAX_BODY_BYTES = 1024 * 1024;
@@ -85,7 +97,12 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
     {
       path: /^\/healthz$/,
       needsToken: false,
-      methods: { GET: () => ({ status: 200, body: { ok: true, version: o.version } }) },
+      methods: {
+        GET: () => {
+          const standing = o.pair && { role: o.pair.role, term: String(o.pair.term) };
+          return { status: 200, body: { ok: true, version: o.version, ...standing } };
+        },
+      },
     },
     { path: /^\/v1\/status$/, needsToken: true, methods: { GET: () => ({ status: 200, body: handlers.status() }) } },
     {
@@ -160,7 +177,7 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
       }
       return route(request, decodeId(m[1] ?? ''));
     }
-    if (pathname === '/feed' || pathname === '/agent') {
+    if (doors[pathname] !== undefined) {
       throw new HttpError(426, 'UPGRADE', `${pathname} is a WebSocket`, { upgrade: 'websocket' });
     }
     // Who has no token is not told which paths there are.
@@ -193,27 +210,42 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
   const feedDoor = new WebSocketServer({ ...common, maxPayload: MAX_READER_MESSAGE_BYTES });
   const agentDoor = new WebSocketServer({ ...common, maxPayload: MAX_AGENT_MESSAGE_BYTES });
   const upgraded = new Set<Duplex>();
-  for (const door of [feedDoor, agentDoor]) {
+  const journalDoor = new WebSocketServer({ ...common, maxPayload: MAX_READER_MESSAGE_BYTES });
+  for (const door of [feedDoor, agentDoor, journalDoor]) {
     door.on('wsClientError', (e, socket) => refuseUpgrade(socket, new HttpError(400, 'BAD_REQUEST', e.message)));
   }
+  type Enter = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+  const { pair } = o;
+  const doors: Record<string, Enter> = {
+    '/feed': (request, socket, head) => {
+      const topics = readTopics(urlOf(request).searchParams.get('topics'));
+      feedDoor.handleUpgrade(request, socket, head, (ws) => o.feed.attach(ws, topics));
+    },
+    '/agent': (request, socket, head) => {
+      pair?.mustBeInCharge();
+      agentDoor.handleUpgrade(request, socket, head, (ws) => o.agents.attach(ws));
+    },
+  };
+  if (pair !== undefined)
+    doors['/journal'] = (request, socket, head) => {
+      pair.mustBeInCharge();
+      journalDoor.handleUpgrade(request, socket, head, (ws) => pair.attach(ws));
+    };
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', (e) => log('debug', 'http.socket-error', { error: e.message }));
     upgraded.add(socket);
     socket.on('close', () => upgraded.delete(socket));
     try {
       const url = urlOf(request);
-      if (url.pathname !== '/feed' && url.pathname !== '/agent') {
-        throw new HttpError(404, 'NOT_FOUND', `there is no WebSocket at ${url.pathname}, only at /feed and /agent`);
+      const enter = doors[url.pathname];
+      if (enter === undefined) {
+        const known = Object.keys(doors).join(' and ');
+        throw new HttpError(404, 'NOT_FOUND', `there is no WebSocket at ${url.pathname}, only at ${known}`);
       }
       // Browsers cannot set a header on a WebSocket: the feed, which only tells, takes the token in its address too.
       const inAddress = url.pathname === '/feed' ? url.searchParams.get('token') : null;
       if (!hasToken(request) && !(inAddress !== null && isSameToken(inAddress, o.token))) throw unauthorized();
-      if (url.pathname === '/feed') {
-        const topics = readTopics(url.searchParams.get('topics'));
-        feedDoor.handleUpgrade(request, socket, head, (ws) => o.feed.attach(ws, topics));
-      } else {
-        agentDoor.handleUpgrade(request, socket, head, (ws) => o.agents.attach(ws));
-      }
+      enter(request, socket, head);
     } catch (e) {
       refuseUpgrade(
         socket,

@@ -40,8 +40,11 @@ export interface JournalOptions {
   maxLineBytes?: number;
 }
 
-const line = (entry: object): string =>
-  `${JSON.stringify(entry, (_k, v: unknown) => (typeof v === 'bigint' ? v.toString() : v))}\n`;
+/** An entry as its line in the journal, without the line's end. */
+export const entryText = (entry: object): string =>
+  JSON.stringify(entry, (_k, v: unknown) => (typeof v === 'bigint' ? v.toString() : v));
+
+const line = (entry: object): string => `${entryText(entry)}\n`;
 
 const writeError = (path: string, what: string, cause?: unknown): FairwayError =>
   new FairwayError('JOURNAL_WRITE', `journal ${path}: ${what}`, ['retryable'], cause);

@@ -28,10 +28,10 @@ import { Feed } from './feed.ts';
 import { startHttp } from './http.ts';
 import { Journal, type JournalLike, MemoryJournal } from './journal.ts';
 import { OvsdbClient } from './ovsdb.ts';
+import { Pair } from './pair.ts';
 import { openPolicyStore } from './policyStores/index.ts';
 import { QosManager } from './qos.ts';
 import { discoveryKey, makeSeal } from './seal.ts';
-import { watchPrimary } from './standby.ts';
 import { SwitchServer } from './switches.ts';
 import { loadTls } from './tls.ts';
 import { TunnelManager, type TunnelOutcome, tunnelNote } from './tunnels.ts';
@@ -117,35 +117,64 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     let compacting = false;
     let stopped = false;
 
+    const { role, peer } = config.openflow;
+    const pair =
+      role === 'equal' || peer === undefined
+        ? undefined
+        : await Pair.open({ configured: role, peer, token, clock, log, journal });
+    const isInCharge = (): boolean => pair?.isInCharge ?? true;
+    /** Counts the times that this controller began anew: what was asked for in an earlier one is answered to nobody. */
+    let life = 0;
+
+    const settings = settingsOf(config, makeSeal(await discoveryKey(config.discovery.keyFile)));
     const store = openPolicyStore(config.policy, { clock, log });
     undo.push(() => store.close());
     const first = await store.start(
-      (doc, status) => emit({ kind: 'policyChanged', policy: compilePolicy(doc), status }),
-      (status) => emit({ kind: 'policyRefused', status }),
+      (doc, status) => {
+        policy = { compiled: compilePolicy(doc), status };
+        if (isInCharge()) emit({ kind: 'policyChanged', policy: policy.compiled, status });
+        else state = fresh();
+      },
+      (status) => {
+        policy = { ...policy, status };
+        if (isInCharge()) emit({ kind: 'policyRefused', status });
+        else state = fresh();
+      },
     );
-    let state: ControllerState = initialState(
-      settingsOf(config, makeSeal(await discoveryKey(config.discovery.keyFile))),
-      compilePolicy(first.doc),
-      first.status,
-      clock.now(),
-    );
-    state = restoreJobs(state, journal.entries);
-    await journal.compact(() => journalOf(state, clock.now()));
+    let policy = { compiled: compilePolicy(first.doc), status: first.status };
+    const fresh = (): ControllerState => initialState(settings, policy.compiled, policy.status, clock.now());
+    let state = isInCharge() ? restoreJobs(fresh(), journal.entries) : fresh();
+    /** What readers see: on standby, jobs as the other's journal tells of them. */
+    const shown = (): ControllerState =>
+      pair === undefined || pair.isInCharge ? state : restoreJobs(state, pair.entries);
+    const wholeJournal = (): object[] => {
+      const jobs = () => journalOf(state, clock.now());
+      return pair === undefined ? jobs() : pair.whole(jobs);
+    };
+    await journal.compact(wholeJournal);
 
     const queues = new Map<string, QosManager>();
     const tunnels = new Map<string, TunnelManager>();
-    const tunnelsKept = new Set([...tunnelsWanted(state).values()].map((p) => p.name));
     for (const [dpid, s] of Object.entries(config.switches)) {
       if (s.ovsdb === undefined) continue;
       const client = new OvsdbClient({ remote: s.ovsdb, clock, log });
       undo.push(() => client.close());
       queues.set(dpid, new QosManager(client, log));
-      const ports = new TunnelManager(client, dpid, log);
-      tunnels.set(dpid, ports);
-      ports.keepOnly(tunnelsKept).catch((error) => log('warn', 'tunnels.clear', { dpid, error: String(error) }));
+      tunnels.set(dpid, new TunnelManager(client, dpid, log));
     }
+    /** Tunnel ports of ours that no job of the journal needs are of an earlier life. */
+    function sweepTunnels(): void {
+      const kept = new Set([...tunnelsWanted(state).values()].map((p) => p.name));
+      for (const [dpid, ports] of tunnels)
+        ports.keepOnly(kept).catch((error) => log('warn', 'tunnels.clear', { dpid, error: String(error) }));
+    }
+    if (isInCharge()) sweepTunnels();
 
-    const feed = new Feed({ snapshot: <T extends Topic>(topic: T) => snapshot(state, topic, clock.now()), clock, log });
+    const feed = new Feed({
+      snapshot: <T extends Topic>(topic: T) => snapshot(shown(), topic, clock.now()),
+      clock,
+      log,
+    });
     undo.push(() => feed.close());
     const agents = new AgentGateway({
       clock,
@@ -158,19 +187,65 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     });
     undo.push(() => agents.close());
 
-    const { tls, primary, ...openflow } = config.openflow;
+    const { tls, peer: _, ...openflow } = config.openflow;
     const secure = tls === undefined ? {} : { tls: await loadTls(tls) };
-    const switches = await SwitchServer.listen({ ...openflow, ...secure, clock, log, emit });
+    const switches = await SwitchServer.listen({
+      ...openflow,
+      ...(pair === undefined
+        ? {}
+        : { role: pair.role, ...(pair.isInCharge && pair.term > 0n ? { term: pair.term } : {}) }),
+      onTerm: (term) => pair?.settle(term),
+      onFenced: () => pair?.stepDown('a switch has another master'),
+      ...secure,
+      clock,
+      log,
+      emit,
+    });
     undo.push(() => switches.close());
-    if (primary !== undefined && openflow.role === 'standby')
-      undo.push(watchPrimary({ url: primary, clock, log, onGone: () => switches.takeOver() }));
+
+    /** Forgets the network, which has another controller now or is to be found anew. */
+    function beginAnew(entries: readonly Record<string, unknown>[]): void {
+      life++;
+      inbox.length = 0;
+      filtersSet.clear();
+      state = restoreJobs(fresh(), entries);
+    }
+
+    function startPair(pair: Pair): void {
+      pair.start({
+        whole: wholeJournal,
+        knownGeneration: () => switches.knownGeneration,
+        onTakeOver(term, entries) {
+          beginAnew(entries);
+          sweepTunnels();
+          feed.resync();
+          // No switch is told of a term that the journal may forget.
+          journal
+            .flush()
+            .catch((error) => log('error', 'journal.write-failed', { error: String(error) }))
+            .finally(() => {
+              if (pair.isInCharge && pair.term === term && !stopped) switches.takeOver(term);
+            });
+        },
+        onStepDown() {
+          const jobs = journalOf(state, clock.now());
+          beginAnew([]);
+          switches.standBy();
+          agents.dismiss('another controller is in charge');
+          feed.resync();
+          return jobs;
+        },
+      });
+      undo.push(() => pair.close());
+    }
 
     /**
      * Takes an event in; all that are waiting are worked on in order. What comes in bursts, from many switches at a time, is
      * gathered until the end of the event loop's turn and worked on as one; whatever comes first of the rest takes it along.
      */
     function emit(event: Event): void {
-      if (stopped) return;
+      // On standby there is nothing to decide, and what still comes in is of the time before.
+      if (stopped || !isInCharge()) return;
       inbox.push(event);
       if (working) return;
       if (!BURSTS.has(event.kind)) work();
@@ -188,7 +263,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
           const result = stepAll(state, takeBurst(inbox), clock.now());
           state = result.state;
           // What was decided is written down before it is done.
-          for (const effect of result.effects) if (effect.kind === 'journal') journal.append(effect.entry);
+          for (const effect of result.effects) if (effect.kind === 'journal') record(effect.entry);
           for (const effect of result.effects) carryOut(effect);
           if (journal.appended >= COMPACT_AFTER) compact();
         }
@@ -197,12 +272,17 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       }
     }
 
+    function record(entry: object): void {
+      journal.append(entry);
+      pair?.tell(entry);
+    }
+
     /** Ended migrations need not be told of for ever: the journal is written anew with what is known now. */
     function compact(): void {
       if (compacting) return;
       compacting = true;
       journal
-        .compact(() => journalOf(state, clock.now()))
+        .compact(wholeJournal)
         .catch((error) => log('error', 'journal.compact', { error: String(error) }))
         .finally(() => {
           compacting = false;
@@ -244,7 +324,16 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       }
     }
 
+    /** Takes the answer to what is asked for now, unless all began anew meanwhile. */
+    function inThisLife(): (event: Event) => void {
+      const asked = life;
+      return (event) => {
+        if (asked === life) emit(event);
+      };
+    }
+
     async function command(e: Extract<Effect, { kind: 'command' }>): Promise<void> {
+      const answer = inThisLife();
       const done = { kind: 'commandDone', migration: e.migration, step: e.command.do } as const;
       const limit =
         e.command.do === 'prepare' || e.command.do === 'measureDirtyRate'
@@ -254,19 +343,20 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         // An order goes out when the journal knows of it: a controller that dies now will know what it has asked for.
         await journal.written();
         const value = await agents.send(e.host, e.command, limit);
-        emit({ ...done, ok: true, value });
+        answer({ ...done, ok: true, value });
       } catch (error) {
         const isAway = error instanceof FairwayError && error.code === 'AGENT_AWAY' && !agents.hosts.includes(e.host);
         const unknown = isAway || (error instanceof FairwayError && error.has('outcomeUnknown'));
         const code = refusalCode(error);
         const text = error instanceof Error ? error.message : String(error);
-        emit({ ...done, ok: false, error: text, unknown, ...(code === undefined ? {} : { code }) });
+        answer({ ...done, ok: false, error: text, unknown, ...(code === undefined ? {} : { code }) });
       }
     }
 
     async function setTunnel(e: Extract<Effect, { kind: 'tunnel' }>): Promise<void> {
       const { dpid, name, serial } = e;
-      const done = (o: TunnelOutcome) => emit({ kind: 'tunnelDone', dpid, name, serial, ...o });
+      const answer = inThisLife();
+      const done = (o: TunnelOutcome) => answer({ kind: 'tunnelDone', dpid, name, serial, ...o });
       const manager = tunnels.get(dpid);
       try {
         if (manager) done(await (e.port ? manager.apply(e.port, e.mtuOf) : manager.remove(name)));
@@ -285,8 +375,9 @@ export async function startController(config: ControllerConfig, o: ServerOptions
      * only while its queue is: the kernel does not let go of a queue that a filter still points to.
      */
     async function setQueues(e: Extract<Effect, { kind: 'qos' }>): Promise<void> {
+      const answer = inThisLife();
       const done = (note: string) =>
-        emit({ kind: 'qosDone', link: e.link, serial: e.serial, enforcement: note === '' ? 'queue' : 'pace', note });
+        answer({ kind: 'qosDone', link: e.link, serial: e.serial, enforcement: note === '' ? 'queue' : 'pace', note });
       const manager = queues.get(e.dpid);
       if (!manager) return done('the switch has no OVSDB address in the configuration');
       const host = [...state.agents.values()].find((a) => a.dpid === e.dpid && a.connected)?.host;
@@ -315,6 +406,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
 
     /** Asks the core for migrations. */
     async function start(request: MigrateRequest): Promise<MigrateAnswer> {
+      pair?.mustBeInCharge();
       checkRequest(state, request);
       const ids = request.moves.map((m) => migrationId(m.guest));
       const group = ids.length > 1 ? `g-${randomBytes(5).toString('hex')}` : null;
@@ -331,10 +423,16 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       version: VERSION,
       feed,
       agents,
+      ...(pair === undefined ? {} : { pair }),
       handlers: {
-        status: () => ({ ...statusView(state, clock.now()), sessions: switches.describe() }),
+        status: () => ({
+          ...statusView(shown(), clock.now()),
+          sessions: switches.describe(),
+          ...(pair === undefined ? {} : { pair: { role: pair.role, term: String(pair.term), peer: pair.peer } }),
+        }),
         migrate: start,
         evacuate: async (request) => {
+          pair?.mustBeInCharge();
           const found = planEvacuation(state, request, clock.now());
           if (request.dryRun || found.moves.length === 0) return found;
           const { group, migrations } = await start(movesOf(found));
@@ -342,15 +440,18 @@ export async function startController(config: ControllerConfig, o: ServerOptions
           return { ...found, group, moves: found.moves.map((m) => ({ ...m, migration: idOf.get(m.guest) ?? null })) };
         },
         migration: (id) => {
-          const job = state.jobs.get(id);
-          return job && explainedView(state, job, clock.now());
+          const seen = shown();
+          const job = seen.jobs.get(id);
+          return job && explainedView(seen, job, clock.now());
         },
         cancel: async (id) => {
+          pair?.mustBeInCharge();
           checkCancel(state, id);
           emit({ kind: 'cancel', id });
         },
         policy: () => policyView(state),
         patchPolicy: async (fields, author) => {
+          pair?.mustBeInCharge();
           await store.patch(fields, author);
           return policyView(state);
         },
@@ -358,6 +459,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       },
     });
     undo.push(() => http.close());
+    if (pair) startPair(pair);
     work();
 
     undo.push(clock.every(TICK_MS, () => emit({ kind: 'tick' })));
@@ -381,6 +483,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     );
 
     log('info', 'controller.up', {
+      ...(pair === undefined ? {} : { role: pair.role, term: String(pair.term) }),
       openflowPort: switches.port,
       httpPort: http.port,
       forwarding: config.forwarding,
@@ -391,7 +494,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       httpPort: http.port,
       async close({ removeFlows = false } = {}) {
         stopped = true;
-        if (removeFlows) {
+        if (removeFlows && isInCharge()) {
           await switches.removeAll((dpid) => {
             const { meters, groups } = state.switches.get(dpid)?.installed ?? EMPTY_TABLES;
             const ours = [...meters.keys()].filter((id) => id >= METER_BASE && id < METER_BASE + METER_COUNT);

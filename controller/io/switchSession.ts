@@ -23,7 +23,7 @@ import type { Event, FlowCounter, PortCounter, PortDescription, QueueCounter, Wr
 import { type Flow, flow, type Group, type GroupAbility, groupFound, isOurGroup } from '../core/flows.ts';
 import { PacketInLimiter } from '../core/packetLimits.ts';
 import { type Refusal, repair } from '../core/repair.ts';
-import { type ControllerRole, nextGeneration, sameGeneration } from '../core/roles.ts';
+import { type ControllerRole, sameGeneration } from '../core/roles.ts';
 import { fromVersion, SWITCH_VERSIONS, type SwitchVersion, toVersion } from '../core/versions.ts';
 
 const HELLO_MS = 10_000;
@@ -50,7 +50,11 @@ export interface SessionOwner {
   claim(dpid: string, session: SwitchSession): Promise<string | undefined>;
   gone(session: SwitchSession, reason: string): void;
   readonly role: ControllerRole;
-  /** The switch refused what only its master may do. */
+  /** The newest generation id that a switch knows. */
+  heardGeneration(known: bigint): void;
+  /** The generation id by which this controller is in charge. */
+  generation(): bigint;
+  /** The switch refused what only its master may do, or knows of a newer master. */
   fenced(dpid: string): void;
   /** Resolves when this controller is to be in charge, or the session is over; at once where it is not on standby. */
   whenInCharge(session: SwitchSession): Promise<void>;
@@ -82,6 +86,8 @@ function describe(p: PortDesc): PortDescription {
 
 const dpidText = (id: bigint): string => id.toString(16).padStart(16, '0');
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+const isStale = (error: unknown): boolean => messageOf(error).includes('OFPRRFC_STALE');
 
 export class SwitchSession {
   readonly remote: string;
@@ -226,29 +232,39 @@ export class SwitchSession {
 
   /** Takes this controller's role at the switch; on standby, waits until there is something to do. */
   async #takeRole(): Promise<void> {
-    const { role } = this.#owner;
-    if (role === 'equal') return;
-    if (role === 'standby') {
-      await this.#become(ofp.OFPCR_ROLE_SLAVE, sameGeneration);
+    if (this.#owner.role === 'equal') return;
+    this.#owner.heardGeneration(await this.#knownGeneration());
+    if (this.#owner.role === 'standby') {
+      await this.#becomeSlave();
       // It may be a long wait, and there is nothing to be late for.
       this.#cancelDeadline();
       await this.#owner.whenInCharge(this);
       if (this.#closed) return;
     }
-    await this.#become(ofp.OFPCR_ROLE_MASTER, nextGeneration);
+    const generation_id = this.#owner.generation();
+    try {
+      await this.request(of13.OFPRoleRequest({ role: ofp.OFPCR_ROLE_MASTER, generation_id }));
+    } catch (error) {
+      // Another has been given charge since: asking under a newer id would be taking it back.
+      if (isStale(error) && this.dpid !== undefined) this.#owner.fenced(this.dpid);
+      throw error;
+    }
   }
 
-  /** Asks for a role under an id made from the newest the switch knows; again when another was quicker. */
-  async #become(role: number, idAfter: (known: bigint) => bigint): Promise<void> {
+  async #knownGeneration(): Promise<bigint> {
+    const known = await this.request(of13.OFPRoleRequest({ role: ofp.OFPCR_ROLE_NOCHANGE, generation_id: 0n }));
+    return known.cls === 'OFPRoleReply' ? known.generation_id : 0n;
+  }
+
+  /** Becomes a slave under the newest id that the switch knows; again when another was quicker. */
+  async #becomeSlave(): Promise<void> {
     for (let triesLeft = ROLE_TRIES; ; triesLeft--) {
-      const ask = of13.OFPRoleRequest({ role: ofp.OFPCR_ROLE_NOCHANGE, generation_id: 0n });
-      const known = await this.request(ask);
-      const generation_id = idAfter(known.cls === 'OFPRoleReply' ? known.generation_id : 0n);
+      const generation_id = sameGeneration(await this.#knownGeneration());
       try {
-        await this.request(of13.OFPRoleRequest({ role, generation_id }));
+        await this.request(of13.OFPRoleRequest({ role: ofp.OFPCR_ROLE_SLAVE, generation_id }));
         return;
       } catch (error) {
-        if (triesLeft <= 1 || !messageOf(error).includes('OFPRRFC_STALE')) throw error;
+        if (triesLeft <= 1 || !isStale(error)) throw error;
       }
     }
   }

@@ -14,7 +14,7 @@ import { bindingProblem, type CertificateRules, type PeerCertificate } from '../
 import { OURS } from '../core/cookies.ts';
 import type { Event } from '../core/events.ts';
 import { removeGroup } from '../core/flows.ts';
-import type { ControllerRole } from '../core/roles.ts';
+import { type ControllerRole, newest, nextGeneration } from '../core/roles.ts';
 import { versionText } from '../core/versions.ts';
 import { type SessionOwner, SwitchSession, type WriteResult } from './switchSession.ts';
 
@@ -48,6 +48,11 @@ export interface SwitchServerOptions {
   connect?: readonly string[];
   /** Default `equal`. */
   role?: ControllerRole;
+  /** Generation id under which a primary is in charge. Without: one newer than the first switch knows, told by `onTerm`. */
+  term?: bigint;
+  onTerm?(term: bigint): void;
+  /** Another controller has taken over, as a switch tells; this one stands by already. */
+  onFenced?(): void;
   /** Connections in total. Default 10,000. */
   maxConnections?: number;
   /** Connections of one address. Default 2,000. */
@@ -111,6 +116,11 @@ export class SwitchServer implements SessionOwner {
   #linesLeftOut = 0;
   #closed = false;
   #role: ControllerRole;
+  #term: bigint | undefined;
+  /** The newest generation id that any switch knew. */
+  #known = 0n;
+  readonly #onTerm: (term: bigint) => void;
+  readonly #onFenced: () => void;
   /** Sessions that wait for `takeOver`. */
   readonly #waiting = new Map<SwitchSession, () => void>();
 
@@ -120,6 +130,9 @@ export class SwitchServer implements SessionOwner {
     this.#log = o.log;
     this.#tls = o.tls;
     this.#role = o.role ?? 'equal';
+    this.#term = o.term;
+    this.#onTerm = (term) => o.onTerm?.(term);
+    this.#onFenced = () => o.onFenced?.();
     this.#limits = { total: o.maxConnections ?? 10_000, perAddress: o.maxPerAddress ?? 2000 };
     this.#logAtMs = o.clock.now();
     this.#targets = (o.connect ?? []).map(parseTarget);
@@ -176,21 +189,46 @@ export class SwitchServer implements SessionOwner {
     return new Promise((resolve) => this.#waiting.set(session, resolve));
   }
 
-  /** A standby takes charge of every switch, now and as they come; the core then hears of them. */
-  takeOver(): void {
+  /** The newest generation id that any switch knew when it connected. */
+  get knownGeneration(): bigint {
+    return this.#known;
+  }
+
+  heardGeneration(known: bigint): void {
+    this.#known = newest(this.#known, known);
+  }
+
+  generation(): bigint {
+    if (this.#term === undefined) {
+      this.#term = nextGeneration(this.#known);
+      this.#onTerm(this.#term);
+    }
+    return this.#term;
+  }
+
+  /** A standby takes charge of every switch, now and as they come, under this generation id; the core then hears of them. */
+  takeOver(term = nextGeneration(this.#known)): void {
     if (this.#role !== 'standby') return;
     this.#role = 'primary';
-    this.#log('warn', 'controller.takesOver', { switches: this.sessions.size });
+    this.#term = term;
+    this.#log('warn', 'controller.takesOver', { switches: this.sessions.size, term: String(term) });
     for (const resolve of this.#waiting.values()) resolve();
     this.#waiting.clear();
+  }
+
+  /** Stands by from now on; switches come back as such, and the core hears no more of them. */
+  standBy(): void {
+    if (this.#role === 'standby') return;
+    this.#role = 'standby';
+    for (const s of [...this.#all.keys()]) s.close('this controller stands by now');
   }
 
   /** Another controller is in charge: stands by from now on, rather than take the switches back. */
   fenced(dpid: string): void {
     if (this.#role === 'standby') return;
-    this.#role = 'standby';
     this.#log('error', 'controller.fenced', { dpid, advice: 'another controller has taken over; this one stands by' });
-    for (const s of [...this.#all.keys()]) s.close('another controller has taken over');
+    this.standBy();
+    this.#onFenced();
   }
 
   // ---- connections -------------------------------------------------------------------------------------------------

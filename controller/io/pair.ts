@@ -1,0 +1,226 @@
+/**
+ * This controller as one of a pair: whether it is in charge, in which term, and what it knows of the other's journal. It decides
+ * by `core/roles.ts`, follows by `follow.ts`, asks by `standby.ts`; `server.ts` restores jobs and lets agents in or go.
+ */
+import type { WebSocket } from 'ws';
+import type { Clock } from '../../contracts/clock.ts';
+import { FairwayError } from '../../contracts/common.ts';
+import type { Log } from '../../contracts/log.ts';
+import { isMissed, isNewer, newest, nextGeneration, type Standing, verdict } from '../core/roles.ts';
+import { followJournal, JournalFeed } from './follow.ts';
+import type { JournalEntry, JournalLike } from './journal.ts';
+import { askPeer, watchPeer } from './standby.ts';
+
+/** How long a primary that starts waits for its peer to say who is in charge. */
+const ASK_MS = 2000;
+/** Entries after which a follower writes its journal anew. */
+const COMPACT_AFTER = 5000;
+
+export interface PairOptions {
+  configured: 'primary' | 'standby';
+  /** HTTP address of the other. */
+  peer: string;
+  token: string;
+  clock: Clock;
+  log: Log;
+  journal: JournalLike;
+}
+
+/** What `server.ts` does when the pair changes hands. */
+export interface PairEvents {
+  /** Takes charge with the jobs of this journal. */
+  onTakeOver(term: bigint, entries: readonly JournalEntry[]): void;
+  /** Is no longer in charge; answers the jobs as they are, for the time until the other's journal is here. */
+  onStepDown(): readonly object[];
+  /** The newest generation id that any switch knows. */
+  knownGeneration(): bigint;
+  /** What the journal is to hold now, see `Pair.whole`. */
+  whole(): object[];
+}
+
+const termEntry = (term: bigint): JournalEntry => ({ type: 'term', term: String(term) });
+
+/** The newest term that a journal tells of; 0 where it tells of none. */
+function termOf(entries: readonly JournalEntry[]): bigint {
+  let term = 0n;
+  for (const e of entries)
+    if (e.type === 'term' && typeof e.term === 'string' && /^\d{1,20}$/.test(e.term))
+      term = newest(term, BigInt(e.term));
+  return term;
+}
+
+export class Pair {
+  readonly #o: PairOptions;
+  readonly #feed: JournalFeed;
+  /** While standing by: the last entry of each job, by its id. */
+  readonly #jobs = new Map<string, JournalEntry>();
+  #events: PairEvents | undefined;
+  #term: bigint;
+  #isInCharge: boolean;
+  #missed = 0;
+  #unwatch = () => {};
+  #unfollow = () => {};
+
+  private constructor(o: PairOptions, term: bigint, isInCharge: boolean) {
+    this.#o = o;
+    this.#term = term;
+    this.#isInCharge = isInCharge;
+    this.#feed = new JournalFeed(o.log);
+    this.#keep(o.journal.entries);
+  }
+
+  /** Finds out who is in charge: a standby waits in any case, a primary does when the other is, or was after it. */
+  static async open(o: PairOptions): Promise<Pair> {
+    const term = termOf(o.journal.entries);
+    if (o.configured === 'standby') return new Pair(o, term, false);
+    const asking = new AbortController();
+    const cancel = o.clock.after(ASK_MS, () => asking.abort());
+    const peer = await askPeer(o.peer, asking.signal);
+    cancel();
+    const isOther = peer !== undefined && (peer.isInCharge || isNewer(peer.term, term));
+    if (isOther) o.log('warn', 'controller.peerInCharge', { peer: o.peer, term: String(peer.term) });
+    return new Pair(o, term, !isOther);
+  }
+
+  get isInCharge(): boolean {
+    return this.#isInCharge;
+  }
+
+  /** The term that is known; 0 before the first. */
+  get term(): bigint {
+    return this.#term;
+  }
+
+  get role(): 'primary' | 'standby' {
+    return this.#isInCharge ? 'primary' : 'standby';
+  }
+
+  get peer(): string {
+    return this.#o.peer;
+  }
+
+  /** Jobs of the journal as far as it was followed, while standing by. */
+  get entries(): JournalEntry[] {
+    return [...this.#jobs.values()];
+  }
+
+  /** What a journal that is written anew must hold; `jobs` are those of the controller in charge. */
+  whole(jobs: () => object[]): object[] {
+    return [termEntry(this.#term), ...(this.#isInCharge ? jobs() : this.#jobs.values())];
+  }
+
+  /** Begins to watch and, on standby, to follow. */
+  start(events: PairEvents): void {
+    this.#events = events;
+    this.#unwatch = watchPeer({ url: this.#o.peer, clock: this.#o.clock, onAnswer: (a) => this.#heard(a) });
+    if (!this.#isInCharge) this.#follow();
+  }
+
+  close(): void {
+    this.#unwatch();
+    this.#unfollow();
+    this.#feed.close();
+  }
+
+  /** An entry that was put into the journal. */
+  tell(entry: object): void {
+    this.#feed.tell(entry);
+  }
+
+  /** Takes on a follower that was let in. */
+  attach(ws: WebSocket): void {
+    this.#feed.attach(ws, this.#term, this.#events?.whole() ?? []);
+  }
+
+  /** @throws FairwayError STANDBY (retryable) that names the controller to go to */
+  mustBeInCharge(): void {
+    if (this.#isInCharge) return;
+    throw new FairwayError(
+      'STANDBY',
+      `this controller stands by; ${this.#o.peer} is in charge: ask there, or again when this one has taken over`,
+      ['retryable'],
+    );
+  }
+
+  /** The first term of a pair that has none in its journal, as `switches.ts` made it from what a switch knew. */
+  settle(term: bigint): void {
+    this.#term = term;
+    this.#o.journal.append(termEntry(term));
+    this.#feed.tell(termEntry(term));
+  }
+
+  /** Another controller is in charge, as the other or a switch says. */
+  stepDown(reason: string): void {
+    if (!this.#isInCharge) return;
+    this.#isInCharge = false;
+    this.#missed = 0;
+    this.#o.log('error', 'controller.stepsDown', { reason, term: String(this.#term), peer: this.#o.peer });
+    this.#feed.close();
+    this.#keep((this.#events?.onStepDown() ?? []) as readonly JournalEntry[]);
+    this.#follow();
+  }
+
+  #heard(peer: Standing | undefined): void {
+    const me = { isInCharge: this.#isInCharge, term: this.#term, configured: this.#o.configured };
+    this.#missed = !me.isInCharge && isMissed(me, peer) ? this.#missed + 1 : 0;
+    switch (verdict(me, peer, this.#missed)) {
+      case 'stepDown':
+        this.stepDown(`${this.#o.peer} is in charge in term ${peer?.term}`);
+        break;
+      case 'takeOver':
+        this.#o.log('warn', 'controller.primaryGone', { primary: this.#o.peer, missed: this.#missed });
+        this.#takeOver();
+    }
+  }
+
+  #takeOver(): void {
+    const events = this.#events;
+    if (events === undefined) return;
+    this.#unfollow();
+    this.#missed = 0;
+    this.#term = nextGeneration(newest(this.#term, events.knownGeneration()));
+    this.#isInCharge = true;
+    this.#o.journal.append(termEntry(this.#term));
+    events.onTakeOver(this.#term, this.entries);
+    this.#jobs.clear();
+  }
+
+  #follow(): void {
+    const { peer, token, clock, log, journal } = this.#o;
+    this.#unfollow = followJournal({
+      url: peer,
+      token,
+      clock,
+      log,
+      accepts: (term) => !isNewer(this.#term, term),
+      onWhole: (term, entries) => {
+        this.#term = newest(term, termOf(entries));
+        this.#keep(entries);
+        this.#compact();
+      },
+      onEntry: (entry) => {
+        this.#term = newest(this.#term, termOf([entry]));
+        this.#add(entry);
+        journal.append(entry);
+        if (journal.appended >= COMPACT_AFTER) this.#compact();
+      },
+    });
+  }
+
+  #compact(): void {
+    const { journal, log } = this.#o;
+    journal
+      .compact(() => this.#events?.whole() ?? [])
+      .catch((error) => log('error', 'journal.compact', { error: String(error) }));
+  }
+
+  #keep(entries: readonly JournalEntry[]): void {
+    this.#jobs.clear();
+    for (const e of entries) this.#add(e);
+  }
+
+  #add(entry: JournalEntry): void {
+    const job = entry.job as { id?: unknown } | null | undefined;
+    if (entry.type === 'job' && typeof job?.id === 'string') this.#jobs.set(job.id, entry);
+  }
+}
