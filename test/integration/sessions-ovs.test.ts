@@ -286,6 +286,36 @@ real(named('a standby takes over what the primary installed, and the old primary
   }
 });
 
+real(named('a primary whose term is over is refused by the switch, and does not ask for more'), async () => {
+  const second = await listen({ role: 'primary', term: 7n });
+  bridge('br0', A, 'OpenFlow13');
+  point('br0', `tcp:${address.controller}:${second.port}`);
+  await until(() => up(A) !== undefined, 'the second is in charge');
+  let fenced = 0;
+  const heard: Event[] = [];
+  const old = await SwitchServer.listen({
+    host: address.controller,
+    port: 0,
+    clock: systemClock(),
+    log: (_level, event, fields) => logged.push(`old: ${event} ${JSON.stringify(fields)}`),
+    emit: (e) => heard.push(e),
+    role: 'primary',
+    term: 6n,
+    onFenced: () => {
+      fenced++;
+    },
+  });
+  try {
+    const targets = [second, old].map((s) => `tcp:${address.controller}:${s.port}`);
+    ovs.vsctl('set-controller', 'br0', ...targets);
+    await until(() => fenced === 1 && old.sessions.has(A), `the old one stands by; log: ${logged}`);
+    expect([old.role, old.knownGeneration, heard]).toEqual(['standby', 7n, []]);
+    expect((await write(second, 1, [addFlow(label)]))?.outcome).toBe('applied');
+  } finally {
+    await old.close();
+  }
+});
+
 real(named('a full flow table is told apart from other refusals'), async () => {
   const s = await listen();
   bridge('br0', A, 'OpenFlow13');

@@ -124,7 +124,17 @@ export class ControllerProcess {
   }
 
   async stop(): Promise<void> {
+    this.resume();
     await kill(this.#child);
+  }
+
+  /** Has it stand still, as a machine without time for it would, and go on. */
+  freeze(): void {
+    this.#child?.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT');
   }
 
   /** What dying in mid-write and a bad disk leave of a journal: a line that is none, and one without an end. */

@@ -87,3 +87,26 @@ real(named('the standby ends the migration of the primary that was killed, and k
   expect(await pairOf(two)).toMatchObject({ role: 'primary', term: '2' });
   expect([one.events('controller.fenced'), two.events('controller.fenced')]).toEqual([[], []]);
 });
+
+real(named('a primary that stood still is refused by its switches, steps down and follows'), async () => {
+  net = await FaultNet.start('2s', { controllers: ['one', 'two'] });
+  const one = await net.controller('one', { openflow: { port: 6653, role: 'primary', peer: addressOf(8654) } });
+  const two = await net.controller('two', { openflow: { port: 6654, role: 'standby', peer: addressOf(8653) } });
+  await net.workload();
+  await net.agents();
+  const since = await carriesAll(net, one);
+  await stands(two, 'standby', '1');
+  one.freeze();
+  await stands(two, 'primary', '2');
+  one.resume();
+  // It wakes up in the belief that it is in charge.
+  await stands(one, 'standby', '2');
+  await two.seesAll();
+  await waitFor(
+    'every switch to have one master',
+    () => rolesAtSwitches(net as FaultNet).join() === 'master,master,master,slave,slave,slave' || undefined,
+  );
+  expect(await pairOf(two)).toMatchObject({ role: 'primary', term: '2' });
+  expect(one.events('controller.stepsDown')).toHaveLength(1);
+  await lostNone(net, since);
+});
