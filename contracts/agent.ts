@@ -115,7 +115,7 @@ export const abilitiesSchema = z.object({
    * goes on running and the copy does not switch over while it writes memory; a quiet guest may slip through; `none`.
    */
   holdsSwitchover: z.enum(['stopped', 'held', 'none']),
-  /** What can become of disks here; absent: guests are moved without their disks' being looked at. */
+  /** What can become of disks here; absent: nothing may be said of them. */
   storage: z.array(storageModeSchema).optional(),
 });
 export type Abilities = z.infer<typeof abilitiesSchema>;

@@ -219,6 +219,8 @@ export const migrationViewSchema = z.object({
   transferredBytes: z.number(),
   remainingBytes: z.number(),
   passes: z.number(),
+  /** Storage `mirrored`: what of the disks was copied, beside the bytes of memory above; absent without a mirror. */
+  disk: z.object({ transferredBytes: z.number(), remainingBytes: z.number(), totalBytes: z.number() }).optional(),
   /** As the hypervisor says. */
   downtimeMs: z.number().nullable(),
   /** From the stop at the source to the resume at the destination, by the agents' clocks; absent until both are known. */

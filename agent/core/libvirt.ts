@@ -151,6 +151,8 @@ export function libvirtAbilities(version: string, help: string): Abilities {
     multifd: compressions,
     multifdPostcopy: has('parallel') && atLeast(qemu, 10, 1) && atLeast(daemon, 11, 6),
     holdsSwitchover: 'held',
+    // What `virsh migrate` does unless it is told otherwise; libvirt refuses disks that it does not think safe to share.
+    storage: ['shared'],
   };
 }
 

@@ -277,7 +277,7 @@ function defaultDriver(config: AgentConfig, clock: Clock, log: Log): MigrationDr
 
 function disksOf(driver: MigrationDriver): DiskCommands {
   if (driver.disks !== undefined) return driver.disks;
-  const text = `the driver ${driver.kind} leaves no disks behind: ask for storage shared or mirrored`;
+  const text = `the driver ${driver.kind} leaves no disks behind: ask for storage shared, or mirrored where it can`;
   throw new FairwayError('storage-unsupported', text, ['badInput']);
 }
 

@@ -20,6 +20,7 @@ import { linkId } from '../../topology/index.ts';
 import { watchConvergence } from './convergence.ts';
 import { canCopy, checkOptions } from './copyOptions.ts';
 import { destinationPort } from './desired.ts';
+import { offerDisks, onDisksPulled, releaseDisks } from './disks.ts';
 import type { Event } from './events.ts';
 import { modelOf } from './guestModel.ts';
 import { choosePath, confirmReroute, enforcementOn, isWhole, sameWay } from './jobPath.ts';
@@ -356,9 +357,7 @@ function decideTechnique(t: Turn, id: string): void {
   t.reserveNow = true;
   chooseDetour(t, t.job(id) as Job);
   if (options?.storage === 'on-demand') {
-    // The destination reads disks from its first instant: it must know where.
-    t.setJob(id, { awaiting: 'offerDisks' });
-    t.command(job.from, id, { do: 'offerDisks', migration: id, guest: job.guest });
+    offerDisks(t, t.job(id) as Job);
   } else prepare(t, t.setJob(id, { awaiting: 'prepare' }), sliceBps);
 }
 
@@ -374,12 +373,6 @@ export function prepare(t: Turn, job: Job, postcopyBandwidthBps = payloadBps(job
     ...(job.asked.options ? { options: job.asked.options } : {}),
     ...(job.disksFrom ? { disksFrom: job.disksFrom } : {}),
   });
-}
-
-/** Nobody reads the source's disks any more: it need not serve them. */
-function releaseDisks(t: Turn, job: Job): void {
-  if (job.asked.options?.storage !== 'on-demand') return;
-  t.command(job.from, job.id, { do: 'releaseDisks', migration: job.id, guest: job.guest });
 }
 
 const isThere = (t: Turn, host: string): boolean => t.state.agents.get(host)?.connected === true;
@@ -555,6 +548,7 @@ function drain(t: Turn, job: Job): void {
   t.setJob(job.id, { state: 'done', note: null });
   const text = `${job.stragglers.packets} packets came to the old place and went through the tunnel; none for ${Math.round(silentMs)} ms; tunnel and marks taken down`;
   t.decide('finish', job.id, [reason('finish.drained', text, { stragglers: job.stragglers.packets, silentMs })]);
+  if (job.disksPulled === true) releaseDisks(t, job);
   placeGuests(t);
 }
 
@@ -606,9 +600,8 @@ export function copyDone(t: Turn, job: Job, progress: CopyProgress | undefined):
 
 export function onAgentMessage(t: Turn, host: string, m: AgentMessage, clock?: ClockOffset): void {
   if (m.type !== 'progress' && m.type !== 'event') return;
+  onDisksPulled(t, host, m);
   const job = t.job(m.migration);
-  // Long after the end, perhaps.
-  if (m.type === 'event' && m.event === 'disksPulled' && job?.to === host) releaseDisks(t, job);
   // An agent may speak only for its own host's part in a migration.
   if (!job || isFinal(job.state) || (host !== job.from && host !== job.to)) return;
   if (m.type === 'progress') {

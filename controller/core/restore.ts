@@ -22,7 +22,7 @@ export function isWorthKeeping(before: Job | undefined, after: Job): boolean {
 }
 const KEPT_FIELDS = [
   ...['state', 'awaiting', 'destination', 'stream', 'technique', 'enforcement', 'links', 'isHeld'],
-  ...['reroutedAtMs', 'paused', 'flipped', 'resumed', 'copyEnded', 'cancelling'],
+  ...['reroutedAtMs', 'paused', 'flipped', 'resumed', 'copyEnded', 'cancelling', 'disksFrom', 'disksPulled'],
 ] as const satisfies readonly (keyof Job)[];
 
 function asJob(entry: Record<string, unknown>): Job | undefined {

@@ -5,6 +5,7 @@
  */
 import type { AgentHello, AgentMessage } from '../../contracts/agent.ts';
 import { isFinal } from '../../contracts/common.ts';
+import { offerDisks, releaseAgain } from './disks.ts';
 import { COPIES, copyDone, end, measure, prepare } from './jobs.ts';
 import { isSettling } from './settle.ts';
 import { isActive, type Job } from './state.ts';
@@ -34,6 +35,7 @@ export function reconcile(t: Turn, host: string, hello: Pick<AgentHello, 'migrat
   }
   askAgain(t, host);
   for (const known of hello.migrations) tidy(t, host, known, hello);
+  releaseAgain(t, host);
 }
 
 /** Asks a host again what was asked when it, or this controller, was away. Not before the network is known again. */
@@ -44,6 +46,7 @@ export function askAgain(t: Turn, host: string): void {
     // What follows from the measurement depends on what both ends can do.
     if (job.state === 'admitted' && (job.from === host || job.to === host) && isThere(job.from) && isThere(job.to))
       measure(t, job);
+    else if (job.state === 'preparing' && job.awaiting === 'offerDisks' && job.from === host) offerDisks(t, job);
     else if (job.state === 'preparing' && job.awaiting !== 'offerDisks' && job.to === host && !job.destination)
       prepare(t, job);
   }

@@ -216,6 +216,8 @@ export interface Job {
   destination: PrepareResult | null;
   /** Storage on-demand: where the source lets its disks be read. */
   disksFrom?: DiskOffer | null;
+  /** Storage on-demand: the destination has all of the disks. */
+  disksPulled?: boolean;
   stream: Stream | null;
   phase: 'initial' | 'running' | 'switchover';
   sliceBps: number;

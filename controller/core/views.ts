@@ -146,6 +146,7 @@ export function migrationView(j: Job): MigrationView {
     transferredBytes: j.progress?.transferredBytes ?? 0,
     remainingBytes: j.progress?.remainingBytes ?? 0,
     passes: j.progress?.passes ?? 0,
+    ...(j.progress?.disk === undefined ? {} : { disk: j.progress.disk }),
     downtimeMs: j.progress?.downtimeMs ?? null,
     ...(seenDowntime === undefined ? {} : { seenDowntime }),
     requestedAtMs: j.requestedAtMs,

@@ -269,6 +269,9 @@ function controllerSettings(lab: Lab, directory: string, options: FairwayOptions
   };
 }
 
+/** Where a site's agent puts disks that come to it. */
+export const diskFolder = (lab: Lab, site: Site): string => join(lab.switches[site].runDir, 'disks');
+
 /** The configuration of a site's agent. */
 export function agentSettings(
   lab: Lab,
@@ -289,6 +292,7 @@ export function agentSettings(
     driver: options.hypervisorAgent ? 'emulated' : 'qmp',
     migrationIp: ADDRESS.data[site],
     migrationPort: sw.bridge,
+    diskFolder: diskFolder(lab, site),
     ...(options.qemu?.[site] === undefined ? {} : { qemu: options.qemu[site] }),
     guests: (options.guests[site] ?? []).map((g) => guestSpecSchema.parse(g)),
   };

@@ -24,6 +24,16 @@ export interface GuestWish {
   filledMiB?: number;
   /** How often it counts, ms. Default 200. Counting forks processes, which dirties some hundred pages each time. */
   countMs?: number;
+  /** A raw disk that is there already: what the guest writes at its beginning and reads behind that, and how often, ms. */
+  disk?: {
+    path: string;
+    sizeMiB: number;
+    hotMiB: number;
+    readMiB: number;
+    blockKiB: number;
+    writeMs: number;
+    readMs: number;
+  };
 }
 
 /** Address of a guest on the data network. */
@@ -35,13 +45,20 @@ export function guestSpec(image: GuestImage, wish: GuestWish): GuestSpec {
   const dirty =
     `fw.dirty_pages=${wish.dirtyPagesPerS} fw.dirty_mib=${wish.workingSetMiB}` +
     ` fw.dirty_kind=${wish.writes ?? 'random'} fw.fill_mib=${wish.filledMiB ?? 0}`;
+  const { disk } = wish;
+  const onDisk =
+    disk === undefined
+      ? ''
+      : ` fw.disk_write_mib=${disk.hotMiB} fw.disk_block_kib=${disk.blockKiB} fw.disk_write_ms=${disk.writeMs}` +
+        ` fw.disk_read_mib=${disk.readMiB} fw.disk_read_ms=${disk.readMs}`;
   return guestSpecSchema.parse({
     name: `guest${wish.index + 1}`,
     mac: `52:54:00:fa:1c:${(wish.index + 1).toString(16).padStart(2, '0')}`,
     memoryMiB: wish.memoryMiB,
     kernel: image.kernel,
     initrd: image.initrd,
-    append: `console=ttyS0 fw.ip=${ip}/24 ${dirty} fw.count_ms=${wish.countMs ?? 200}`,
+    append: `console=ttyS0 fw.ip=${ip}/24 ${dirty} fw.count_ms=${wish.countMs ?? 200}${onDisk}`,
     ip,
+    ...(disk === undefined ? {} : { disks: [{ path: disk.path, sizeBytes: disk.sizeMiB * 2 ** 20, format: 'raw' }] }),
   });
 }

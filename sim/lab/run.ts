@@ -16,6 +16,7 @@ import { gang } from './scenarios/gang.ts';
 import { moves } from './scenarios/moves.ts';
 import { policyEdit } from './scenarios/policyEdit.ts';
 import { readjust } from './scenarios/readjust.ts';
+import { storage } from './scenarios/storage.ts';
 import { techniques } from './scenarios/techniques.ts';
 import { FIGURES, type Session } from './session.ts';
 import { interrupted } from './shell.ts';
@@ -34,6 +35,10 @@ export const SCENARIOS: Record<string, { about: string; run: (session: Session) 
     about:
       'agents, hypervisors, controller and cables fail during copies: what becomes of the guest, and where it runs',
     run: agentFaults,
+  },
+  storage: {
+    about: 'a guest with a disk of 1 GiB moves: shared, mirrored, read on demand, and pulled under a rate',
+    run: storage,
   },
   moves: {
     about: 'a stand-in guest moves many times by label, by VXLAN and over learning switches; then QEMU guests do',
@@ -54,7 +59,7 @@ export interface ScenarioOptions {
   /** `moves` only: how many times the stand-in moves in each mode (default 50), and a QEMU guest after that (default 3). */
   moves?: number;
   qemuMoves?: number;
-  /** `techniques` only: the runs to make, such as `idle: pre-copy, xbzrle`; all when absent. */
+  /** `techniques` and `storage` only: the runs to make, such as `idle: pre-copy, xbzrle`; all when absent. */
   modes?: readonly string[];
 }
 

@@ -43,7 +43,7 @@ export interface Session {
   signal: AbortSignal;
   /** Leave the network of the last run standing. */
   keep: boolean;
-  /** `techniques` only: the runs to make, by their `mode`; all when absent. */
+  /** `techniques` and `storage` only: the runs to make, by their `mode`; all when absent. */
   modes?: readonly string[];
   /** What was found left over, of all runs so far. */
   leftovers: string[];
@@ -186,7 +186,7 @@ export async function requestMove(
   fairway: FairwayInLab,
   specs: readonly GuestSpec[],
   priority: Priority,
-  more: Partial<Pick<MigrateRequest, 'technique' | 'strategy'>> = {},
+  more: Partial<Pick<MigrateRequest, 'technique' | 'strategy' | 'options'>> = {},
 ): Promise<string[]> {
   const answer = await fairway.client.migrate({
     moves: specs.map((s) => ({ guest: s.name, destination: 'hv2' })),
@@ -225,7 +225,7 @@ export async function follow(
 function progressText(v: MigrationView): string {
   const copying = v.state === 'copying' && v.technique !== null;
   const detail = copying
-    ? `, ${v.technique}, ${formatBytes(v.transferredBytes)} sent, slice ${round(v.sliceBps / 1e6)} Mbit/s`
+    ? `, ${v.technique}, ${formatBytes(v.transferredBytes)} sent${v.disk === undefined ? '' : ` and ${formatBytes(v.disk.transferredBytes)} of disks`}, slice ${round(v.sliceBps / 1e6)} Mbit/s`
     : '';
   return `${v.state}${detail}${v.note === null ? '' : ` (${v.note})`}`;
 }

@@ -12,7 +12,8 @@
 #   fw.fill_mib=64         memory that is filled with random pages at the start, at least fw.dirty_mib
 #   fw.count_ms=200        period of the counter
 #   fw.disk_write_mib=8    the first disk: so much of its beginning is written over and over, block by numbered block …
-#   fw.disk_write_ms=100   … one of 64 KiB in each such period, told as `fw-disk <n>` once it is on the disk
+#   fw.disk_block_kib=64   … of this size …
+#   fw.disk_write_ms=100   … one in each such period, told as `fw-disk <n>` once it is on the disk
 #   fw.disk_read_mib=24    … and so much behind that is read over and over, told as `fw-sum <md5>` (0: not at all)
 #   fw.disk_read_ms=5000   pause between two such readings
 #
@@ -28,7 +29,7 @@ exec </dev/console >/dev/console 2>&1
 dmesg -n 3
 
 ip_cidr=; gateway=; dirty_pages=0; dirty_mib=64; dirty_kind=random; fill_mib=0; count_ms=200
-disk_write_mib=0; disk_write_ms=100; disk_read_mib=0; disk_read_ms=5000
+disk_write_mib=0; disk_block_kib=64; disk_write_ms=100; disk_read_mib=0; disk_read_ms=5000
 for word in $(cat /proc/cmdline); do
   case "$word" in
     fw.ip=*) ip_cidr=${word#*=} ;;
@@ -39,6 +40,7 @@ for word in $(cat /proc/cmdline); do
     fw.fill_mib=*) fill_mib=${word#*=} ;;
     fw.count_ms=*) count_ms=${word#*=} ;;
     fw.disk_write_mib=*) disk_write_mib=${word#*=} ;;
+    fw.disk_block_kib=*) disk_block_kib=${word#*=} ;;
     fw.disk_write_ms=*) disk_write_ms=${word#*=} ;;
     fw.disk_read_mib=*) disk_read_mib=${word#*=} ;;
     fw.disk_read_ms=*) disk_read_ms=${word#*=} ;;
@@ -137,11 +139,11 @@ dirty &
 
 disk=/dev/vda
 write_disk() {
-  blocks=$((disk_write_mib * 16)); block=0
+  blocks=$((disk_write_mib * 1024 / disk_block_kib)); block=0
   while :; do
     block=$((block + 1))
     # A block of lines of 64 bytes that all say its number: on the disk it is whole, old or torn, and one can see which.
-    yes "$(printf 'fw-block %054d' $block)" | dd of=$disk bs=65536 count=1 iflag=fullblock \
+    yes "$(printf 'fw-block %054d' $block)" | dd of=$disk bs=$((disk_block_kib * 1024)) count=1 iflag=fullblock \
       seek=$(((block - 1) % blocks)) conv=notrunc,fsync status=none
     echo "fw-disk $block"
     usleep $((disk_write_ms * 1000))

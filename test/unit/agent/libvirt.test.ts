@@ -146,6 +146,7 @@ test('what a libvirt can do is told by its versions and by its options', () => {
     multifd: ['none', 'zlib', 'zstd'],
     multifdPostcopy: false,
     holdsSwitchover: 'held',
+    storage: ['shared'],
   });
   expect(libvirtAbilities(version, '--auto-converge')).toMatchObject({
     techniques: ['pre-copy', 'stop-and-copy'],
