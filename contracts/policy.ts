@@ -317,6 +317,12 @@ export const policySchema = z.strictObject({
       600_000,
       'A probe that arrives longer than this after it was sent is ignored: it may have been kept and sent again.',
     ),
+    maxHostsPerPort: count(
+      1,
+      1_000_000,
+      'Senders learned at one port, guests not counted; each costs a flow in every switch with managed forwarding.',
+      'hosts',
+    ),
   }),
   limits: z.strictObject({
     perHostOut: count(1, 1000, 'Migrations at a time out of one host; more are queued.', 'migrations'),
@@ -440,7 +446,7 @@ export const DEFAULT_POLICY: PolicyDocument = {
   sla: { default: { floor: '50 %', ceiling: '70 %' }, links: {} },
   marks: { high: 10, medium: 12, low: 14 },
   finish: { labelVlans: [3840, 4080], silenceMs: 2000, maxDrainMs: 30_000, recoveryAlarmMs: 60_000 },
-  discovery: { probeMs: 2000, silenceMs: 10_000, maxAgeMs: 5000 },
+  discovery: { probeMs: 2000, silenceMs: 10_000, maxAgeMs: 5000, maxHostsPerPort: 1000 },
   limits: { perHostOut: 8, perHostIn: 8 },
   planning: {
     minGroup: 5,

@@ -104,6 +104,7 @@ export class Topology {
 
   // Indexes over an immutable snapshot, made when first asked for.
   #guestPorts: ReadonlySet<string> | undefined;
+  #hostsAt: ReadonlyMap<string, number> | undefined;
   #byName: ReadonlyMap<string, Location> | undefined;
   #byIp: ReadonlyMap<string, Location> | undefined;
 
@@ -308,6 +309,17 @@ export class Topology {
   /** Whether the port is either end of a link, or was since it came up. */
   isTrunk(ref: PortRef): boolean {
     return this.trunks.has(linkId(ref));
+  }
+
+  /** How many hosts other than guests are located at the port. */
+  hostsAt(ref: PortRef): number {
+    if (!this.#hostsAt) {
+      const counts = new Map<string, number>();
+      for (const { at, kind } of this.locations.values())
+        if (kind !== 'guest') counts.set(linkId(at), (counts.get(linkId(at)) ?? 0) + 1);
+      this.#hostsAt = counts;
+    }
+    return this.#hostsAt.get(linkId(ref)) ?? 0;
   }
 
   /** Whether a guest is attached at the port. */

@@ -223,6 +223,9 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
     if (why === 'Post-copy') status('postcopy-active');
     // A stop-and-copy stops its guest at the beginning.
     else if (why === 'Migrated' && job.state.command.technique !== 'stop-and-copy') {
+      const { technique } = job.state.command;
+      // Its passes ended before it was told to turn: it needed no post-copy.
+      if (technique !== 'pre-copy') log('info', 'copy-converged', { migration: job.id, guest: job.guest, technique });
       tellSwitching(job);
       status('device');
     }

@@ -2,6 +2,7 @@
 import type { AgentHello, GuestInfo } from '../../contracts/agent.ts';
 import { linkId, type Port, type PortRef, type Topology } from '../../topology/index.ts';
 import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
+import { hasRoom } from './crowds.ts';
 import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName, streamHops } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
 import { hostSeen, linksHeardOf, listenAt, onLldp, portReset, probe, switchKnown } from './discovery.ts';
@@ -143,6 +144,7 @@ export function onPacketIn(t: Turn, e: On<'packetIn'>): void {
   // It may only have come through what is not known to be a link yet.
   if (t.state.topology.isListening(here)) return;
   if (known && !mayMove(t, known, here)) return;
+  if (!hasRoom(t, known, here)) return;
   const ip = seen.ip ?? known?.ip ?? null;
   const host = ip === null ? undefined : [...t.state.agents.values()].find((a) => a.migrationIp === ip);
   const location = {

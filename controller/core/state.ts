@@ -293,6 +293,8 @@ export interface Discovery {
   portSinceMs: ReadonlyMap<string, number>;
   /** When a sender was first seen at a port, since that came up. */
   hostSinceMs: ReadonlyMap<string, number>;
+  /** Sightings of senders that were not learned because their port has too many, by port. */
+  crowded: ReadonlyMap<string, number>;
   /** Probes not believed, by the port they came in at. */
   refused: ReadonlyMap<string, { at: PortRef; counts: Readonly<Record<ProbeFault, number>> }>;
   /** Addresses that turned up elsewhere without a migration of ours, by address. */
@@ -308,6 +310,7 @@ const NO_MOVES: Discovery['hostMoves'] = new Map();
 const NO_DISCOVERY: Discovery = {
   lastProbeMs: 0,
   silentSinceMs: 0,
+  crowded: new Map(),
   nextSerial: 1,
   switchSinceMs: new Map(),
   portSinceMs: new Map(),

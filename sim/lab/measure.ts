@@ -24,7 +24,7 @@ export interface Received {
  */
 export function binRates(samples: readonly Received[], startMs: number, endMs: number, shortestMs = 300): number[] {
   const rates: number[] = [];
-  for (let from = startMs; endMs - from >= shortestMs || (rates.length === 0 && endMs > from); from += 1000) {
+  for (let from = startMs; endMs > from && (endMs - from >= shortestMs || rates.length === 0); from += 1000) {
     const to = Math.min(from + 1000, endMs);
     let bits = 0;
     for (const s of samples) {

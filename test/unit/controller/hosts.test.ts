@@ -1,4 +1,5 @@
 /** Hosts that turn up elsewhere, ports that just came up, and who is asked for an address, in `controller/core`. */
+import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import { HOLD_MS, MOST_MOVES, MOVE_WINDOW_MS } from '../../../controller/core/hostMoves.ts';
 import { topologyView } from '../../../controller/core/views.ts';
 import { arpPacket, BROADCAST } from '../../../sim/packet.ts';
@@ -136,6 +137,34 @@ describe('a port that just came up', () => {
     expect(places(sayAtCore(f))).toContain(`${HV2}:2`);
   });
   const sayAtCore = (f: Fabric) => sayAt(f, AT_CORE);
+});
+
+describe('senders at one port', () => {
+  const sender = (n: number) =>
+    `02:00:00:01:${[n >> 8, n & 255].map((x) => x.toString(16).padStart(2, '0')).join(':')}`;
+  const policy = { ...DEFAULT_POLICY, discovery: { ...DEFAULT_POLICY.discovery, maxHostsPerPort: 10 } };
+
+  test('are learned up to a limit; those of other ports, and the ones that are known, go on', () => {
+    const f = twoHypervisors({ policy });
+    const hosts = () => f.state.topology.locations.size;
+    const before = hosts();
+    for (let n = 0; n < 1500; n++) f.inject(CORE, 3, { ...word, eth_src: sender(n) });
+    expect(hosts()).toBe(before + 10);
+    expect(
+      f.switches
+        .get(HV1)
+        ?.tables.flows()
+        .filter((x) => JSON.stringify(x.match).includes('02:00:00:01')).length,
+    ).toBe(10);
+    // the first that was not learned, the tenth, the hundredth, the thousandth
+    expect(logged(f, 'port.crowded')).toBe(4);
+    sayAt(f, AT_HV2);
+    expect(at(f)).toEqual(AT_HV2);
+    f.inject(HV2, 3, { ...word, eth_src: sender(3) });
+    expect(f.state.topology.locations.get(sender(3))?.at).toEqual(AT_HV2);
+    f.inject(CORE, 3, { ...word, eth_src: sender(2000) });
+    expect(f.state.topology.locations.get(sender(2000))?.at).toEqual(AT_CORE);
+  });
 });
 
 describe('who asks for an address', () => {

@@ -42,6 +42,11 @@ describe('seconds of a workload', () => {
     expect(binRates([], 0, 2000)).toEqual([0, 0]);
   });
 
+  test('a last second of no length is none', () => {
+    expect(binRates([sample(0, 1000, 60)], 0, 1000, 0)).toEqual([60]);
+    expect(binRates([sample(0, 1000, 60)], 1000, 1000)).toEqual([]);
+  });
+
   test('two streams add up', () => {
     expect(binRates([sample(0, 1000, 60), sample(0, 1000, 100)], 0, 1000)).toEqual([160]);
   });
