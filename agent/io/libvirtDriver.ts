@@ -67,6 +67,10 @@ const HELD_DOWNTIME_MS = 1;
 const HELD_SWITCHOVER_BYTES_PER_S = 1000;
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
+/** How long the events of a copy that ended may lag behind its end. */
+const EVENT_WAIT_MS = 2000;
+const EVENT_POLL_MS = 20;
+
 /** A driver of libvirt's guests. `open()` finds those that run. */
 export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions): MigrationDriver {
   const { libvirt, runDir } = config;
@@ -223,9 +227,6 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
     if (why === 'Post-copy') status('postcopy-active');
     // A stop-and-copy stops its guest at the beginning.
     else if (why === 'Migrated' && job.state.command.technique !== 'stop-and-copy') {
-      const { technique } = job.state.command;
-      // Its passes ended before it was told to turn: it needed no post-copy.
-      if (technique !== 'pre-copy') log('info', 'copy-converged', { migration: job.id, guest: job.guest, technique });
       tellSwitching(job);
       status('device');
     }
@@ -344,9 +345,14 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
   async function endOf(job: Job, code: number): Promise<MigrateInfo | undefined> {
     const s = sourceState(job);
     if (code === 0) {
-      const stats = reader.takeCompleted(job.guest);
-      const info = stats === undefined ? undefined : statsToInfo(stats, 'completed');
-      if (info !== undefined) return info;
+      // `virsh` may end before the other one, which listens, has told what it heard: that the copy turned, and the figures.
+      for (let waitedMs = 0; ; waitedMs += EVENT_POLL_MS) {
+        const stats = reader.takeCompleted(job.guest);
+        const info = stats === undefined ? undefined : statsToInfo(stats, 'completed');
+        if (info !== undefined) return info;
+        if (waitedMs >= EVENT_WAIT_MS || isEnded(sourceState(job).phase)) break;
+        await new Promise<void>((resolve) => clock.after(EVENT_POLL_MS, resolve));
+      }
       // libvirt's final word was not heard: what was seen last must do.
       return { status: 'completed', ...(s.progress === null ? {} : { ram: finalRam(s) }) };
     }

@@ -6,7 +6,7 @@ import { createLibvirtDriver } from '../../agent/io/libvirtDriver.ts';
 import type { GuestSpec } from '../../contracts/agent.ts';
 import { systemClock } from '../../contracts/clock.ts';
 import { agentConfigSchema } from '../../contracts/config.ts';
-import { type Log, silentLog } from '../../contracts/log.ts';
+import { silentLog } from '../../contracts/log.ts';
 import { buildGuestImage } from '../../sim/lab/guest/build.ts';
 import { cacheDir } from '../../sim/lab/guests.ts';
 import { collectReports, driverContract, HOSTS, type HostName, type Rig } from './driverContract.ts';
@@ -64,10 +64,6 @@ async function make(): Promise<Rig> {
     definitionOn = async (host) => daemons[host]?.virsh('dumpxml', '--inactive', wanted.name).catch(() => undefined);
     definition = (await definitionOn('h1')) as string;
     const { reports, to } = collectReports();
-    const converged = new Set<string>();
-    const log: Log = (_level, event, fields) => {
-      if (event === 'copy-converged') converged.add(String(fields?.migration));
-    };
     const driver = (host: HostName) => {
       const { uri } = daemons[host] as PrivateLibvirt;
       const config = agentConfigSchema.parse({
@@ -79,7 +75,7 @@ async function make(): Promise<Rig> {
         runDir: join(folder, `run-${host}`),
         incomingPorts: [FIRST_PORT, FIRST_PORT + 9],
       });
-      return createLibvirtDriver({ config, clock: systemClock(), log });
+      return createLibvirtDriver({ config, clock: systemClock(), log: silentLog });
     };
     const drivers = { h1: driver('h1'), h2: driver('h2') };
     for (const host of HOSTS) {
@@ -96,7 +92,6 @@ async function make(): Promise<Rig> {
       spec,
       console: () => readIfThere(serial),
       sharedConsole: true,
-      converged,
       pause,
       async restart(host) {
         await drivers[host].close({ stopGuests: false });

@@ -22,8 +22,6 @@ export interface Rig {
   console(host: HostName): string;
   /** Both hosts write to the same console, as on a shared disk. */
   readonly sharedConsole?: boolean;
-  /** Copies whose driver told that their passes ended before it could turn them into post-copies. */
-  readonly converged?: ReadonlySet<string>;
   /** Lets time pass. */
   pause(ms: number): Promise<void>;
   /** Ends a host's driver as the agent's end would, and starts another in its place; guests and copies go on. */
@@ -167,8 +165,7 @@ export function driverContract({ make, skipped }: RigOptions): void {
   async function arrives(copy: Copy, technique: CopyMethod['technique']): Promise<CopyProgress> {
     await copy.event(copy.to, 'resumed');
     const { progress } = await copy.event(copy.from, 'completed');
-    const converged = rig.converged?.has(copy.id) === true;
-    const post = !converged && (technique === 'post-copy' || technique === 'hybrid');
+    const post = technique === 'post-copy' || technique === 'hybrid';
     expect(copy.events(copy.from).filter((e) => e !== 'stream')).toEqual([
       ...(copy.events(copy.from).includes('preSwitchover') ? ['preSwitchover'] : []),
       ...(post ? ['postcopyStarted'] : []),
