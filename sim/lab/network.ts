@@ -12,7 +12,8 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairwayError } from '../../contracts/common.ts';
-import { attempt, inNamespace, prefer, run, runIn, waitFor } from './shell.ts';
+import { checkRequirements } from './requirements.ts';
+import { inNamespace, prefer, run, runIn, waitFor } from './shell.ts';
 import { StateFile, startTicks } from './state.ts';
 
 /** A hypervisor or the core: a place with a switch. */
@@ -105,45 +106,13 @@ export function describeLab(options: LabOptions = {}): Lab {
   };
 }
 
-/** Fails with FairwayError `lab.root` unless the process may make namespaces, `lab.missing` when a program is not installed. */
-export async function checkRequirements(): Promise<void> {
-  if (process.getuid?.() !== 0) {
-    throw new FairwayError(
-      'lab.root',
-      'the lab makes network namespaces and bridges and must run as root: use `sudo npx fairway lab …`',
-      ['badInput'],
-    );
-  }
-  const missing: string[] = [];
-  for (const program of PROGRAMS) {
-    if (!(await attempt('sh', ['-c', `command -v ${program.name}`])).ok)
-      missing.push(`${program.name} (${program.package})`);
-  }
-  if (missing.length > 0) {
-    throw new FairwayError('lab.missing', `not installed: ${missing.join(', ')}`, ['badInput']);
-  }
-}
-
-const PROGRAMS = [
-  { name: 'ip', package: 'package iproute2' },
-  { name: 'tc', package: 'package iproute2' },
-  { name: 'ethtool', package: 'package ethtool' },
-  { name: 'ovs-vswitchd', package: 'package openvswitch-switch' },
-  { name: 'ovsdb-server', package: 'package openvswitch-switch' },
-  { name: 'qemu-system-x86_64', package: 'package qemu-system-x86, version 10' },
-  { name: 'chrt', package: 'package util-linux' },
-  { name: '/usr/bin/python3', package: 'package python3' },
-  { name: 'iperf3', package: 'package iperf3' },
-  { name: 'ping', package: 'package iputils-ping' },
-];
-
 /**
  * Cleans up what an earlier lab of this prefix left, then builds the network. Its switches forward by their own learning
  * (`unmanaged`) until `setControl` gives them a controller. On failure everything made so far is removed.
  * Fails with FairwayError `lab.busy` when another live process works with this lab.
  */
 export async function buildNetwork(options: LabOptions = {}): Promise<Lab> {
-  await checkRequirements();
+  checkRequirements();
   await removeLab(options);
   const lab = describeLab(options);
   lab.state.setOwner(true);
@@ -163,7 +132,7 @@ export async function buildNetwork(options: LabOptions = {}): Promise<Lab> {
 
 /** Ends and removes all that is recorded of a lab; returns what there was, each as a text. Fails with `lab.busy` as `buildNetwork` does. */
 export async function removeLab(options: LabOptions = {}): Promise<string[]> {
-  await checkRequirements();
+  checkRequirements();
   const lab = describeLab(options);
   const owner = lab.state.otherOwner();
   if (owner !== undefined) {

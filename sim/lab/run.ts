@@ -9,7 +9,8 @@ import { createLog } from '../../contracts/log.ts';
 import type { LabResult, LabRun } from '../../contracts/results.ts';
 import { formatBytes, formatMs } from '../../contracts/units.ts';
 import { guestImage } from './guests.ts';
-import { checkRequirements, type LabOptions } from './network.ts';
+import type { LabOptions } from './network.ts';
+import { checkRequirements, DISKS, type Program, REDIS } from './requirements.ts';
 import { agentFaults } from './scenarios/agentFaults.ts';
 import { contention } from './scenarios/contention.ts';
 import { gang } from './scenarios/gang.ts';
@@ -21,12 +22,20 @@ import { techniques } from './scenarios/techniques.ts';
 import { FIGURES, type Session } from './session.ts';
 import { interrupted } from './shell.ts';
 
-/** By name, with one line about each. */
-export const SCENARIOS: Record<string, { about: string; run: (session: Session) => Promise<LabRun[]> }> = {
+export interface Scenario {
+  /** One line. */
+  about: string;
+  /** Programs that not every lab needs. */
+  needs?: readonly Program[];
+  run(session: Session): Promise<LabRun[]>;
+}
+
+/** By name. */
+export const SCENARIOS: Record<string, Scenario> = {
   contention: { about: 'one guest against a 160 Mbit/s workload: unmanaged, low, medium, high', run: contention },
   readjust: { about: 'the slice of a medium migration follows a workload that drops and returns', run: readjust },
   gang: { about: 'four guests at once: serial with low priority, parallel with high', run: gang },
-  'policy-edit': { about: 'redis-cli edits the policy while a migration runs', run: policyEdit },
+  'policy-edit': { about: 'redis-cli edits the policy while a migration runs', needs: REDIS, run: policyEdit },
   techniques: {
     about: 'every copy method on an idle and on a write-heavy guest, over 200 Mbit/s',
     run: techniques,
@@ -38,6 +47,7 @@ export const SCENARIOS: Record<string, { about: string; run: (session: Session) 
   },
   storage: {
     about: 'a guest with a disk of 1 GiB moves: shared, mirrored, read on demand, and pulled under a rate',
+    needs: DISKS,
     run: storage,
   },
   moves: {
@@ -96,7 +106,7 @@ export async function runScenario(
     const known = Object.entries(SCENARIOS).map(([n, s]) => `${n} (${s.about})`);
     throw new FairwayError('lab.scenario', `no scenario "${name}"; there are: ${known.join('; ')}`, ['badInput']);
   }
-  await checkRequirements();
+  checkRequirements(scenario.needs);
   const say = (text: string) => options.out(`${text}\n`);
   const session: Session = {
     image: await guestImage(createLog('info', (line) => options.out(line))),

@@ -16,6 +16,7 @@ import { agentConfigSchema } from '../../contracts/config.ts';
 import { silentLog } from '../../contracts/log.ts';
 import { buildGuestImage } from '../../sim/lab/guest/build.ts';
 import { cacheDir } from '../../sim/lab/guests.ts';
+import { gate } from './gate.ts';
 import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
 function whyNot(): string | undefined {
@@ -26,9 +27,7 @@ function whyNot(): string | undefined {
   }
   return whyNoOvs();
 }
-const reason = whyNot();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNot());
 jest.setTimeout(180_000);
 
 const DIST = resolve(import.meta.dirname, '../../dist');
@@ -38,7 +37,7 @@ let folder: string;
 const children: ChildProcess[] = [];
 
 beforeAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   folder = mkdtempSync(join(tmpdir(), 'fw-agovs-'));
   ovs = new PrivateOvs('a');
   await ovs.start();

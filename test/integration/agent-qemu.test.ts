@@ -17,11 +17,10 @@ import { silentLog } from '../../contracts/log.ts';
 import { buildGuestImage, type GuestImage } from '../../sim/lab/guest/build.ts';
 import { cacheDir } from '../../sim/lab/guests.ts';
 import { FakeController } from '../unit/agent/fakeController.ts';
+import { gate } from './gate.ts';
 import { readIfThere, whyNoRealGuests } from './realGuests.ts';
 
-const reason = whyNoRealGuests();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoRealGuests());
 jest.setTimeout(240_000);
 
 type Host = 'h1' | 'h2';
@@ -34,7 +33,7 @@ let agents: Partial<Record<Host, RunningAgent>>;
 let lastMigration = 0;
 
 beforeAll(async () => {
-  if (!reason) image = await buildGuestImage(cacheDir(), silentLog);
+  if (reason === undefined) image = await buildGuestImage(cacheDir(), silentLog);
 });
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'fw-agent-'));
@@ -145,7 +144,6 @@ describe('a real guest', () => {
   real.each(TECHNIQUES.map((t) => [t]))(
     named('moves by %s, the pace changed on the way, and goes on counting'),
     async (technique) => {
-      if (reason) return;
       await start('h1', [spec()]);
       await start('h2', []);
       await untilCounted('h1', 10);

@@ -8,13 +8,12 @@ import type { EventMessage } from '../../agent/core/driver.ts';
 import { guestPaths } from '../../agent/io/guestProcess.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import { twiceMs, Whereabouts } from '../../sim/lab/whereabouts.ts';
+import { gate } from './gate.ts';
 import { makeQmpRig, type QmpRig } from './qmpRig.ts';
 import { whyNoRealGuests } from './realGuests.ts';
 import { Wire } from './wire.ts';
 
-const reason = whyNoRealGuests();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoRealGuests());
 jest.setTimeout(240_000);
 
 let rig: QmpRig;
@@ -24,13 +23,13 @@ const SLOW_BPS = 24e6;
 const FAST_BPS = 800e6;
 
 beforeEach(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   rig = await makeQmpRig();
   const monitor = (host: 'h1' | 'h2') => guestPaths(rig.runDir(host), rig.spec.name).monitor;
   watch = new Whereabouts({ h1: monitor('h1'), h2: monitor('h2') });
 });
 afterEach(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   await watch.stop();
   await wire?.close();
   wire = undefined;

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { COPY_METHODS, type CopyMethod } from '../../agent/core/techniques.ts';
 import type { HostName } from './driverContract.ts';
+import { gate } from './gate.ts';
 import { makeQmpRig, type QmpRig } from './qmpRig.ts';
 import { whyNoRealGuests } from './realGuests.ts';
 
@@ -16,9 +17,7 @@ function whyNot(): string | undefined {
   }
   return whyNoRealGuests();
 }
-const reason = whyNot();
-const real = reason === undefined ? test : test.skip;
-const named = (name: string) => (reason === undefined ? name : `skipped, because ${reason}: ${name}`);
+const { reason, real, named } = gate(whyNot());
 jest.setTimeout(120_000);
 
 /** A certificate authority of its own, and a key that is good at both ends for 127.0.0.1. */

@@ -4,28 +4,24 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { collect } from '../../sim/lab/collect/collect.ts';
 import { parseRecord } from '../../sim/lab/collect/record.ts';
-import { checkRequirements, removeLab } from '../../sim/lab/network.ts';
+import { removeLab } from '../../sim/lab/network.ts';
+import { whyNoLab } from '../../sim/lab/requirements.ts';
+import { gate } from './gate.ts';
 
 jest.setTimeout(240_000);
 const prefix = `lc${process.pid}`;
-const isRoot = process.getuid?.() === 0;
-let unavailable = '';
+const { reason, real, named } = gate(whyNoLab());
 let folder = '';
 
-beforeAll(async () => {
+beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'fairway-collect-'));
-  await checkRequirements().catch((e: Error) => {
-    unavailable = e.message;
-    process.stdout.write(`skipped, because ${e.message}\n`);
-  });
 });
 afterAll(async () => {
-  if (unavailable === '') await removeLab({ prefix });
+  if (reason === undefined) await removeLab({ prefix });
   rmSync(folder, { recursive: true, force: true });
 });
 
-(isRoot ? test : test.skip)(`two rows${isRoot ? '' : ' (skipped, because the lab needs root)'}`, async () => {
-  if (unavailable !== '') return;
+real(named('two rows'), async () => {
   const out = join(folder, 'rows.csv');
   const said: string[] = [];
   const seen: [number, number, boolean][] = [];

@@ -10,40 +10,30 @@ import type { MigrationView } from '../../contracts/feed.ts';
 import { guestAddress } from '../../sim/lab/guests.ts';
 import { hostLeftovers, switchLeftovers } from '../../sim/lab/leftovers.ts';
 import { goesOnCounting, readGuestCount } from '../../sim/lab/measure.ts';
-import { checkRequirements, describeLab, removeLab } from '../../sim/lab/network.ts';
+import { describeLab, removeLab } from '../../sim/lab/network.ts';
+import { REDIS, whyNoLab } from '../../sim/lab/requirements.ts';
 import { runScenario } from '../../sim/lab/run.ts';
 import type { PolicyEditRun } from '../../sim/lab/scenarios/policyEdit.ts';
 import { inNamespace } from '../../sim/lab/shell.ts';
 import type { StandingLab } from '../../sim/lab/up.ts';
+import { gate } from './gate.ts';
 
 jest.setTimeout(600_000);
 
 const prefix = `lf${process.pid}`;
 const lab = describeLab({ prefix });
 const BIN = join(import.meta.dirname, '../../cli/fairway.mjs');
-let unavailable = '';
+const { reason, real, named } = gate(whyNoLab());
+const withRedis = gate(whyNoLab(REDIS));
 const running = new Set<ChildProcess>();
 
-beforeAll(async () => {
-  await checkRequirements().catch((e: Error) => {
-    unavailable = e.message;
-    process.stdout.write(`skipped, because ${e.message}\n`);
-  });
-});
 afterEach(async () => {
   for (const child of running) {
     child.kill('SIGKILL');
     await once(child, 'close');
   }
-  if (unavailable === '') await removeLab({ prefix });
+  if (reason === undefined) await removeLab({ prefix });
 });
-
-const isRoot = process.getuid?.() === 0;
-/** A test that needs root and the lab's programs; says so and passes over where they are missing. */
-const real = (name: string, body: () => Promise<void>) =>
-  (isRoot ? test : test.skip)(isRoot ? name : `${name} (skipped, because the lab needs root)`, async () => {
-    if (unavailable === '') await body();
-  });
 
 /** Starts the command line, in the namespace of the controller when `inside`. */
 function fairway(args: string[], inside = false) {
@@ -73,7 +63,7 @@ function fairway(args: string[], inside = false) {
   return { child, ended, said };
 }
 
-real('a guest moves by hand in a lab that was left standing, and goes on counting', async () => {
+real(named('a guest moves by hand in a lab that was left standing, and goes on counting'), async () => {
   const up = await fairway(['lab', 'up', '--json']).ended;
   expect(up).toMatchObject({ status: 0 });
   const standing = JSON.parse(up.out) as StandingLab;
@@ -101,23 +91,26 @@ real('a guest moves by hand in a lab that was left standing, and goes on countin
   expect(await hostLeftovers(lab)).toEqual([]);
 });
 
-real('a policy edited by redis-cli changes the slice of a running migration; a broken edit does not', async () => {
-  const options = { json: true, out: () => {}, keep: false, signal: new AbortController().signal, lab: { prefix } };
-  const result = await runScenario('policy-edit', options);
-  const [run] = result.runs as PolicyEditRun[];
-  const [wider, broken, narrower] = run?.edits ?? [];
-  expect(wider?.status).toMatchObject({ state: 'accepted', reason: '' });
-  expect(wider?.sliceAfterMbps).toBeGreaterThan((wider?.sliceBeforeMbps ?? 0) + 10);
-  expect(broken?.status.state).toBe('refused');
-  expect(broken?.status.reason).toContain('reservation.medium');
-  expect(broken?.sliceAfterMbps).toBe(broken?.sliceBeforeMbps);
-  expect(narrower?.status.state).toBe('accepted');
-  expect(narrower?.sliceAfterMbps).toBeLessThan((narrower?.sliceBeforeMbps ?? 0) - 10);
-  expect(run?.guestAlive).toBe(true);
-  expect(result.leftovers).toEqual([]);
-});
+withRedis.real(
+  withRedis.named('a policy edited by redis-cli changes the slice of a running migration; a broken edit does not'),
+  async () => {
+    const options = { json: true, out: () => {}, keep: false, signal: new AbortController().signal, lab: { prefix } };
+    const result = await runScenario('policy-edit', options);
+    const [run] = result.runs as PolicyEditRun[];
+    const [wider, broken, narrower] = run?.edits ?? [];
+    expect(wider?.status).toMatchObject({ state: 'accepted', reason: '' });
+    expect(wider?.sliceAfterMbps).toBeGreaterThan((wider?.sliceBeforeMbps ?? 0) + 10);
+    expect(broken?.status.state).toBe('refused');
+    expect(broken?.status.reason).toContain('reservation.medium');
+    expect(broken?.sliceAfterMbps).toBe(broken?.sliceBeforeMbps);
+    expect(narrower?.status.state).toBe('accepted');
+    expect(narrower?.sliceAfterMbps).toBeLessThan((narrower?.sliceBeforeMbps ?? 0) - 10);
+    expect(run?.guestAlive).toBe(true);
+    expect(result.leftovers).toEqual([]);
+  },
+);
 
-real('Ctrl-C in the middle of a run leaves nothing behind', async () => {
+real(named('Ctrl-C in the middle of a run leaves nothing behind'), async () => {
   const run = fairway(['lab', 'run', 'contention', '--json']);
   await run.said(/unmanaged: plain QEMU/);
   run.child.kill('SIGINT');
@@ -126,7 +119,7 @@ real('Ctrl-C in the middle of a run leaves nothing behind', async () => {
   expect(await hostLeftovers(lab)).toEqual([]);
 });
 
-real('what a killed run left is taken down', async () => {
+real(named('what a killed run left is taken down'), async () => {
   const run = fairway(['lab', 'run', 'gang', '--json']);
   await run.said(/four guests in one request/);
   // Long enough for controller and guests to be on their way.

@@ -5,44 +5,22 @@
 import { readFileSync } from 'node:fs';
 import { hostLeftovers, switchLeftovers } from '../../sim/lab/leftovers.ts';
 import { Workload } from '../../sim/lab/measure.ts';
-import {
-  ADDRESS,
-  buildNetwork,
-  checkRequirements,
-  describeLab,
-  type Lab,
-  ofctl,
-  removeLab,
-  vsctl,
-} from '../../sim/lab/network.ts';
+import { ADDRESS, buildNetwork, describeLab, type Lab, ofctl, removeLab, vsctl } from '../../sim/lab/network.ts';
+import { whyNoLab } from '../../sim/lab/requirements.ts';
 import { runScenario } from '../../sim/lab/run.ts';
 import { attempt, preciseNow, run, runIn, sleep } from '../../sim/lab/shell.ts';
 import { startTicks } from '../../sim/lab/state.ts';
+import { gate } from './gate.ts';
 
 jest.setTimeout(180_000);
 
 /** Namespaces and processes of other tests on the machine have other prefixes. */
 const prefix = `lt${process.pid}`;
-let unavailable = '';
+const { reason, real, named } = gate(whyNoLab());
 
-beforeAll(async () => {
-  await checkRequirements().catch((e: Error) => {
-    unavailable = e.message;
-    process.stdout.write(`skipped, because ${e.message}\n`);
-  });
-});
 afterAll(async () => {
-  if (unavailable === '') await removeLab({ prefix });
+  if (reason === undefined) await removeLab({ prefix });
 });
-
-/** A test that needs root and Open vSwitch; says so and passes over where they are missing. */
-const real = (name: string, body: () => Promise<void>) =>
-  (process.getuid?.() === 0 ? test : test.skip)(
-    process.getuid?.() === 0 ? name : `${name} (skipped, because the lab needs root)`,
-    async () => {
-      if (unavailable === '') await body();
-    },
-  );
 
 const rootInterfaces = async () =>
   (await run('ip', ['-o', 'link']))
@@ -63,7 +41,7 @@ const waitingInWire = async (lab: Lab) => {
 const reaches = async (lab: Lab, from: 'wl' | 'hv1' | 'hv2', to: string) =>
   (await attempt('ip', ['netns', 'exec', lab.ns(from), 'ping', '-c', '1', '-W', '3', to])).ok;
 
-real('stands, carries what it should at the rate it should, and goes away whole', async () => {
+real(named('stands, carries what it should at the rate it should, and goes away whole'), async () => {
   const before = await rootInterfaces();
   const lab = await buildNetwork({ prefix });
   expect(await rootInterfaces()).toEqual(before);
@@ -99,7 +77,7 @@ real('stands, carries what it should at the rate it should, and goes away whole'
   expect(await rootInterfaces()).toEqual(before);
 });
 
-real('leftovers are found by asking the switches', async () => {
+real(named('leftovers are found by asking the switches'), async () => {
   const lab = await buildNetwork({ prefix });
   const { core } = lab.switches;
   expect(await switchLeftovers(lab, { forwardingIsFine: false })).toEqual([]);
@@ -129,7 +107,7 @@ real('leftovers are found by asking the switches', async () => {
   await lab.state.cleanUp();
 });
 
-real('what a crashed lab left is removed by the next, and by down', async () => {
+real(named('what a crashed lab left is removed by the next, and by down'), async () => {
   const crashed = await buildNetwork({ prefix });
   const pid = Number(readFileSync(`${crashed.switches.hv2.runDir}/ovs-vswitchd.pid`, 'utf8'));
   // Nothing but the state file is handed on, as after a crash.
@@ -143,7 +121,7 @@ real('what a crashed lab left is removed by the next, and by down', async () => 
   expect(await removeLab({ prefix })).toEqual([]);
 });
 
-real('a scenario that is interrupted cleans up before it says so', async () => {
+real(named('a scenario that is interrupted cleans up before it says so'), async () => {
   const abort = new AbortController();
   const said: string[] = [];
   const out = (text: string) => {

@@ -6,11 +6,10 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { CbenchSwitch } from './cbenchSwitch.ts';
+import { gate } from './gate.ts';
 import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoOvs());
 jest.setTimeout(120_000);
 
 const FAIRWAY = join(__dirname, '../../cli/fairway.mjs');
@@ -25,7 +24,7 @@ let controller: ChildProcess;
 let openflowPort = 0;
 
 beforeAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   ovs = new PrivateOvs('lrn');
   await ovs.start();
   ovs.inside('ip', 'link', 'set', 'lo', 'up');

@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gate } from './gate.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const MAIN = join(ROOT, 'dist/cli/main.js');
@@ -19,9 +20,8 @@ function whyNot(): string | undefined {
   if (!existsSync('/usr/lib/python3/dist-packages/mininet')) return 'package mininet is not installed';
   return existsSync(OVS_CTL) ? undefined : 'package openvswitch-switch is not installed';
 }
-const because = whyNot();
-const withMininet = (name: string, body: () => Promise<void>) =>
-  because === undefined ? test(name, body, 180_000) : test.skip(`${name} (skipped, because ${because})`, body);
+const { reason, real, named } = gate(whyNot());
+const withMininet = (name: string, body: () => Promise<void>) => real(named(name), body, 180_000);
 
 const namespace = `fwmn${process.pid}`;
 let folder: string;
@@ -32,7 +32,7 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'fairway-mininet-'));
   env = { ...process.env, OVS_RUNDIR: folder, OVS_DBDIR: folder, OVS_LOGDIR: folder, OVS_SYSCONFDIR: folder };
   for (const name of Object.keys(env)) if (name.startsWith('FAIRWAY_')) delete env[name];
-  if (because !== undefined) return;
+  if (reason !== undefined) return;
   mkdirSync(join(folder, 'openvswitch')); // ovs-ctl keeps the system id there and does not make it.
   execFileSync('ip', ['netns', 'add', namespace]);
   execFileSync('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
@@ -40,7 +40,7 @@ beforeAll(() => {
 
 afterAll(async () => {
   for (const child of running) await stop(child);
-  if (because === undefined) execFileSync('ip', ['netns', 'delete', namespace]);
+  if (reason === undefined) execFileSync('ip', ['netns', 'delete', namespace]);
   rmSync(folder, { recursive: true, force: true });
 });
 

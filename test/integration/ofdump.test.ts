@@ -11,6 +11,7 @@ import { Dump } from '../../openflow/cli/dump.ts';
 import { captureFile, conversation, packet } from '../../openflow/test/captures.ts';
 import { sorted } from '../../openflow/test/oracle/differential.ts';
 import { Oracle, whyNoOracle } from '../../openflow/test/oracle/oracle.ts';
+import { gate } from './gate.ts';
 import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
 jest.setTimeout(120_000);
@@ -75,13 +76,11 @@ describe('the program', () => {
 
 // ---- Open vSwitch ----------------------------------------------------------------------------------------------------
 
-const why = [
+const { suite, named } = gate(
   whyNoOvs(),
   whyNoOracle(),
   spawnSync('tcpdump', ['--version']).error === undefined ? undefined : 'tcpdump is not installed',
-].find((w) => w !== undefined);
-if (why !== undefined) console.warn(`skipped, because ${why}`);
-const describeIf = why === undefined ? describe : describe.skip;
+);
 
 const VERSIONS = ['OpenFlow10', 'OpenFlow12', 'OpenFlow13', 'OpenFlow14', 'OpenFlow15'];
 const PORT = 6653;
@@ -155,7 +154,7 @@ const QUERIES = [
   'dump-tlv-map',
 ];
 
-describeIf('a capture of Open vSwitch', () => {
+suite(named('a capture of Open vSwitch'), () => {
   let ovs: PrivateOvs;
   let oracle: Oracle;
   const pcap = join(dir, 'ovs.pcap');

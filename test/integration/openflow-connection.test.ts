@@ -22,11 +22,10 @@ import {
   type Timers,
   type Version,
 } from 'node-openflow';
+import { gate } from './gate.ts';
 import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoOvs());
 jest.setTimeout(120_000);
 
 const timers: Timers = {
@@ -89,7 +88,7 @@ const comesIn = (protocol: string, port: number, to: string, from: string) => {
 };
 
 beforeAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   ovs = new PrivateOvs('ofc');
   await ovs.start();
   ovs.inside('ip', 'link', 'set', 'lo', 'up');

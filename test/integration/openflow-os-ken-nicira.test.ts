@@ -9,10 +9,9 @@ import { NICIRA_ACTIONS } from '../../openflow/src/nicira.ts';
 import { structArb } from '../../openflow/test/arbitrary.ts';
 import { readsAlike } from '../../openflow/test/oracle/differential.ts';
 import { Oracle, whyNoOracle } from '../../openflow/test/oracle/oracle.ts';
+import { gate } from './gate.ts';
 
-const why = whyNoOracle();
-if (why !== undefined) console.warn(`skipped, because ${why}`);
-const describeIf = why === undefined ? describe : describe.skip;
+const { suite, named } = gate(whyNoOracle());
 const RUNS = 8 * Number(process.env.FC_RUNS ?? 1);
 jest.setTimeout(60_000);
 
@@ -32,7 +31,7 @@ function around(version: 1 | 4 | 5 | 6, action: unknown): OfMessage {
   return f.OFPFlowMod({ instructions: [apply] });
 }
 
-describeIf('os-ken', () => {
+suite(named('os-ken'), () => {
   let oracle: Oracle;
   beforeAll(() => {
     oracle = new Oracle(join(__dirname, '../../openflow/test/oracle/os_ken_oracle.py'));

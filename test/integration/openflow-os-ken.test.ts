@@ -16,10 +16,9 @@ import {
 } from '../../openflow/test/oracle/differential.ts';
 import { EXCUSES } from '../../openflow/test/oracle/excuses.ts';
 import { Oracle, whyNoOracle } from '../../openflow/test/oracle/oracle.ts';
+import { gate } from './gate.ts';
 
-const why = whyNoOracle();
-if (why !== undefined) console.warn(`skipped, because ${why}`);
-const describeIf = why === undefined ? describe : describe.skip;
+const { suite, named } = gate(whyNoOracle());
 const RUNS = 40 * Number(process.env.FC_RUNS ?? 1);
 jest.setTimeout(60_000);
 
@@ -34,7 +33,7 @@ function constantsOf(name: string): Readonly<Record<string, number>> | undefined
   return (lib as unknown as Record<string, Readonly<Record<string, number>> | undefined>)[name];
 }
 
-describeIf('os-ken', () => {
+suite(named('os-ken'), () => {
   let oracle: Oracle;
   beforeAll(() => {
     oracle = new Oracle(join(__dirname, '../../openflow/test/oracle/os_ken_oracle.py'));

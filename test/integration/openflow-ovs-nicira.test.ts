@@ -28,11 +28,10 @@ import {
 } from 'node-openflow';
 import { NICIRA_ACTIONS } from '../../openflow/src/nicira.ts';
 import { NICIRA_MESSAGES } from '../../openflow/src/niciraMessages.ts';
+import { gate } from './gate.ts';
 import { OfctlSwitch, whyNoOfctl } from './ofctlSwitch.ts';
 
-const why = whyNoOfctl();
-if (why !== undefined) console.warn(`skipped, because ${why}`);
-const describeIf = why === undefined ? describe : describe.skip;
+const { suite, named } = gate(whyNoOfctl());
 jest.setTimeout(60_000);
 
 const FACTORIES = { 1: of10, 3: of12, 4: of13, 5: of14, 6: of15 } as const;
@@ -130,7 +129,7 @@ function roundTrips(bytes: Buffer): OfMessage {
   return msg;
 }
 
-describeIf.each([1, 4, 5, 6] as const)('ovs-ofctl, version %i', (version) => {
+suite.each([1, 4, 5, 6] as const)(named('ovs-ofctl, version %i'), (version) => {
   let sw: OfctlSwitch;
   beforeAll(async () => {
     sw = new OfctlSwitch(version, answer);
@@ -474,7 +473,7 @@ const MESSAGES: [OfMessage, RegExp][] = ([1, 4, 5, 6] as const).flatMap((version
   return out;
 });
 
-describeIf('ovs-ofctl ofp-parse', () => {
+suite(named('ovs-ofctl ofp-parse'), () => {
   const dir = mkdtempSync(join(tmpdir(), 'node-openflow-'));
   afterAll(() => rmSync(dir, { recursive: true }));
   /** What is shown of each message. */

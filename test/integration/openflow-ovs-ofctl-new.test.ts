@@ -1,10 +1,9 @@
 import { encode, type OfMessage, of14, of15, ofproto_v1_4 as ofp14, ofproto_v1_5 as ofp15 } from 'node-openflow';
 import { messageNames } from '../../openflow/test/arbitrary.ts';
+import { gate } from './gate.ts';
 import { testPrinted, whyNoOfctl } from './ofctlSwitch.ts';
 
-const why = whyNoOfctl();
-if (why !== undefined) console.warn(`skipped, because ${why}`);
-const describeIf = why === undefined ? describe : describe.skip;
+const { suite, named } = gate(whyNoOfctl());
 
 const maxu64 = 0xffffffffffffffffn;
 const packet = Buffer.from(`ffffffffffff0200000000010806${'00'.repeat(46)}`, 'hex');
@@ -549,7 +548,7 @@ const NOT_PRINTED: Readonly<Record<string, string>> = {
   OFPBundleFeaturesStatsReply: 'not implemented',
 };
 
-describeIf('ovs-ofctl ofp-parse', () => {
+suite(named('ovs-ofctl ofp-parse'), () => {
   const cases: [OfMessage<5 | 6>, RegExp][] = [...cases14, ...cases15];
   testPrinted(cases);
 

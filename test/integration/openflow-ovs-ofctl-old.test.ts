@@ -13,11 +13,10 @@ import {
   type Version,
 } from 'node-openflow';
 import { messageNames } from '../../openflow/test/arbitrary.ts';
+import { gate } from './gate.ts';
 import { OfctlSwitch, testPrinted, whyNoOfctl } from './ofctlSwitch.ts';
 
-const why = whyNoOfctl();
-if (why !== undefined) console.warn(`skipped, because ${why}`);
-const describeIf = why === undefined ? describe : describe.skip;
+const { suite, named } = gate(whyNoOfctl());
 
 const maxu64 = 0xffffffffffffffffn;
 const packet = Buffer.from(`ffffffffffff0200000000010806${'00'.repeat(46)}`, 'hex');
@@ -340,7 +339,7 @@ const NOT_PRINTED = new Set([
   'OFPExperimenterStatsReply',
 ]);
 
-describeIf('ovs-ofctl ofp-parse', () => {
+suite(named('ovs-ofctl ofp-parse'), () => {
   const cases: [OfMessage<1 | 3>, RegExp][] = [...cases10, ...cases12];
   testPrinted(cases);
 
@@ -580,10 +579,10 @@ const commands12: Command[] = [
   [['probe', 'SW'], 'OFPEchoRequest'],
 ];
 
-describeIf.each([
+suite.each([
   ['OpenFlow 1.0', 1, new OfctlSwitch(1, answer10), commands10],
   ['OpenFlow 1.2', 3, new OfctlSwitch(3, answer12), commands12],
-] as const)('what ovs-ofctl sends in %s', (_, version, fake, commands) => {
+] as const)(named('what ovs-ofctl sends in %s'), (_, version, fake, commands) => {
   beforeAll(() => fake.listen());
   afterAll(() => fake.close());
 

@@ -1,9 +1,8 @@
 import { encode, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
+import { gate } from './gate.ts';
 import { testPrinted, whyNoOfctl } from './ofctlSwitch.ts';
 
-const why = whyNoOfctl();
-if (why !== undefined) console.warn(`skipped, because ${why}`);
-const describeIf = why === undefined ? describe : describe.skip;
+const { suite, named } = gate(whyNoOfctl());
 
 const match = of13.OFPMatch({
   in_port: 1,
@@ -241,7 +240,7 @@ const cases: [OfMessage<4>, RegExp][] = [
   [of13.ONFFlowMonitorResumed(), /FLOW_MONITOR_RESUMED/],
 ];
 
-describeIf('ovs-ofctl', () => {
+suite(named('ovs-ofctl'), () => {
   testPrinted(cases);
 
   test('every class of 1.3 that Open vSwitch knows is written', () => {

@@ -25,11 +25,10 @@ import {
   toJson,
   type Version,
 } from 'node-openflow';
+import { gate } from './gate.ts';
 import { PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
-const why = whyNoOvs();
-if (why !== undefined) console.warn(`skipped, because ${why}`);
-const describeIf = why === undefined ? describe : describe.skip;
+const { suite, named } = gate(whyNoOvs());
 jest.setTimeout(120_000);
 
 const PROTOCOL = { 4: 'OpenFlow13', 5: 'OpenFlow14', 6: 'OpenFlow15' } as const;
@@ -290,10 +289,11 @@ const PASSED = {
   },
 } as const;
 
-describeIf('a real Open vSwitch', () => {
-  const ovs = why === undefined ? new PrivateOvs('ofsw') : (undefined as never);
+suite(named('a real Open vSwitch'), () => {
+  let ovs: PrivateOvs;
 
   beforeAll(async () => {
+    ovs = new PrivateOvs('ofsw');
     await ovs.start();
     ovs.vsctl(
       ...'add-br br0 -- set bridge br0 datapath_type=netdev fail-mode=secure'.split(' '),

@@ -4,11 +4,10 @@ import { FairwayError } from '../../contracts/common.ts';
 import { silentLog } from '../../contracts/log.ts';
 import { OvsdbClient } from '../../controller/io/ovsdb.ts';
 import { type PortQos, QosManager } from '../../controller/io/qos.ts';
+import { gate } from './gate.ts';
 import { PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoOvs());
 jest.setTimeout(120_000);
 
 const MBPS = 1e6;
@@ -26,7 +25,7 @@ let qos: QosManager;
 const port = `fwq${process.pid % 100_000}`;
 
 beforeAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   ovs = new PrivateOvs('q');
   await ovs.start();
   ovs.inside('ip', 'link', 'add', port, 'type', 'veth', 'peer', 'name', `${port}p`);

@@ -1,19 +1,13 @@
 /** What the tests with real QEMU guests share: whether they can run here, the guest they move, and its console. */
-import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { type GuestSpec, guestSpecSchema } from '../../contracts/agent.ts';
 import type { GuestImage } from '../../sim/lab/guest/build.ts';
+import { whyNoQemu } from '../../sim/lab/requirements.ts';
 
 /** Why no real guest can be moved on this machine; undefined when it can. */
 export function whyNoRealGuests(): string | undefined {
   if (process.getuid?.() !== 0) return 'post-copy needs userfaultfd, and so root';
-  try {
-    const version = execFileSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' });
-    const major = Number(/version (\d+)/.exec(version)?.[1]);
-    return major >= 10 ? undefined : `QEMU ${major} corrupts guests that run without KVM (install 10 from backports)`;
-  } catch {
-    return 'qemu-system-x86_64 is not installed';
-  }
+  return whyNoQemu();
 }
 
 /** A guest that counts aloud and dirties a little memory: small, so that it is moved in a second. */

@@ -8,11 +8,10 @@ import { systemClock } from '../../contracts/clock.ts';
 import { silentLog } from '../../contracts/log.ts';
 import { DEFAULT_POLICY, type PolicyDocument, type PolicyStatus } from '../../contracts/policy.ts';
 import { policyCodec, RedisPolicyStore } from '../../controller/io/policyStores/index.ts';
+import { gate } from './gate.ts';
 import { kill, until } from './privateOvs.ts';
 
-const reason = existsSync('/usr/bin/redis-server') ? undefined : 'redis-server is not installed';
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(existsSync('/usr/bin/redis-server') ? undefined : 'redis-server is not installed');
 jest.setTimeout(60_000);
 
 const freePort = () =>
@@ -99,7 +98,7 @@ const use = (startTimeoutMs?: number) => {
 };
 
 beforeEach(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   server = new Server(await freePort());
   url = `redis://127.0.0.1:${server.port}`;
   await server.start();
@@ -184,6 +183,7 @@ real(named('a field deleted by hand has its default and is shown again'), async 
   server.cli('hdel', 'fairway:policy', 'technique.hybridPasses');
   await until(() => told.doc.technique.hybridPasses === 2, 'the default is in force');
   await until(() => server.field('technique.hybridPasses') === '2', 'the field is shown');
+  expect(told.doc.technique.hybridPasses).toBe(2);
 });
 
 real(named('Redis away: the last good document stays, patches say so; back empty: it is written again'), async () => {

@@ -12,11 +12,10 @@ import { cookieFor, FEATURE } from '../../controller/core/cookies.ts';
 import type { Event } from '../../controller/core/events.ts';
 import { addFlow, flow, removeFlow, writeMeter } from '../../controller/core/flows.ts';
 import { SwitchServer, type SwitchServerOptions } from '../../controller/io/switches.ts';
+import { gate } from './gate.ts';
 import { PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
-const reason = whyNoOvs() ?? (existsSync('/usr/bin/openssl') ? undefined : 'openssl is missing');
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoOvs(), existsSync('/usr/bin/openssl') ? undefined : 'openssl is missing');
 jest.setTimeout(120_000);
 
 const A = '00000000000000a1';
@@ -88,7 +87,7 @@ const pki = mkdtempSync(join(tmpdir(), 'fairway-pki-'));
 const file = (name: string) => join(pki, name);
 
 beforeAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   authority(pki);
   ovs = new PrivateOvs('se');
   await ovs.start();
@@ -96,10 +95,10 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   rmSync(pki, { recursive: true, force: true });
-  if (!reason) await ovs.stop();
+  if (reason === undefined) await ovs.stop();
 });
 afterEach(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   await server?.close();
   server = undefined;
   ovs.vsctl('--if-exists', 'del-br', 'br0', '--', '--if-exists', 'del-br', 'br1', '--', 'del-ssl');
@@ -414,6 +413,7 @@ describe('over TLS', () => {
     await until(() => saw('switchDown').length === 2, 'both are down');
     await ovs.startSwitch();
     await until(() => saw('switchUp').length === 4, `both are up again; log: ${logged}`, 1200);
+    expect(saw('switchDown')).toHaveLength(2);
   });
 });
 

@@ -12,13 +12,12 @@ import type { EventMessage } from '../../agent/core/driver.ts';
 import type { AgentCommandOf, StorageMode } from '../../contracts/agent.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { HostName } from './driverContract.ts';
+import { gate } from './gate.ts';
 import { makeQmpRig, type QmpRig } from './qmpRig.ts';
 import { whyNoRealGuests } from './realGuests.ts';
 
 jest.setTimeout(180_000);
-const reason = whyNoRealGuests();
-const real = reason === undefined ? test : test.skip;
-const named = (name: string) => (reason === undefined ? name : `skipped, because ${reason}: ${name}`);
+const { reason, real, named } = gate(whyNoRealGuests());
 
 const MIB = 2 ** 20;
 const DISK_MIB = 64;

@@ -6,11 +6,10 @@ import { TUNNEL_KINDS } from '../../controller/core/events.ts';
 import { tunnelName } from '../../controller/core/tunnels.ts';
 import { OvsdbClient } from '../../controller/io/ovsdb.ts';
 import { TunnelManager } from '../../controller/io/tunnels.ts';
+import { gate } from './gate.ts';
 import { PrivateOvs, whyNoOvs } from './privateOvs.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoOvs());
 jest.setTimeout(120_000);
 
 const DPID = '00000000000000a1';
@@ -29,7 +28,7 @@ let client: OvsdbClient;
 let tunnels: TunnelManager;
 
 beforeAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   ovs = new PrivateOvs('t');
   await ovs.start();
   ovs.vsctl('add-br', 'br0', '--', 'set', 'bridge', 'br0', 'datapath_type=netdev', `other-config:datapath-id=${DPID}`);
@@ -43,7 +42,7 @@ afterAll(async () => {
   await ovs?.stop();
 });
 afterEach(async () => {
-  if (!reason) await tunnels.keepOnly(new Set());
+  if (reason === undefined) await tunnels.keepOnly(new Set());
 });
 
 const inDatabase = (column: string, name = NAME) => ovs.vsctl('get', 'interface', name, column).trim();

@@ -10,9 +10,7 @@ import { type FairwayServer, startController } from '../../controller/io/server.
 import { whyNoOvs } from '../integration/privateOvs.ts';
 import { OvsFabric } from './ovsFabric.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoOvs());
 jest.setTimeout(120_000);
 
 let fabric: OvsFabric;
@@ -20,7 +18,7 @@ let controller: FairwayServer | undefined;
 const pause = (ms: number) => new Promise((r) => setTimeout(r, ms));
 
 beforeAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   fabric = await OvsFabric.start('ci', 12);
   ['s1', 's2', 's3'].forEach((name, i) => {
     fabric.bridge(name, `00000000000000d${i + 1}`);
@@ -35,7 +33,7 @@ beforeAll(async () => {
   });
 }, 60_000);
 afterAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   await controller?.close();
   await fabric.stop();
 });
@@ -88,6 +86,8 @@ while time.time() < end:
         print('2', flush=True)
         break
 `;
+
+import { gate } from '../integration/gate.ts';
 
 async function reachesTagged(from: number, to: number): Promise<boolean> {
   const ear = fabric.speaker(`g${to}`, hearTagged, ['/usr/bin/python3', '-c']);

@@ -8,12 +8,11 @@ import { systemClock } from '../../contracts/clock.ts';
 import { controllerConfigSchema } from '../../contracts/config.ts';
 import { silentLog } from '../../contracts/log.ts';
 import { type FairwayServer, startController } from '../../controller/io/server.ts';
+import { gate } from '../integration/gate.ts';
 import { whyNoOvs } from '../integration/privateOvs.ts';
 import { OvsFabric, udpReceiver, udpSender } from './ovsFabric.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoOvs());
 jest.setTimeout(120_000);
 
 const DPID = {
@@ -31,7 +30,7 @@ let controller: FairwayServer | undefined;
 const token = randomBytes(16).toString('hex');
 
 beforeAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   fabric = await OvsFabric.start('fr', 8);
   for (const [name, dpid] of Object.entries(DPID)) fabric.bridge(name, dpid);
   for (const core of ['c1', 'c2']) for (const host of ['hv1', 'hv2']) fabric.cable(host, core);
@@ -45,7 +44,7 @@ beforeAll(async () => {
   fabric.station({ name: 'cl', bridge: 'hv2', port: 'client', mac: CLIENT_MAC, ips: ['10.8.0.20/24'] });
 }, 60_000);
 afterAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   await controller?.close();
   await fabric.stop();
 });

@@ -15,12 +15,11 @@ import { type FairwayServer, startController } from '../../controller/io/server.
 import type { DataCentre } from '../../sim/datacentre.ts';
 import { runDemo } from '../../sim/demo.ts';
 import { demoScenario } from '../../sim/demoScenario.ts';
+import { gate } from '../integration/gate.ts';
 import { whyNoOvs } from '../integration/privateOvs.ts';
 import { OvsFabric, type Speaker, udpReceiver, udpSender } from './ovsFabric.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoOvs());
 jest.setTimeout(120_000);
 
 const DPID = {
@@ -81,7 +80,7 @@ describe('on real Open vSwitch', () => {
   const agents: RunningAgent[] = [];
 
   beforeAll(async () => {
-    if (reason) return;
+    if (reason !== undefined) return;
     fabric = await OvsFabric.start('ld', 4);
     for (const [name, dpid] of Object.entries(DPID)) fabric.bridge(name, dpid);
     for (const core of ['c1', 'c2']) for (const host of ['hv1', 'hv2']) fabric.cable(host, core);
@@ -91,7 +90,7 @@ describe('on real Open vSwitch', () => {
     fabric.station({ name: 'cl', bridge: 'hv2', port: 'client', mac: '02:09:00:00:00:20', ips: ['10.9.0.20/24'] });
   }, 60_000);
   afterAll(async () => {
-    if (reason) return;
+    if (reason !== undefined) return;
     for (const a of agents) await a.close();
     await controller?.close();
     await fabric.stop();

@@ -3,13 +3,12 @@
  * or ends with a reason, nothing of it is left over at switches, databases and agents, and the workload loses no packet.
  */
 import type { MigrationView } from '../../../contracts/feed.ts';
+import { gate } from '../gate.ts';
 import { whyNoOvs } from '../privateOvs.ts';
 import { allEnd, brief, carriesAll, isCleanAndRight, lostNone, migrations } from './checks.ts';
 import { BRIDGES, type ControllerProcess, FaultNet, pause, waitFor } from './faultNet.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { real, named } = gate(whyNoOvs());
 jest.setTimeout(180_000);
 
 let net: FaultNet | undefined;

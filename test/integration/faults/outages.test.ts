@@ -6,12 +6,11 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { MigrationView } from '../../../contracts/feed.ts';
+import { gate } from '../gate.ts';
 import { whyNoOvs } from '../privateOvs.ts';
 import { BRIDGES, CONTROL, type ControllerProcess, FaultNet, guestMac, pause, waitFor } from './faultNet.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { reason, real, named } = gate(whyNoOvs());
 jest.setTimeout(240_000);
 
 const GUESTS = ['g1', 'g2', 'g3'];
@@ -35,7 +34,7 @@ const foreign = () =>
   ]);
 
 beforeAll(async () => {
-  if (reason) return;
+  if (reason !== undefined) return;
   net = await FaultNet.start('out', { guests: GUESTS, policy: { finish: { silenceMs: 1000 } } });
   for (const b of BRIDGES) {
     net.ofctl('add-meter', b, 'meter=7,kbps,band=type=drop,rate=1000');

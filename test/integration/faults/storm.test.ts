@@ -9,9 +9,7 @@ import { whyNoOvs } from '../privateOvs.ts';
 import { lostNone } from './checks.ts';
 import { type ControllerProcess, DPID, FaultNet, pause, waitFor } from './faultNet.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { real, named } = gate(whyNoOvs());
 jest.setTimeout(180_000);
 
 let net: FaultNet | undefined;
@@ -43,6 +41,8 @@ for _ in range(5 * int(sys.argv[3])):
     s.send(bytes.fromhex('020000000099' + sys.argv[2].replace(':', '') + '0800') + bytes(46))
     time.sleep(0.2)
 `;
+
+import { gate } from '../gate.ts';
 
 const sessionOf = async (c: ControllerProcess) =>
   (await c.client.status()).sessions?.find((s) => s.dpid === DPID.hv1) ??

@@ -2,13 +2,13 @@
  * Two controllers, of which the one in charge is killed with -9 while a copy runs: the other, which followed its journal, ends the
  * migration and goes on; the first comes back as standby. No packet of the workload is lost, and nothing is left over.
  */
+
+import { gate } from '../gate.ts';
 import { whyNoOvs } from '../privateOvs.ts';
 import { allEnd, carriesAll, isCleanAndRight, lostNone, migrations } from './checks.ts';
 import { CONTROL, type ControllerProcess, FaultNet, waitFor } from './faultNet.ts';
 
-const reason = whyNoOvs();
-const real = reason ? test.skip : test;
-const named = (name: string) => (reason ? `skipped, because ${reason}: ${name}` : name);
+const { real, named } = gate(whyNoOvs());
 jest.setTimeout(180_000);
 
 let net: FaultNet | undefined;

@@ -118,6 +118,8 @@ test('all topics of the contract can be carried', async () => {
   await until(() => a.got.length === TOPICS.length, 'all arrived');
   for (const topic of TOPICS) feed.publish(topic, snapshot(topic));
   await until(() => a.got.length === 2 * TOPICS.length, 'all changes arrived');
+  const changes = a.got.flatMap((e) => (e.kind === 'change' ? [e.topic] : []));
+  expect(changes).toEqual(TOPICS);
 });
 
 test('a change is made into text once, however many read it, and not at all when nobody does', async () => {
