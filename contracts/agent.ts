@@ -159,6 +159,8 @@ export const guestTelemetrySchema = z.object({
   dirtyBytesPerS: finite.optional(),
   /** Writable working set: what can be dirty at a time, by the estimator of docs/agent.md; null: no bound was seen. */
   workingSetBytes: finite.nullable().optional(),
+  /** Of its memory, what is not zero, from a sample of its pages. */
+  nonZeroBytes: finite.optional(),
   /** Of the processors it has. */
   cpuShare: z.number().min(0).max(1).optional(),
   nic: z.object(trafficSchema).optional(),
@@ -381,6 +383,7 @@ export type PrepareResult = z.infer<typeof prepareResultSchema>;
 export const dirtyRateResultSchema = z.object({
   dirtyBytesPerS: finite,
   workingSetBytes: finite.nullable().optional(),
+  nonZeroBytes: finite.optional(),
 });
 export type DirtyRateResult = z.infer<typeof dirtyRateResultSchema>;
 

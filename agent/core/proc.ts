@@ -49,6 +49,27 @@ export function parseProcNetTcp(text: string): TcpConnection[] {
   return found;
 }
 
+/** Addresses [from, to) of a mapping. */
+export interface Mapping {
+  from: number;
+  to: number;
+}
+
+/**
+ * Where a guest's memory of `memoryBytes` lies in its hypervisor's process, from `/proc/<pid>/maps` (proc_pid_maps(5)): the smallest
+ * mapping that can be read and holds as much. Code made by an emulator, which may be as large, is executable and is not it. Undefined
+ * when no mapping is large enough, as where memory is put together of several.
+ */
+export function guestMapping(maps: string, memoryBytes: number): Mapping | undefined {
+  let best: Mapping | undefined;
+  for (const [, start = '', end = ''] of maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) r.-. /gm)) {
+    const [from, to] = [Number.parseInt(start, 16), Number.parseInt(end, 16)];
+    if (to - from >= memoryBytes && to - from < (best === undefined ? Number.POSITIVE_INFINITY : best.to - best.from))
+      best = { from, to };
+  }
+  return best;
+}
+
 export interface CpuTimes {
   busy: number;
   total: number;

@@ -21,6 +21,7 @@ import {
   telemetryMessage,
 } from '../core/telemetry.ts';
 import { type DirtySample, estimateDirtying } from '../core/workingSet.ts';
+import { nonZeroBytes } from './guestMemory.ts';
 import { processOf } from './guestProcess.ts';
 import { createLoadReader } from './hostLoad.ts';
 
@@ -155,9 +156,15 @@ export function createTelemetry(o: TelemetryOptions): Telemetry {
     return mine;
   }
 
-  function estimate(guest: string, samples: DirtySample[]): DirtyRateResult {
+  async function estimate(guest: string, samples: DirtySample[]): Promise<DirtyRateResult> {
     const memoryMiB = driver.guests().find((g) => g.spec.name === guest)?.spec.memoryMiB;
-    return estimateDirtying(samples, memoryMiB === undefined ? Number.POSITIVE_INFINITY : memoryMiB * MIB);
+    if (memoryMiB === undefined) return estimateDirtying(samples, Number.POSITIVE_INFINITY);
+    const memoryBytes = memoryMiB * MIB;
+    // While pages are fetched after a post-copy, reading one that is missing would wait for it.
+    const isMoving = driver.migrations().some((m) => m.guest === guest);
+    const pid = config.driver === 'qmp' && !isMoving ? processOf(config.runDir, guest) : undefined;
+    const content = pid === undefined ? undefined : await nonZeroBytes(pid, memoryBytes, Math.random);
+    return { ...estimateDirtying(samples, memoryBytes), ...(content === undefined ? {} : { nonZeroBytes: content }) };
   }
 
   /** In the background: guests that stay where they are, the one longest not looked at first. */
@@ -175,7 +182,7 @@ export function createTelemetry(o: TelemetryOptions): Telemetry {
     sampling = true;
     try {
       const samples = await sample(due, WINDOWS_S);
-      dirtying.set(due, { atMs: clock.now(), samples, result: estimate(due, samples) });
+      dirtying.set(due, { atMs: clock.now(), samples, result: await estimate(due, samples) });
     } catch (error) {
       // A guest that just left, or a hypervisor that is busy: next time.
       log('debug', 'dirty-sample', { guest: due, error });
@@ -205,7 +212,7 @@ export function createTelemetry(o: TelemetryOptions): Telemetry {
       const counts =
         past !== undefined && clock.now() - past.atMs < FRESH_MS && ratio < SAME_PACE && ratio > 1 / SAME_PACE;
       const longer = counts ? past.samples.filter((s) => s.seconds > seconds) : [];
-      const result = estimate(guest, [...fresh, ...longer]);
+      const result = await estimate(guest, [...fresh, ...longer]);
       dirtying.set(guest, { atMs: past?.atMs ?? Number.NEGATIVE_INFINITY, samples: past?.samples ?? fresh, result });
       return result;
     },
@@ -221,4 +228,5 @@ const roundedDirtying = (d: DirtyRateResult): DirtyRateResult => ({
   ...(d.workingSetBytes === undefined
     ? {}
     : { workingSetBytes: d.workingSetBytes === null ? null : Number(d.workingSetBytes.toPrecision(3)) }),
+  ...(d.nonZeroBytes === undefined ? {} : { nonZeroBytes: roundedMemory(d.nonZeroBytes) }),
 });

@@ -412,8 +412,8 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
   }
   if (e.step === 'measureDirtyRate' && job.awaiting === e.step) {
     const value = dirtyRateResultSchema.safeParse(e.value);
-    const { dirtyBytesPerS = null, workingSetBytes = null } = value.data ?? {};
-    t.setJob(job.id, { awaiting: null, dirtyBytesPerS, workingSetBytes });
+    const { dirtyBytesPerS = null, workingSetBytes = null, nonZeroBytes = null } = value.data ?? {};
+    t.setJob(job.id, { awaiting: null, dirtyBytesPerS, workingSetBytes, nonZeroBytes });
     decideTechnique(t, job.id);
   } else if (e.step === 'offerDisks' && job.awaiting === 'offerDisks') {
     const value = diskOfferSchema.safeParse(e.value);

@@ -55,6 +55,7 @@ export function newJob(
     awaiting: null,
     dirtyBytesPerS: null,
     workingSetBytes: null,
+    nonZeroBytes: null,
     destination: null,
     stream: null,
     phase: 'initial',

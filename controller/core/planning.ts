@@ -87,7 +87,8 @@ function waitingItem(state: ControllerState, job: Job, usable: (link: string) =>
   const hotMb = isSentOnce ? 0 : hotBytes / MB;
   return {
     ...placeOf(job),
-    memoryMb: model.memoryBytes / MB,
+    // A page of zeros is a header and a byte.
+    memoryMb: (model.nonZeroBytes ?? model.memoryBytes) / MB,
     hotMb,
     hotS: hotMb > 0 ? hotBytes / model.dirtyBytesPerS : 0,
     runningBps: 0,

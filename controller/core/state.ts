@@ -213,6 +213,8 @@ export interface Job {
   dirtyBytesPerS: number | null;
   /** Writable working set as measured before the copy; null when it was not, or no bound was seen. */
   workingSetBytes?: number | null;
+  /** Of its memory, what was not zero then; null or absent when not known. */
+  nonZeroBytes?: number | null;
   destination: PrepareResult | null;
   /** Storage on-demand: where the source lets its disks be read. */
   disksFrom?: DiskOffer | null;

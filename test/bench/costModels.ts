@@ -11,8 +11,12 @@ import type { Technique } from '../../contracts/common.ts';
 import { parsePlanningInstance } from '../../contracts/plan.ts';
 import { type CopyConditions, copyCost, type GuestModel, HOST_COSTS, type HostCosts } from '../../policies/index.ts';
 import type { Bench } from './bench.ts';
+import { collectedMigrations } from './costModels/collected.ts';
+import { errorRows, median, type Outcome, quantile } from './costModels/errors.ts';
 import { type MeasuredMigration, readMigrations } from './costModels/migrations.ts';
 
+/** Measured by ourselves; see the README beside it. */
+const COLLECTED = 'test/data/migrations.csv';
 const GIB = 2 ** 30;
 /** QEMU's own default, and what the measured hybrids did. */
 const DOWNTIME_LIMIT_MS = 300;
@@ -21,23 +25,22 @@ const HYBRID_AFTER_MS = 500;
 const UNPACED_MS = 50;
 
 export const bench: Bench = {
-  help: `Usage: npm run bench -- cost-models [--migrations FILE.csv] [--plans DIR] [--json]
+  help: `Usage: npm run bench -- cost-models [--migrations FILE.csv] [--plans DIR] [--collected FILE.csv] [--json]
 
 Predicts migrations that were measured and prints the relative error |predicted − measured| ÷ measured, median and 90th
 percentile, for each technique and each of time, downtime and bytes, beside simpler models:
   --migrations FILE  one migration in a row: campaign, technique, ram_mb, vcpus, run, setup_ms, downtime_ms, total_ms,
                      ram_total_bytes, dirty_sync_count, throughput_mbps, transferred_bytes, normal_bytes
   --plans DIR        planning-instance/1 files with reference_plan and measured_runs: durations of migrations
-Without either, looks for data/measured-migrations.csv and data/measured-plans in the folder that FAIRWAY_SHARED names.`,
-  options: { migrations: { type: 'string' }, plans: { type: 'string' } },
+  --collected FILE   what \`fairway lab collect\` wrote
+Without any of them: test/data/migrations.csv, and data/measured-migrations.csv and data/measured-plans in the folder that
+FAIRWAY_SHARED names, if it is set.`,
+  options: { migrations: { type: 'string' }, plans: { type: 'string' }, collected: { type: 'string' } },
   async run(o, progress) {
     const shared = process.env.FAIRWAY_SHARED;
-    const isAll = o.migrations === undefined && o.plans === undefined;
-    if (isAll && shared === undefined) {
-      throw new Error('there is nothing to compare with: give --migrations FILE or --plans DIR, or set FAIRWAY_SHARED');
-    }
+    const isAll = o.migrations === undefined && o.plans === undefined && o.collected === undefined;
     const from = (given: string | boolean | undefined, name: string): string | undefined =>
-      typeof given === 'string' ? given : isAll ? join(shared as string, 'data', name) : undefined;
+      typeof given === 'string' ? given : isAll && shared !== undefined ? join(shared, 'data', name) : undefined;
     const results: BenchRow[] = [];
     const notes: string[] = [];
     const migrations = from(o.migrations, 'measured-migrations.csv');
@@ -48,36 +51,14 @@ Without either, looks for data/measured-migrations.csv and data/measured-plans i
     }
     const plans = from(o.plans, 'measured-plans');
     if (plans !== undefined) results.push(...plannedMigrations(plans, notes));
+    const collected = typeof o.collected === 'string' ? o.collected : isAll ? COLLECTED : undefined;
+    if (collected !== undefined) results.push(...collectedMigrations(readFileSync(collected, 'utf8'), notes));
     return { format: 'bench-result/1', bench: 'cost-models', results, notes };
   },
 };
 
-// --- Errors ---------------------------------------------------------------------------------------------------------
-
-export function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (sorted.length - 1) * q;
-  const low = sorted[Math.floor(at)] ?? Number.NaN;
-  const high = sorted[Math.ceil(at)] ?? Number.NaN;
-  return low + (high - low) * (at - Math.floor(at));
-}
-const median = (values: readonly number[]): number => quantile(values, 0.5);
-
-function errorRows(subject: string, what: string, errors: readonly number[]): BenchRow[] {
-  const percent = (share: number) => Math.round(share * 10_000) / 100;
-  return [
-    { subject, metric: `${what}, median error`, value: percent(median(errors)), unit: '%' },
-    { subject, metric: `${what}, 90th percentile of errors`, value: percent(quantile(errors, 0.9)), unit: '%' },
-  ];
-}
-
 // --- Single migrations ----------------------------------------------------------------------------------------------
 
-interface Outcome {
-  totalMs: number;
-  downtimeMs: number;
-  bytes: number;
-}
 /** A way to predict a migration. */
 type Model = (m: MeasuredMigration) => Outcome;
 

@@ -147,6 +147,7 @@ describe('a real guest', () => {
       await start('h1', [spec()]);
       await start('h2', []);
       await untilCounted('h1', 10);
+      const measured = await controller.command('h1', { do: 'measureDirtyRate', guest: 'vm1', seconds: 0.25 });
       const { migration, port, at } = await prepareAndStart('h1', 'h2', technique, {
         // A hybrid that converged before its passes were through would never go to post-copy.
         ...(technique === 'hybrid' ? { downtimeLimitMs: 1, hybridPasses: 1 } : {}),
@@ -181,6 +182,12 @@ describe('a real guest', () => {
       expect(progress).toMatchObject({ phase: 'completed', remainingBytes: 0 });
       const seconds = (progress?.elapsedMs ?? 0) / 1000;
       expect(progress?.transferredBytes).toBeGreaterThan(24 * 1024 * 1024);
+      if (technique === 'stop-and-copy' || technique === 'post-copy') {
+        // Each page that is not zero was sent once: as many as the sample of them promised.
+        const { nonZeroBytes = 0 } = measured.value as { nonZeroBytes?: number };
+        expect((progress?.transferredBytes ?? 0) / nonZeroBytes).toBeGreaterThan(0.9);
+        expect((progress?.transferredBytes ?? 0) / nonZeroBytes).toBeLessThan(1.1);
+      }
       // Faster than the first pace would have allowed from beginning to end.
       expect(((progress?.transferredBytes ?? 0) * 8) / seconds).toBeGreaterThan(85e6);
 

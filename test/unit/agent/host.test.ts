@@ -1,7 +1,7 @@
 /** What the agent reads from the kernel and says to programs: connections, load, tc filters, QEMU's command line, back-off. */
 import fc from 'fast-check';
 import { backoffMs } from '../../../agent/core/backoff.ts';
-import { cpuShare, parseCpuTimes, parseMemory, parseProcNetTcp } from '../../../agent/core/proc.ts';
+import { cpuShare, guestMapping, parseCpuTimes, parseMemory, parseProcNetTcp } from '../../../agent/core/proc.ts';
 import { qemuArgv } from '../../../agent/core/qemuArgv.ts';
 import {
   addArgs,
@@ -52,6 +52,32 @@ describe('load', () => {
     const text = 'MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    400 kB\n';
     expect(parseMemory(text)).toEqual({ usedBytes: 600 * 1024, totalBytes: 1000 * 1024 });
     expect(parseMemory('MemTotal: 5 kB')).toBeUndefined();
+  });
+});
+
+describe('the mapping that is a guest’s memory', () => {
+  const MIB = 2 ** 20;
+  const others = `55d0a0000000-55d0a0900000 r-xp 00000000 fe:01 1234 /usr/bin/qemu-system-x86_64
+7f0fe0000000-7f0fe4000000 ---p 00000000 00:00 0 
+7f0ff0000000-7f0ff0021000 rw-p 00000000 00:00 0 [stack]
+`;
+  const memory = '7f100fe00000-7f101fe00000 rw-p 00000000 00:00 0 \n';
+
+  test('is the smallest that holds it', () => {
+    const found = { from: 0x7f100fe00000, to: 0x7f101fe00000 };
+    const larger = '7f2000000000-7f2020000000 rw-s 00000000 00:01 99 /memfd:memory-backend-memfd (deleted)\n';
+    expect(guestMapping(others + larger + memory, 256 * MIB)).toEqual(found);
+    expect(guestMapping(memory + larger + others, 255 * MIB)).toEqual(found);
+    expect(guestMapping(others + larger, 256 * MIB)).toEqual({ from: 0x7f2000000000, to: 0x7f2020000000 });
+  });
+  test('is not the code that an emulator makes, nor what cannot be read', () => {
+    const code = '7f1028000000-7f1038000000 rwxp 00000000 00:00 0 \n7f1048000000-7f1058000000 ---p 00000000 00:00 0 \n';
+    expect(guestMapping(code + others, 256 * MIB)).toBeUndefined();
+    expect(guestMapping(code + memory + others, 256 * MIB)).toEqual({ from: 0x7f100fe00000, to: 0x7f101fe00000 });
+  });
+  test('is not known when the memory is put together of several', () => {
+    expect(guestMapping(memory, 512 * MIB)).toBeUndefined();
+    expect(guestMapping('', 256 * MIB)).toBeUndefined();
   });
 });
 

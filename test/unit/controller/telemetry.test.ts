@@ -1,8 +1,10 @@
 /** What agents tell of hosts and guests: merged, shown, used for decisions; and downtime between clocks that differ. */
-import type { AgentMessage } from '../../../contracts/agent.ts';
+import { type AgentMessage, guestSpecSchema } from '../../../contracts/agent.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
+import { modelOf } from '../../../controller/core/guestModel.ts';
 import { downtimeBetween, guestTelemetry, instantOf } from '../../../controller/core/telemetry.ts';
 import { migrationView, ratesView } from '../../../controller/core/views.ts';
+import { compilePolicy, type GuestModel, predictCopy } from '../../../policies/index.ts';
 import { type Fabric, HV2, twoHypervisors } from './fabric.ts';
 
 const tell = (f: Fabric, host: string, message: Omit<Extract<AgentMessage, { type: 'telemetry' }>, 'type'>) =>
@@ -66,6 +68,29 @@ test('a small working set makes a fast writer converge; a large one, or one with
 
 test("what cannot be measured is taken from the agent's telemetry", () => {
   expect(techniqueFor(undefined)).not.toBe('pre-copy');
+});
+
+test('what is zero in a guest’s memory costs next to nothing', () => {
+  const f = twoHypervisors();
+  const spec = guestSpecSchema.parse({ name: 'g1', mac: '02:00:00:00:00:01', memoryMiB: 1024, vcpus: 1 });
+  const model = (nonZeroBytes?: number | null) =>
+    modelOf(f.state, {
+      spec,
+      guest: 'g1',
+      dirtyBytesPerS: null,
+      workingSetBytes: null,
+      ...(nonZeroBytes === undefined ? {} : { nonZeroBytes }),
+    });
+  expect(model()).not.toHaveProperty('nonZeroBytes');
+  expect(model(null)).not.toHaveProperty('nonZeroBytes');
+  expect(model(3e8).nonZeroBytes).toBe(3e8);
+  // Said of more than there is, as after memory was taken away: all of it.
+  expect(model(3e9).nonZeroBytes).toBe(2 ** 30);
+  tell(f, 'hv1', { guests: [{ guest: 'g1', nonZeroBytes: 2e8 }] });
+  expect(model().nonZeroBytes).toBe(2e8);
+  const policy = compilePolicy(DEFAULT_POLICY);
+  const ms = (m: GuestModel) => predictCopy('stop-and-copy', m, 1e8, policy).totalMs;
+  expect(ms(model(2 ** 28)) / ms({ ...model(), nonZeroBytes: 2 ** 30 })).toBeCloseTo(0.25, 1);
 });
 
 describe('downtime', () => {

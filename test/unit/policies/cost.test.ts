@@ -18,8 +18,9 @@ import {
   type Prediction,
   predictCopy,
 } from '../../../policies/index.ts';
+import { quantile } from '../../bench/costModels/errors.ts';
 import { readMigrations } from '../../bench/costModels/migrations.ts';
-import { quantile, singleMigrations } from '../../bench/costModels.ts';
+import { singleMigrations } from '../../bench/costModels.ts';
 
 const policy = compilePolicy(DEFAULT_POLICY);
 /** Bytes of QEMU's stream for a byte of a page: 8 of header for 4096. */
