@@ -133,7 +133,8 @@ export function collectedMigrations(text: string, notes: string[]): BenchRow[] {
       );
     }
   }
-  results.push(...verdicts(judged, guest));
+  // Nothing in them is calibrated but the non-zero memory, which they do not depend on: all rows are judged.
+  results.push(...verdicts(all, guest));
   notes.push(
     `collected: odd rows calibrate (${Math.round(besidesBytes / MIB)} MiB not zero besides what was filled, switch-over ${Math.round(switchoverMs)} ms), ` +
       'even rows are judged; a copy that was cancelled has no time to be compared with and counts for the verdicts only',
@@ -142,8 +143,8 @@ export function collectedMigrations(text: string, notes: string[]): BenchRow[] {
 }
 
 /** Whether plain pre-copy would end: what the models said before, against what became of it. */
-function verdicts(judged: readonly Collected[], guest: (m: Collected) => GuestModel): BenchRow[] {
-  const plain = judged.filter((m) => m.technique === 'pre-copy' && !m.autoConverge);
+function verdicts(all: readonly Collected[], guest: (m: Collected) => GuestModel): BenchRow[] {
+  const plain = all.filter((m) => m.technique === 'pre-copy' && !m.autoConverge);
   const said = (m: Collected) => {
     const technique = { ...DEFAULT_POLICY.technique, downtimeLimitMs: m.downtimeLimitMs };
     return predictCopy('pre-copy', guest(m), m.rateBps, compilePolicy({ ...DEFAULT_POLICY, technique })).converges;

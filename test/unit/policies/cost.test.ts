@@ -18,6 +18,7 @@ import {
   type Prediction,
   predictCopy,
 } from '../../../policies/index.ts';
+import { collectedMigrations } from '../../bench/costModels/collected.ts';
 import { quantile } from '../../bench/costModels/errors.ts';
 import { readMigrations } from '../../bench/costModels/migrations.ts';
 import { singleMigrations } from '../../bench/costModels.ts';
@@ -229,4 +230,34 @@ test('a table of measured migrations says what is wrong with it', () => {
   expect(readMigrations(`${all}x,hybrid,1,2,3,4,5,6,7,8,9,10,11`)).toEqual([
     expect.objectContaining({ technique: 'hybrid', downtimeMs: 5, throughputBps: 9e6, normalBytes: 11 }),
   ]);
+});
+
+describe('our own collected migrations', () => {
+  const rows = collectedMigrations(readFileSync('test/data/migrations.csv', 'utf8'), []);
+  const value = (subject: string, metric: string) =>
+    rows.find((r) => r.subject === subject && r.metric === `collected, ${metric}`)?.value;
+
+  test.each(['pre-copy', 'pre-copy, auto-converge', 'hybrid', 'post-copy', 'stop-and-copy'])(
+    'time and bytes of %s are foretold better than from memory and bandwidth, and better for knowing what is zero',
+    (method) => {
+      for (const what of ['time', 'bytes']) {
+        const error = value('fairway', `${method}: ${what}, median error`) ?? Number.NaN;
+        expect(error).toBeLessThan(value('memory ÷ bandwidth', `${method}: ${what}, median error`) ?? Number.NaN);
+        expect(error).toBeLessThan(
+          value('fairway, all memory not zero', `${method}: ${what}, median error`) ?? Number.NaN,
+        );
+        expect(error).toBeLessThan(what === 'time' ? 10 : 5);
+      }
+    },
+  );
+
+  test('which pre-copies end is known before they start', () => {
+    const [ends, not, wronglyNot, wronglyEnds] = [
+      'ends, as foretold',
+      'does not end, as foretold',
+      'ends, though said not to',
+      'does not end, though said to',
+    ].map((what) => value('fairway', `pre-copy: ${what}`));
+    expect([ends, not, wronglyNot, wronglyEnds]).toEqual([17, 3, 0, 0]);
+  });
 });
