@@ -97,6 +97,13 @@ export class FairwayClient {
     await this.#request('DELETE', `/v1/migrations/${encodeURIComponent(id)}`);
   }
 
+  /** Has the disks pulled that a migration left behind, at this rate at the most, bit/s; null: no more. Answers how it is then. */
+  pull(id: string, rateBps: number | null): Promise<MigrationView> {
+    const path = `/v1/migrations/${encodeURIComponent(id)}/pull`;
+    if (rateBps === null) return this.#call('DELETE', path, migrationViewSchema);
+    return this.#call('POST', path, migrationViewSchema, { rate: rateBps });
+  }
+
   policy(): Promise<PolicyView> {
     return this.#call('GET', '/v1/policy', policyViewSchema);
   }
@@ -233,6 +240,10 @@ function failure(status: number, body: unknown, url: string): FairwayError {
       ? String((said as Record<string, unknown>)[key])
       : undefined;
   const labels = LABELS[status] ?? [];
+  // Of a token that is known there, the controller says what is the matter with it.
+  if (labels.includes('unauthorized') && text('code')?.startsWith('TOKEN_')) {
+    return new FairwayError('client.unauthorized', `the controller at ${url}: ${text('message')}`, labels);
+  }
   if (labels.includes('unauthorized')) {
     return new FairwayError(
       'client.unauthorized',

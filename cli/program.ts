@@ -175,6 +175,20 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     .action(does(async () => (await import('./commands/explain.ts')).explain));
 
   connected(
+    command(fairway, 'pull', 'Fetch the disks that a guest left behind (storage on-demand), or show how far that is.', [
+      'fairway pull web1 --rate "80 Mbit/s" --wait',
+      'fairway pull web1-1f2e3d4c --stop',
+      'fairway pull web1 --json | jq .pull',
+    ]),
+  )
+    .argument('<migration>', 'id of a migration, or a guest: then its last one')
+    .option('--rate <rate>', 'begin, or go on at this rate at the most, e.g. 80Mbit/s', rate)
+    .option('--stop', 'fetch no more than the guest reads; what was fetched stays')
+    .option('--wait', 'show progress until the pull has ended; fail unless all is there')
+    .option('--json', 'print the migration as it is then as one JSON object')
+    .action(does(async () => (await import('./commands/pull.ts')).pull));
+
+  connected(
     command(fairway, 'cancel', 'Stop migrations; the guests go on where they were.', [
       'fairway cancel m-12',
       'fairway cancel m-12,m-13',
@@ -294,6 +308,29 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     .option('--json', 'print { "edits": […] } as one JSON object, the newest first')
     .action(does(async () => (await import('./commands/policy.ts')).history));
 
+  const token = command(fairway, 'token', 'Make tokens that expire, and say what a token is good for.', [
+    'fairway token make --for 30d --host host1 --out host1.token',
+    'fairway token show --token-file host1.token',
+  ]);
+  const tokenFile = (text: string) =>
+    new Option('--token-file <file>', text).env('FAIRWAY_TOKEN_FILE').default('fairway.token');
+  command(token, 'make', "Make a token with the controller's own, which stays good; needs no controller.", [
+    'fairway token make --for 30d --host host1 --out host1.token',
+    'fairway token make --for 12h --json',
+  ])
+    .requiredOption('--for <time>', 'how long it is good, such as 12h or 30d', milliseconds)
+    .option('--host <host>', 'good for the agent of this host, and for nothing else')
+    .option('--out <file>', 'write it to this file (mode 0600), in place of what is there, and print only until when')
+    .addOption(tokenFile("file with the controller's token; FAIRWAY_TOKEN overrides"))
+    .option('--json', 'print one JSON object')
+    .action(does(async () => (await import('./commands/token.ts')).make));
+  command(token, 'show', 'What a token is good for, and until when. Exit status 1: it has expired.', [
+    'fairway token show --token-file /etc/fairway/token',
+  ])
+    .addOption(tokenFile('file with the token; FAIRWAY_TOKEN overrides'))
+    .option('--json', 'print one JSON object')
+    .action(does(async () => (await import('./commands/token.ts')).show));
+
   const lab = command(
     fairway,
     'lab',
@@ -380,10 +417,10 @@ function deadlineSetting(text: string, before: [string, number][]): [string, num
   return [...before, [guest, milliseconds(value)]];
 }
 
-const MS = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000 } as const;
+const MS = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
 function milliseconds(text: string): number {
-  const [, number, unit] = /^([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|min|h)$/.exec(text) ?? [];
+  const [, number, unit] = /^([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|min|h|d)$/.exec(text) ?? [];
   const ms = Math.round(Number(number) * MS[(unit ?? 's') as keyof typeof MS]);
   if (!(ms >= 1)) throw new InvalidArgumentError('Expected a time with its unit, such as 90s, 5m or 1h.');
   return ms;

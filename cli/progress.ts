@@ -4,7 +4,7 @@
  */
 import { isFinal } from '../contracts/common.ts';
 import { copyText } from '../contracts/copyOrder.ts';
-import type { FeedEnvelope, MigrationView } from '../contracts/feed.ts';
+import type { FeedEnvelope, MigrationView, PullView } from '../contracts/feed.ts';
 import { formatBytes, formatMs, formatRate } from '../contracts/units.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -57,9 +57,7 @@ function drawBar(share: number): string {
 
 /** `web1  high  post-copy  [#####·····]  47 %  83.1 Mbit/s  copying`, cut to the width of the screen. */
 export function barLine(m: MigrationView, columns: number): string {
-  const share = Math.min(1, Math.max(0, m.progressShare));
-  const full = Math.round(share * BAR_WIDTH);
-  const bar = `[${'#'.repeat(full)}${'·'.repeat(BAR_WIDTH - full)}] ${String(Math.floor(share * 100)).padStart(3)} %`;
+  const bar = drawBar(Math.min(1, Math.max(0, m.progressShare)));
   const parts = [
     m.guest.padEnd(12),
     m.priority.padEnd(6),
@@ -78,6 +76,29 @@ function stateText(m: MigrationView): string {
   }
   if (isFinal(m.state) || m.state === 'queued') return m.note === null ? m.state : `${m.state}: ${m.note}`;
   return m.sliceBps > 0 ? `${m.state} at ${formatRate(m.sliceBps)}` : m.state;
+}
+
+/** Whether there is still something to come of a pull. */
+export const isPullOpen = (p: PullView): boolean => ['waiting', 'running', 'stopping', 'away'].includes(p.state);
+
+const pullShare = (p: PullView): number =>
+  p.state === 'done' ? 1 : p.totalBytes > 0 ? Math.min(1, p.doneBytes / p.totalBytes) : 0;
+
+/** `running at 72.0 Mbit/s, 512.0 MB of 1.07 GB, 55.0 s to go`. */
+export function pullText(p: PullView): string {
+  const why = p.note === null ? '' : `: ${p.note}`;
+  if (p.state === 'done') return 'done, all of the disks is there';
+  if (p.state !== 'running') return `${p.state}${why}`;
+  const rate = p.pacedBps === null ? '' : ` at ${formatRate(p.pacedBps)}`;
+  if (p.totalBytes === 0) return `running${rate}${why}`;
+  const left = p.totalBytes - p.doneBytes;
+  const eta = p.pacedBps ? `, at most ${formatMs((left * 8000) / p.pacedBps)} to go` : '';
+  return `running${rate}, ${formatBytes(p.doneBytes)} of ${formatBytes(p.totalBytes)}${eta}${why}`;
+}
+
+/** `web1  pull  [#####·····]  47 %  running at 72.0 Mbit/s, …`, cut to the width of the screen. */
+export function pullLine(m: MigrationView, p: PullView, columns: number): string {
+  return [m.guest.padEnd(12), 'pull', drawBar(pullShare(p)), pullText(p)].join('  ').slice(0, columns);
 }
 
 function bars(terminal: Terminal, wanted: (m: MigrationView) => boolean): ProgressDisplay {

@@ -261,7 +261,12 @@ export const diskOfferSchema = z.object({ address: z.string(), port: z.number().
 export type DiskOffer = z.infer<typeof diskOfferSchema>;
 
 /** Value of a `measureFetch` result: `fetchedBytes` came over the network so far; `isPulled`: the source is needed no more. */
-export const diskFetchSchema = z.object({ fetchedBytes: finite, isPulled: z.boolean() });
+export const diskFetchSchema = z.object({
+  fetchedBytes: finite,
+  isPulled: z.boolean(),
+  /** A pull that runs: how much of the disks it is through, also of what was here already; `reason`: why it stands still. */
+  pull: z.object({ doneBytes: finite, totalBytes: finite, reason: z.string().optional() }).optional(),
+});
 export type DiskFetch = z.infer<typeof diskFetchSchema>;
 
 const migration = z.string().regex(/^[A-Za-z0-9_-]{1,40}$/);
@@ -289,6 +294,8 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
   z.object({ do: z.literal('releaseDisks'), migration, guest: nameSchema }),
   /** Destination, storage `on-demand`: fetch the rest now, or at another rate. */
   z.object({ do: z.literal('pullDisks'), guest: nameSchema, pullBps: z.number().min(8000) }),
+  /** Destination, storage `on-demand`: fetch no more than the guest wants. What was fetched stays. */
+  z.object({ do: z.literal('stopPull'), guest: nameSchema }),
   /** Destination, storage `on-demand`: how much was fetched. Result value: diskFetchSchema. */
   z.object({ do: z.literal('measureFetch'), guest: nameSchema }),
   /** Source: begin the copy. */

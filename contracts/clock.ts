@@ -27,3 +27,17 @@ export function systemClock(speed = 1): Clock {
     },
   };
 }
+
+/** Timers of the machine hold 2^31 − 1 ms at most. */
+const LONGEST_WAIT_MS = 86_400_000;
+
+/** Calls `fn` once when the clock says `atMs`, however far off that is; at once where it is past. The returned function cancels. */
+export function callAt(clock: Clock, atMs: number, fn: () => void): () => void {
+  let cancel: () => void = () => {};
+  const wait = (): void => {
+    const leftMs = atMs - clock.now();
+    cancel = clock.after(Math.max(0, Math.min(leftMs, LONGEST_WAIT_MS)), leftMs > LONGEST_WAIT_MS ? wait : fn);
+  };
+  wait();
+  return () => cancel();
+}

@@ -131,7 +131,15 @@ export const slicesViewSchema = z.object({
       capacityBps: z.number(),
       workloadBps: z.number(),
       enforcement: enforcementSchema,
-      slices: z.array(z.object({ migration: z.string(), priority: prioritySchema, rateBps: z.number() })),
+      slices: z.array(
+        z.object({
+          migration: z.string(),
+          priority: prioritySchema,
+          rateBps: z.number(),
+          /** For the pull of disks that the migration left behind, after its copy. */
+          isPull: z.boolean().optional(),
+        }),
+      ),
     }),
   ),
 });
@@ -198,6 +206,28 @@ export const explanationSchema = z.object({
 });
 export type Explanation = z.infer<typeof explanationSchema>;
 
+/** The background pull of disks that stayed at the source (storage `on-demand`). */
+export const pullViewSchema = z.object({
+  /** waiting: for the copy's end or its slice; away: the destination's agent is, and nothing is reserved meanwhile. */
+  state: z.enum(['waiting', 'running', 'stopping', 'away', 'stopped', 'failed', 'done']),
+  /** Most that it may take, as asked for; what is reserved for it; the rate that the destination was told, null while none. bit/s. */
+  rateBps: z.number(),
+  sliceBps: z.number(),
+  pacedBps: z.number().nullable(),
+  /** How much of the disks it is through, and of how much; 0 of 0 while not known. */
+  doneBytes: z.number(),
+  totalBytes: z.number(),
+  /** Came over the network, also for reads of the guest. */
+  fetchedBytes: z.number(),
+  askedAtMs: z.number(),
+  endedAtMs: z.number().nullable(),
+  /** Why it waits or stands still, or ended before all was there. */
+  note: z.string().nullable(),
+  /** Of its slice. */
+  reason: reasonSchema.nullable(),
+});
+export type PullView = z.infer<typeof pullViewSchema>;
+
 export const migrationViewSchema = z.object({
   id: z.string(),
   guest: z.string(),
@@ -221,6 +251,8 @@ export const migrationViewSchema = z.object({
   passes: z.number(),
   /** Storage `mirrored`: what of the disks was copied, beside the bytes of memory above; absent without a mirror. */
   disk: z.object({ transferredBytes: z.number(), remainingBytes: z.number(), totalBytes: z.number() }).optional(),
+  /** Storage `on-demand`: absent while nobody has asked for it. */
+  pull: pullViewSchema.optional(),
   /** As the hypervisor says. */
   downtimeMs: z.number().nullable(),
   /** From the stop at the source to the resume at the destination, by the agents' clocks; absent until both are known. */
@@ -260,6 +292,7 @@ export const decisionSchema = z.object({
     'planning',
     'reroute',
     'recovery',
+    'pull',
     'finish',
     'policy',
   ]),

@@ -10,6 +10,8 @@
  * | `POST /v1/migrations` | MigrateRequest → 202 `{ migrations: [{ id, guest }], group }` |
  * | `GET /v1/migrations/:id` | → MigrationView |
  * | `DELETE /v1/migrations/:id` | → 202 `{ id }` (cancel) |
+ * | `POST /v1/migrations/:id/pull` | PullRequest → 202 MigrationView: pull the disks that it left behind, or at another rate |
+ * | `DELETE /v1/migrations/:id/pull` | → 202 MigrationView: pull no more; what was fetched stays |
  * | `POST /v1/evacuations` | EvacuateRequest → 202 Evacuation (200 with `dryRun`) |
  * | `GET /v1/policy` | → PolicyView |
  * | `PATCH /v1/policy` | `{ "dotted.path": value, … }` → PolicyView, all fields or none |
@@ -29,6 +31,7 @@ import {
   topologyViewSchema,
 } from './feed.ts';
 import { policyEditSchema } from './policy.ts';
+import { parseRateBps } from './units.ts';
 
 /** ms from the request until the guest is to run at its destination. */
 const deadlineMs = z.number().int().min(1).max(31_536_000_000);
@@ -59,6 +62,16 @@ export const migrateRequestSchema = z.strictObject({
   planned: z.boolean().optional(),
 });
 export type MigrateRequest = z.infer<typeof migrateRequestSchema>;
+
+export const pullRequestSchema = z.strictObject({
+  /** The most it may take: bit/s of payload, or a text such as `80 Mbit/s`. */
+  rate: z
+    .union([z.number(), z.string().max(40)])
+    .transform((rate) => parseRateBps(rate))
+    .refine((bps) => bps !== undefined && bps >= 8000, 'must be a rate of at least 8 kbit/s, such as "80 Mbit/s"')
+    .transform((bps) => bps as number),
+});
+export type PullRequest = z.output<typeof pullRequestSchema>;
 
 export const evacuateRequestSchema = z.strictObject({
   /** The host to empty. */

@@ -42,6 +42,8 @@ export interface SliceClaim {
   previousBps: number | null;
   /** Instead of `reservation.weights` of its priority. */
   weight?: number;
+  /** Most it can use, bit/s; no more is reserved for it. */
+  mostBps?: number;
   /** The policy that holds for it on a link (`effectivePolicy`); the document's own when absent. */
   policyOn?: (link: string) => CompiledPolicy;
 }
@@ -124,7 +126,8 @@ interface Claim {
 
 /**
  * Divides the links among the claims. Rules of the reasons: `reservation.high`, `.mediumInitial`, `.medium`, `.low`,
- * `.switchover` (the expression that entitles it on its binding link), `.minimum` (lifted to `minSliceBps`),
+ * `.switchover` (the expression that entitles it on its binding link), `.asked` (all of `mostBps`), `.minimum` (lifted to
+ * `minSliceBps`),
  * `.unknownLink` (a link of its path has no known capacity: slice 0), `.noLinks` (no path: slice 0).
  *
  * Where overrides give migrations floors of their own, each is entitled to at most capacity − its floor, and the link's
@@ -238,7 +241,8 @@ function makeClaim(claim: SliceClaim, links: ReadonlyMap<string, LinkState>, pol
     if (judged.note !== null) notes.set(l, judged.note);
     floors.set(l, floorBps);
     limitBps.set(l, limit);
-    entitlementBps.set(l, Math.min(judged.bps ?? claim.previousBps ?? 0, limit));
+    const mostBps = Math.min(limit, claim.mostBps ?? Number.POSITIVE_INFINITY);
+    entitlementBps.set(l, Math.min(judged.bps ?? claim.previousBps ?? 0, mostBps));
     l.claims.push(made);
   }
   return made;
@@ -258,7 +262,7 @@ function grantMinimum(claims: readonly Claim[]): void {
   for (const c of claims) {
     const room = Math.min(...c.links.map((l) => (c.limitBps.get(l) ?? 0) - (granted.get(l) ?? 0)));
     const { minSliceBps } = c.policyOn(c.claim.links[0] as string).doc.reservation;
-    c.leastBps = Math.max(0, Math.min(minSliceBps, room));
+    c.leastBps = Math.max(0, Math.min(minSliceBps, room, c.claim.mostBps ?? Number.POSITIVE_INFINITY));
     for (const l of c.links) granted.set(l, (granted.get(l) ?? 0) + c.leastBps);
   }
 }
@@ -410,7 +414,8 @@ function keepSmallSteps(
     if (previous !== null && Math.abs(previous - rateBps) <= minStepShare * binding.load.capacityBps) {
       const more = Math.max(0, previous - rateBps);
       const fits = c.links.every((l) => (excess.get(l) ?? 0) + more <= (room.get(l) ?? 0));
-      if (previous >= c.leastBps && (more === 0 || fits)) {
+      const isUsable = previous >= c.leastBps && previous <= (c.claim.mostBps ?? Number.POSITIVE_INFINITY);
+      if (isUsable && (more === 0 || fits)) {
         result = previous;
         for (const l of c.links) excess.set(l, (excess.get(l) ?? 0) + more);
       }
@@ -440,14 +445,18 @@ function explain(c: Claim, d: Division, rateBps: number): Reason {
     rateBps,
     ...(policy.overriddenBy.length > 0 ? { overriddenBy: policy.overriddenBy.join(', ') } : {}),
     ...(note === undefined ? {} : { note }),
+    ...(c.claim.mostBps === undefined ? {} : { mostBps: c.claim.mostBps }),
   };
   const shared = others > 0 ? `, shared with ${others} other${others > 1 ? 's' : ''}` : '';
   const held = rateBps !== d.rateBps ? ', unchanged: the difference is below the smallest step' : '';
-  const what = d.isLifted
-    ? `the least a running migration gets (${expression} would be ${formatRate(entitlementBps)})`
-    : `${expression} = ${formatRate(entitlementBps)} on ${l.load.id}`;
+  const isAll = d.rateBps >= Math.floor(c.claim.mostBps ?? Number.POSITIVE_INFINITY);
+  const what = isAll
+    ? `all that was asked for, on ${l.load.id}`
+    : d.isLifted
+      ? `the least a running migration gets (${expression} would be ${formatRate(entitlementBps)})`
+      : `${expression} = ${formatRate(entitlementBps)} on ${l.load.id}`;
   return {
-    rule: d.isLifted ? 'reservation.minimum' : `reservation.${c.rule}`,
+    rule: isAll ? 'reservation.asked' : d.isLifted ? 'reservation.minimum' : `reservation.${c.rule}`,
     text: `${formatRate(rateBps)}: ${what}${shared}${held}${note === undefined ? '' : ` (${note})`}`,
     inputs,
     bindingLink: l.load.id,

@@ -40,6 +40,7 @@ export interface DiskCommands {
   offer(command: AgentCommandOf<'offerDisks'>): Promise<DiskOffer>;
   release(command: AgentCommandOf<'releaseDisks'>): Promise<void>;
   pull(command: AgentCommandOf<'pullDisks'>): Promise<void>;
+  stopPull(command: AgentCommandOf<'stopPull'>): Promise<void>;
   fetched(guest: string): Promise<DiskFetch>;
 }
 

@@ -14,6 +14,7 @@ import { type Clock, systemClock } from '../../contracts/clock.ts';
 import { describeIssues, FairwayError } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
 import type { Log } from '../../contracts/log.ts';
+import { TOKEN_EXPIRED_CLOSE } from '../../contracts/token.ts';
 import { backoffMs } from '../core/backoff.ts';
 import type { DiskCommands, MigrationDriver } from '../core/driver.ts';
 import { createSwitchoverGuard } from '../core/switchoverGuard.ts';
@@ -24,6 +25,7 @@ import { createNoDriver } from './noDriver.ts';
 import { createQemuDriver } from './qemuDriver.ts';
 import { applyQueueFilters } from './queueFilters.ts';
 import { createTelemetry, type Telemetry } from './telemetry.ts';
+import { isTokenRefusal, readRefusal, tokenReason, watchExpiry } from './tokenWatch.ts';
 
 export interface AgentOptions {
   /** Presented to the controller; a function is asked at each connection, so that a token that was changed is taken up. */
@@ -128,16 +130,20 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     if (closed) return;
     // One after another: of several controllers only the one in charge lets agents in.
     const controller = controllers[attempt % controllers.length] as string;
+    const isNews = () => attempt < controllers.length;
+    const presented = token();
     const ws = new WebSocket(`${controller.replace(/\/+$/, '')}/agent`, {
-      headers: { authorization: `Bearer ${token()}` },
+      headers: { authorization: `Bearer ${presented}` },
       handshakeTimeout: 10_000,
       maxPayload: 8 * 1024 * 1024,
     });
     socket = ws;
     let heardMs = realTime.now();
     let stopPinging: () => void = () => {};
+    let stopWarning: () => void = () => {};
     ws.on('open', () => {
       log('info', 'controller-connected', { controller, host: config.host });
+      stopWarning = watchExpiry({ presented, latest: token, tokenFile: config.tokenFile, clock: realTime, log });
       send(hello());
       stopPinging = realTime.every(PING_MS, () => {
         if (realTime.now() - heardMs > SILENCE_MS) {
@@ -153,16 +159,25 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
       heardMs = realTime.now();
       if (!binary) onMessage(ws, data.toString());
     });
+    // An answer that is no upgrade: what the controller says is worth more than its status.
+    let isAnswered = false;
+    ws.on('unexpected-response', (_request, response) => {
+      isAnswered = true;
+      readRefusal(response).then(({ code, message }) => {
+        if (isTokenRefusal(response.statusCode)) {
+          const reason = tokenReason(controller, code, message, config.tokenFile);
+          log(isNews() ? 'error' : 'warn', 'token-refused', { reason, code });
+        } else log(isNews() ? 'warn' : 'debug', 'controller-unreachable', { controller, error: message });
+        ws.terminate();
+      });
+    });
     ws.on('error', (error) => {
-      const isNews = attempt < controllers.length;
-      // The words of `ws` for an answer that is no upgrade.
-      if (error.message.endsWith(': 401')) {
-        const reason = `${controller} does not take this agent's token: it is wrong, or was changed there. Put the content of the controller's token file into ${config.tokenFile} (or FAIRWAY_TOKEN); it is read again at each attempt`;
-        log(isNews ? 'error' : 'warn', 'token-refused', { reason });
-      } else log(isNews ? 'warn' : 'debug', 'controller-unreachable', { controller, error: error.message });
+      if (isAnswered) return;
+      log(isNews() ? 'warn' : 'debug', 'controller-unreachable', { controller, error: error.message });
     });
     ws.on('close', (code) => {
       stopPinging();
+      stopWarning();
       if (socket === ws) {
         socket = undefined;
         welcomed = false;
@@ -170,6 +185,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
       if (closed) return;
       const round = Math.floor(++attempt / controllers.length);
       const waitMs = controllers.length === 1 ? backoffMs(round - 1, random()) : backoffMs(round, random(), 250, 2000);
+      if (code === TOKEN_EXPIRED_CLOSE) log('warn', 'token-expired', { controller });
       log('info', 'controller-lost', { code, retryInMs: Math.round(waitMs) });
       cancelRetry = realTime.after(waitMs, connect);
     });
@@ -313,6 +329,8 @@ async function obey(
       return disksOf(driver).release(c);
     case 'pullDisks':
       return disksOf(driver).pull(c);
+    case 'stopPull':
+      return disksOf(driver).stopPull(c);
     case 'measureFetch':
       return disksOf(driver).fetched(c.guest);
     case 'finish':

@@ -19,6 +19,8 @@ import {
   resumePulls,
   startPulls,
   stopExports,
+  stopPulls,
+  whyPullsWait,
 } from './disks.ts';
 import type { GuestRecord } from './guestProcess.ts';
 import type { QmpClient } from './qmp.ts';
@@ -51,6 +53,7 @@ export interface DiskService<G> {
   offer(command: AgentCommandOf<'offerDisks'>): Promise<DiskOffer>;
   release(command: AgentCommandOf<'releaseDisks'>): Promise<void>;
   pull(command: AgentCommandOf<'pullDisks'>): Promise<void>;
+  stopPull(command: AgentCommandOf<'stopPull'>): Promise<void>;
   fetched(guest: string): Promise<DiskFetch>;
   /** The guest has left: what it left behind is read in full from now on. */
   left(guest: G): Promise<void>;
@@ -67,7 +70,22 @@ export function createDiskService<G extends GuestWithDisks>(options: DiskService
   const offers = new Map<string, DiskOffer>();
   /** Bytes over the connections that are open now, as last looked at. */
   const received = new Map<string, number>();
+  /** Why a guest's pull stands still, and at how many bytes; forgotten when it gets further. */
+  const stuck = new Map<string, { reason: string; atBytes: number }>();
   let looking = false;
+
+  /** What is done with a guest's pull, one after the other: looked at, begun, stopped. */
+  const turns = new Map<string, Promise<unknown>>();
+  function inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const mine = (turns.get(name) ?? Promise.resolve()).then(work);
+    const end = mine
+      .catch(() => undefined)
+      .finally(() => {
+        if (turns.get(name) === end) turns.delete(name);
+      });
+    turns.set(name, end);
+    return mine;
+  }
 
   function known(name: string): G {
     const g = options.guest(name);
@@ -95,17 +113,31 @@ export function createDiskService<G extends GuestWithDisks>(options: DiskService
     await count(g);
     // It wanted what could not be reached or kept: it goes on where it stopped as soon as it can.
     if (g.state === 'paused' && (await options.runStateOf(g)) === 'io-error') await g.qmp.execute('cont');
-    if (onDemand.pullBps === undefined || onDemand.isPulled) return;
-    const ids = pullIds(countOf(g));
-    const jobs = await askDiskJobs(g.qmp, ids);
+    await inTurn(spec.name, () => watchPull(g));
+  }
+
+  async function watchPull(g: G): Promise<void> {
+    const { onDemand, spec } = g.record;
+    if (onDemand?.pullBps === undefined || onDemand.isPulled) return;
+    const jobs = await askDiskJobs(g.qmp, pullIds(countOf(g)));
     if (jobs === undefined) return startPulls(g.qmp, countOf(g), onDemand.pullBps);
-    if (jobs.status === 'failed') {
-      log('warn', 'disks-not-pulled', { guest: spec.name, reason: jobs.error });
-      return;
-    }
-    if (jobs.status !== 'ended') return resumePulls(g.qmp, countOf(g));
+    if (jobs.status === 'ended') return allIsHere(g);
+    const atBytes = jobs.done.transferredBytes;
+    const reason = jobs.error ?? (await whyPullsWait(g.qmp, countOf(g)));
+    const before = stuck.get(spec.name);
+    if (reason !== undefined && reason !== before?.reason)
+      log('warn', 'pull-stands-still', { guest: spec.name, reason });
+    if (reason !== undefined) stuck.set(spec.name, { reason, atBytes });
+    else if (before !== undefined && atBytes > before.atBytes) stuck.delete(spec.name);
+    if (jobs.status !== 'failed') await resumePulls(g.qmp, countOf(g));
+  }
+
+  async function allIsHere(g: G): Promise<void> {
+    const { onDemand, spec } = g.record;
+    if (onDemand === undefined) return;
     onDemand.fetchedBytes = await count(g);
     received.delete(spec.name);
+    stuck.delete(spec.name);
     await endPulls(g.qmp, countOf(g));
     onDemand.isPulled = true;
     options.save(g);
@@ -172,7 +204,28 @@ export function createDiskService<G extends GuestWithDisks>(options: DiskService
       if (onDemand === undefined || onDemand.isPulled) return;
       onDemand.pullBps = pullBps;
       options.save(g);
-      if (g.state === 'running') await paceDiskJobs(g.qmp, pullIds(countOf(g)), pullBps);
+      if (g.state === 'incoming') return;
+      await inTurn(guest, async () => {
+        const ids = pullIds(countOf(g));
+        // One that failed is begun anew when it is looked at next.
+        if ((await askDiskJobs(g.qmp, ids))?.status === 'failed') await stopPulls(g.qmp, countOf(g), clock);
+        else await paceDiskJobs(g.qmp, ids, pullBps);
+      });
+    },
+
+    async stopPull({ guest }) {
+      const g = known(guest);
+      const { onDemand } = g.record;
+      if (onDemand === undefined || onDemand.isPulled) return;
+      delete onDemand.pullBps;
+      options.save(g);
+      stuck.delete(guest);
+      await inTurn(guest, async () => {
+        // One that has just come to its end is not undone.
+        const jobs = await askDiskJobs(g.qmp, pullIds(countOf(g)));
+        if (jobs?.status === 'ended') await allIsHere(g);
+        else await stopPulls(g.qmp, countOf(g), clock);
+      });
     },
 
     async fetched(guest) {
@@ -180,7 +233,12 @@ export function createDiskService<G extends GuestWithDisks>(options: DiskService
       const { onDemand } = g.record;
       if (onDemand === undefined) return { fetchedBytes: 0, isPulled: true };
       if (onDemand.isPulled) return { fetchedBytes: onDemand.fetchedBytes, isPulled: true };
-      return { fetchedBytes: await count(g), isPulled: false };
+      const jobs = onDemand.pullBps === undefined ? undefined : await askDiskJobs(g.qmp, pullIds(countOf(g)));
+      const fetchedBytes = await count(g);
+      if (jobs === undefined) return { fetchedBytes, isPulled: false };
+      const { transferredBytes: doneBytes, totalBytes } = jobs.done;
+      const reason = jobs.error ?? stuck.get(guest)?.reason;
+      return { fetchedBytes, isPulled: false, pull: { doneBytes, totalBytes, ...(reason ? { reason } : {}) } };
     },
 
     left: (g) => ownAgain(g.qmp, countOf(g)),

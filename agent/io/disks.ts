@@ -244,9 +244,8 @@ export function mirrorReason(error = 'no reason given'): string {
   return `the disk's mirror broke: ${error}; ${cure}, and move the guest again`;
 }
 
-/** Ends mirrors at once, whatever they have copied, and lets the destination go. Nothing to end is no error. */
-export async function dropMirrors(qmp: QmpClient, count: number, clock: Clock): Promise<void> {
-  const ids = mirrorIds(count);
+/** Ends block jobs at once, however far they are. Nothing to end is no error. */
+async function dropJobs(qmp: QmpClient, ids: readonly string[], clock: Clock): Promise<void> {
   for (let tries = 0; tries < 1000; tries++) {
     const mine = (await askJobs(qmp)).filter((j) => ids.includes(j.id));
     if (mine.length === 0) break;
@@ -259,6 +258,11 @@ export async function dropMirrors(qmp: QmpClient, count: number, clock: Clock): 
     }
     if (mine.some((j) => j.status !== 'concluded')) await new Promise<void>((resolve) => clock.after(20, resolve));
   }
+}
+
+/** Ends mirrors at once, whatever they have copied, and lets the destination go. Nothing to end is no error. */
+export async function dropMirrors(qmp: QmpClient, count: number, clock: Clock): Promise<void> {
+  await dropJobs(qmp, mirrorIds(count), clock);
   for (let i = 0; i < count; i++) {
     await qmp.execute('blockdev-del', { 'node-name': diskNodes(i).copy }, SLOW_MS).catch((error: unknown) => {
       if (!isNothing(error)) throw error;
@@ -289,6 +293,22 @@ export async function resumePulls(qmp: QmpClient, count: number): Promise<void> 
       if (!isNothing(error)) throw error;
     });
   }
+}
+
+/** Fetches no more in the background; what was fetched stays, and the next pull goes on behind it. */
+export const stopPulls = (qmp: QmpClient, count: number, clock: Clock): Promise<void> =>
+  dropJobs(qmp, pullIds(count), clock);
+
+/** Why pulls stand still, and what to do about it; undefined while they go on. */
+export async function whyPullsWait(qmp: QmpClient, count: number): Promise<string | undefined> {
+  const shape = z.array(z.object({ device: z.string(), 'io-status': z.string().optional() }));
+  const jobs = shape.parse(await qmp.execute('query-block-jobs', undefined, SLOW_MS));
+  const ids = pullIds(count);
+  const status = jobs.find((j) => ids.includes(j.device) && !['ok', undefined].includes(j['io-status']))?.['io-status'];
+  if (status === undefined) return undefined;
+  if (status === 'nospace')
+    return "the file system of the guest's disks is full: make room there, and the pull goes on";
+  return 'the source cannot be read: see that its host, its machine and the path to it are there; the pull goes on when they are';
 }
 
 /** All is here: lets the source's disks go. */

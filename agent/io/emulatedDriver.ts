@@ -20,7 +20,9 @@ import {
   wantedBps,
 } from '../core/fluidCopy.ts';
 import { sameProgress } from '../core/progress.ts';
+import { checkStorage } from '../core/storage.ts';
 import { COMPRESSIONS, checkOrder, hasOneConnection } from '../core/techniques.ts';
+import { createEmulatedDisks } from './emulatedDisks.ts';
 
 /** The network as a copy sees it. */
 export interface CopyNetwork {
@@ -66,6 +68,8 @@ interface SourceJob {
   readonly key: string;
   readonly stream: Stream;
   readonly events: EventMessage[];
+  /** Its disks stay here when the guest has left. */
+  readonly leavesDisks: boolean;
   copy: FluidCopy;
   atMs: number;
   toldMs: number;
@@ -80,6 +84,8 @@ interface DestinationJob {
   readonly address: string;
   readonly port: number;
   readonly events: EventMessage[];
+  /** Its disks are still at the source when it runs here. */
+  readonly readsDisks: boolean;
   guestRan: boolean;
   lost: boolean;
 }
@@ -93,6 +99,7 @@ const ABILITIES: Abilities = {
   multifd: [...COMPRESSIONS],
   multifdPostcopy: false,
   holdsSwitchover: 'stopped',
+  storage: ['shared', 'on-demand'],
 };
 const PAGE_BYTES = 4096;
 const MIB = 1024 * 1024;
@@ -112,6 +119,26 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
   let periodMs = 500;
   let nextSourcePort = 40_000;
 
+  const disks = createEmulatedDisks({
+    host: config.host,
+    address,
+    ports: config.incomingPorts,
+    clock,
+    network,
+    stepMs,
+    guest: (name) => guests.get(name),
+    isCopying: (name) =>
+      [...jobs.values()].some((j) => j.role === 'source' && j.guest === name && !isFluidEnded(j.copy)),
+    remove(name) {
+      departed.add(name);
+      removeGuest(name);
+    },
+    onPulled(migration) {
+      const job = jobs.get(migration);
+      if (job !== undefined) tell(job, 'disksPulled');
+    },
+  });
+
   const listGuests = (): GuestInfo[] => [...guests.values()];
   function setGuest(spec: GuestSpec, state: GuestInfo['state']): void {
     const guest: GuestInfo = { spec, state, portName: portNameOf(spec.name) };
@@ -121,6 +148,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
   }
   function removeGuest(name: string): void {
     if (!guests.delete(name)) return;
+    disks.forget(name);
     options.onGuest?.(name, undefined);
     report({ type: 'guests', guests: listGuests() });
   }
@@ -215,6 +243,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
     while (fabric.has(`${address}:${port}`)) port++;
     if (port > to)
       throw new FairwayError('prepare-failed', `no port is left for incoming migrations on ${config.host}`);
+    disks.expect(c);
     const job: DestinationJob = {
       role: 'destination',
       id: c.migration,
@@ -222,6 +251,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
       address,
       port,
       events: [],
+      readsDisks: c.options?.storage === 'on-demand',
       guestRan: false,
       lost: false,
     };
@@ -255,6 +285,8 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
       const text = `guest ${c.guest} does not run on ${config.host}${guest === undefined ? '' : ` (it is ${guest.state})`}`;
       throw new FairwayError('guest-not-running', text, ['notFound']);
     }
+    checkStorage(guest.spec, c.options?.storage);
+    disks.checkWhole(c.guest);
     for (const other of [...jobs.values()].filter((j) => j.guest === c.guest)) {
       if (other.role === 'source' && !isFluidEnded(other.copy)) {
         const text = `guest ${c.guest} is already being copied by migration ${other.id}`;
@@ -294,6 +326,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
         destinationPort: c.port,
       },
       events: [],
+      leavesDisks: c.options?.storage === 'on-demand',
       copy: startFluidCopy(order, c.bandwidthBps),
       atMs: clock.now(),
       toldMs: clock.now(),
@@ -314,13 +347,14 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
       if (!isFluidEnded(job.copy)) {
         throw new FairwayError('migration-running', `migration ${id} is still ${job.copy.phase}`, ['conflict']);
       }
-      if (job.copy.phase === 'completed') {
+      if (job.copy.phase === 'completed' && job.leavesDisks) disks.serve(job.guest);
+      else if (job.copy.phase === 'completed') {
         departed.add(job.guest);
         removeGuest(job.guest);
       }
     } else if (!job.guestRan) {
       throw new FairwayError('guest-not-arrived', `the guest of migration ${id} has not run here yet`, ['conflict']);
-    }
+    } else if (job.readsDisks) return; // Whoever comes back is told again that its disks are here.
     jobs.delete(id);
   }
 
@@ -338,9 +372,11 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
 
   return {
     kind: 'emulated',
+    disks,
     abilities: () => ABILITIES,
     async open(listener) {
       report = listener;
+      disks.open();
       for (const spec of config.guests) if (!guests.has(spec.name) && !departed.has(spec.name)) launch(spec);
     },
     launch: async (spec) => launch(spec),
@@ -412,6 +448,7 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
     },
     async close({ stopGuests }) {
       report = () => {};
+      disks.close();
       if (!stopGuests) return;
       for (const job of jobs.values()) {
         if (job.role === 'source') {

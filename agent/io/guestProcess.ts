@@ -157,6 +157,40 @@ export function processOf(runDir: string, guest: string): number | undefined {
   }
 }
 
+/** A machine that is being started is there within this long; an agent that was killed meanwhile does not see it through. */
+const APPEARS_MS = 10_000;
+
+/**
+ * Waits for a machine that an agent was starting when it was killed: its process lives before it says so. Resolves to
+ * whether there is one; one that never comes to be is ended.
+ */
+export async function straySettled(runDir: string, guest: string): Promise<boolean> {
+  for (let waited = 0; ; waited += 50) {
+    if (processOf(runDir, guest) !== undefined) return true;
+    const pid = strayOf(runDir, guest);
+    if (pid === undefined) return processOf(runDir, guest) !== undefined;
+    if (waited >= APPEARS_MS) {
+      process.kill(pid, 'SIGKILL');
+      return false;
+    }
+    await sleep(50);
+  }
+}
+
+/** A process with the guest's control socket on its command line, whether or not it has written its id down. */
+function strayOf(runDir: string, guest: string): number | undefined {
+  const mark = guestPaths(runDir, guest).qmp.replaceAll(',', ',,');
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      if (readFileSync(`/proc/${name}/cmdline`, 'utf8').includes(mark)) return Number(name);
+    } catch {
+      // It has ended.
+    }
+  }
+  return undefined;
+}
+
 /** True once the guest's process is gone; waits up to `ms`. */
 export async function processGone(runDir: string, guest: string, ms: number): Promise<boolean> {
   for (let waited = 0; processOf(runDir, guest) !== undefined; waited += 20) {

@@ -48,6 +48,7 @@ import {
   readRecord,
   readRecords,
   startProcess,
+  straySettled,
   writeRecord,
 } from './guestProcess.ts';
 import { attachTap, detachTap, tapName } from './hostNet.ts';
@@ -329,7 +330,7 @@ export function createQemuDriver({ config, clock, log }: QemuDriverOptions): Mig
     for (const record of readRecords(runDir)) {
       const name = record.spec.name;
       if (record.departed) continue;
-      if (processOf(runDir, name) === undefined) {
+      if (!(await straySettled(runDir, name))) {
         await cleanUp(record);
         continue;
       }

@@ -4,6 +4,7 @@ import type { Explanation, MigrationView } from '../../contracts/feed.ts';
 import { formatMs, formatRate } from '../../contracts/units.ts';
 import type { FairwayClient } from '../client.ts';
 import { type ConnectOptions, connect } from '../connect.ts';
+import { pullText } from '../progress.ts';
 import { EXIT, type Terminal } from '../terminal.ts';
 
 interface Options extends ConnectOptions {
@@ -12,7 +13,7 @@ interface Options extends ConnectOptions {
 
 export async function explain(terminal: Terminal, o: Options, migration: string): Promise<number> {
   const client = connect(terminal, o);
-  const view = await find(client, migration);
+  const view = await findMigration(client, migration);
   const { explanation } = view;
   if (explanation === undefined) {
     throw new FairwayError(
@@ -27,7 +28,7 @@ export async function explain(terminal: Terminal, o: Options, migration: string)
 }
 
 /** By id, else the last migration of a guest of that name. */
-async function find(client: FairwayClient, name: string): Promise<MigrationView> {
+export async function findMigration(client: FairwayClient, name: string): Promise<MigrationView> {
   try {
     return await client.migration(name);
   } catch (error) {
@@ -69,6 +70,10 @@ export function explanationText(m: MigrationView, e: Explanation): string {
     reasons(e.strategy.reasons);
   }
   if (e.rate !== null) say('rate', `${formatRate(e.rate.bps)}: ${e.rate.reason.text} [${e.rate.reason.rule}]`);
+  if (m.pull) {
+    say('pull', `${pullText(m.pull)}; asked for: ${formatRate(m.pull.rateBps)}`);
+    if (m.pull.reason) say('', `slice ${m.pull.reason.text} [${m.pull.reason.rule}]`);
+  }
   if (m.plan && !isFinal(m.state)) {
     const late = m.plan.lateMs > 0 ? `, ${formatMs(m.plan.lateMs)} after its deadline` : '';
     say('plan', `starts ${when(m.plan.startAtMs, e.atMs)}, ends ${when(m.plan.endAtMs, e.atMs)}${late}`);

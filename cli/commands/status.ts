@@ -3,7 +3,7 @@ import { isFinal } from '../../contracts/common.ts';
 import type { SessionView, StatusView } from '../../contracts/rest.ts';
 import { formatBytes, formatRate } from '../../contracts/units.ts';
 import { type ConnectOptions, connect } from '../connect.ts';
-import { barLine } from '../progress.ts';
+import { barLine, isPullOpen, pullLine } from '../progress.ts';
 import { type Terminal, table } from '../terminal.ts';
 
 export async function status(terminal: Terminal, o: ConnectOptions & { json?: true }): Promise<undefined> {
@@ -49,6 +49,7 @@ export function statusText(s: StatusView, columns: number): string {
     return [[name, l.ip ?? l.mac, end(l.at), ...seen, percent(cpuShare), writes, within]];
   });
   const running = s.migrations.filter((m) => !isFinal(m.state));
+  const pulls = s.migrations.flatMap((m) => (m.pull && isPullOpen(m.pull) ? [pullLine(m, m.pull, columns - 2)] : []));
   return [
     `Fairway ${s.version}, policy revision ${policy.status.revision} (${policy.store})`,
     policy.status.state === 'refused' ? `, last edit refused: ${policy.status.reason}\n` : '\n',
@@ -83,6 +84,7 @@ export function statusText(s: StatusView, columns: number): string {
     running.length === 0
       ? `Migrations: none running, ${s.migrations.length} ended\n`
       : `Migrations\n${running.map((m) => `  ${barLine(m, columns - 2)}\n`).join('')}`,
+    pulls.length === 0 ? '' : `Pulls of disks left behind\n${pulls.map((line) => `  ${line}\n`).join('')}`,
   ].join('');
 }
 

@@ -20,7 +20,7 @@ import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
 import { type Flow, flow, type Group, type Instructions, type Match, type Meter } from './flows.ts';
 import type { ControllerState, Job } from './state.ts';
-import { isActive, needsSlice } from './state.ts';
+import { isActive, needsSlice, pullsNow, slicePriority } from './state.ts';
 import { tunnelEnds } from './tunnels.ts';
 import { output, Ways } from './ways.ts';
 
@@ -164,8 +164,8 @@ function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables>
     put(dpid, TABLE.moved, PRIORITY.tunnel, FEATURE.infrastructure, comes, []);
   }
   for (const job of state.jobs.values()) {
+    if (isActive(job) || pullsNow(job)) streamFlows(state, job, put);
     if (!isActive(job)) continue;
-    streamFlows(state, job, put);
     movedFlows(state, job, put);
     const meter = guardOf(state, job);
     if (meter) own(job.dpids[0] as string)?.meters.set(meter.meterId, meter);
@@ -266,15 +266,19 @@ function guardOf(state: ControllerState, job: Job): Meter | undefined {
   return { meterId: meterOf(job), rateKbps, burstKbits: Math.ceil(rateKbps * GUARD_SECONDS) };
 }
 
-/** Table 0: the migration's streams, marked, queued and sent along the path reserved for it; its answers the same way back. */
+/**
+ * Table 0: the migration's streams, marked, queued and sent along the path reserved for it; its answers the same way back. When
+ * the copy is over, what is left of them is the disks that are pulled.
+ */
 function streamFlows(state: ControllerState, job: Job, put: Put): void {
-  if (!job.stream || job.copyEnded) return;
+  if (!job.stream || (job.copyEnded && !pullsNow(job))) return;
   const { sourceIp, destinationIp, destinationPort } = job.stream;
   const tcp = { eth_type: ETH_IPV4, ip_proto: IPPROTO_TCP };
   const there = { ...tcp, ipv4_src: sourceIp, ipv4_dst: destinationIp };
   const here = { ...tcp, ipv4_src: destinationIp, ipv4_dst: sourceIp };
   // Memory; disks that are mirrored; disks that are read at the source, which listens then.
-  const listening = [destinationPort, ...(job.destination?.diskPort === undefined ? [] : [job.destination.diskPort])];
+  const taken = job.destination?.diskPort === undefined ? [] : [job.destination.diskPort];
+  const listening = job.copyEnded ? [] : [destinationPort, ...taken];
   const connections = [
     ...listening.map((port) => ({
       forward: of13.OFPMatch({ ...there, tcp_dst: port }),
@@ -286,10 +290,11 @@ function streamFlows(state: ControllerState, job: Job, put: Put): void {
     })),
   ];
   const guard = guardOf(state, job);
+  const priority = slicePriority(job);
   for (const { dpid, inPort, outPort, isSure } of streamHops(state, job)) {
     const mark = [
-      of13.OFPActionSetField({ field: 'ip_dscp', value: state.policy.doc.marks[job.priority] }),
-      of13.OFPActionSetQueue({ queue_id: QUEUE[job.priority] }),
+      of13.OFPActionSetField({ field: 'ip_dscp', value: state.policy.doc.marks[priority] }),
+      of13.OFPActionSetQueue({ queue_id: QUEUE[priority] }),
     ];
     const police = guard && dpid === job.dpids[0] ? [of13.OFPInstructionMeter({ meter_id: guard.meterId })] : [];
     const on = isSure ? [apply([...mark, output(outPort)])] : [apply(mark), goto(TABLE.moved)];
@@ -434,7 +439,8 @@ export function queuesFor(state: ControllerState, link: string): PortQos | null 
   if (!share || share.byMigration.size === 0 || capacityBps <= 0) return null;
   const byPriority = new Map<Priority, number>();
   for (const [id, bps] of share.byMigration) {
-    const priority = state.jobs.get(id)?.priority;
+    const job = state.jobs.get(id);
+    const priority = job && slicePriority(job);
     if (priority) byPriority.set(priority, (byPriority.get(priority) ?? 0) + bps);
   }
   const maxBps = Math.round(capacityBps);

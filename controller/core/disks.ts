@@ -5,6 +5,7 @@
  */
 import type { AgentMessage } from '../../contracts/agent.ts';
 import { isFinal } from '../../contracts/common.ts';
+import { pullEnded } from './pull.ts';
 import type { Job } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -31,7 +32,7 @@ export function onDisksPulled(t: Turn, host: string, m: AgentMessage): void {
   if (m.type !== 'event' || m.event !== 'disksPulled') return;
   const job = t.job(m.migration);
   if (job?.to !== host || !isOnDemand(job)) return;
-  t.setJob(job.id, { disksPulled: true });
+  if (job.disksPulled !== true) pullEnded(t, t.setJob(job.id, { disksPulled: true }));
   // Earlier than that, the source still has memory to send or flows that lead to it: it is let go at the end (`drain`).
   if (job.state === 'done') releaseDisks(t, job);
 }

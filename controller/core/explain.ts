@@ -236,12 +236,29 @@ function changesOf(
 const names = (ids: readonly string[]): string =>
   ids.length > 3 ? `${ids.slice(0, 3).join(', ')} and ${ids.length - 3} more` : ids.join(', ');
 
+/** Where the disks of a guest are that left them behind. */
+function disksText(job: Job): string {
+  if (job.asked.options?.storage !== 'on-demand') return '';
+  if (job.disksPulled === true) return `; all of its disks is at ${job.to}`;
+  const { pull } = job;
+  const rest = `what its guest has not read of its disks yet is at ${job.from}`;
+  if (!pull || pull.state === 'stopped') return `; ${rest}, and nothing pulls it`;
+  if (pull.state === 'running') {
+    const share = pull.totalBytes > 0 ? `, ${Math.floor((100 * pull.doneBytes) / pull.totalBytes)} % are through` : '';
+    const stuck = pull.note === null ? '' : `; it stands still: ${pull.note}`;
+    return `; its disks are pulled at ${formatRate(pull.pacedBps ?? 0)}${share}${stuck}`;
+  }
+  const why = pull.note === null ? '' : `: ${pull.note}`;
+  if (pull.state === 'failed') return `; ${rest}, and its pull failed${why}`;
+  return `; ${rest}, and its pull ${pull.state === 'stopping' ? 'is being stopped' : 'waits'}${why}`;
+}
+
 function summaryOf(job: Job, e: Omit<Explanation, 'summary'>, nowMs: number): string {
   if (isFinal(job.state))
     return job.note === null
-      ? `it is ${job.state}`
+      ? `it is ${job.state}${disksText(job)}`
       : `it ${job.state === 'done' ? 'is' : 'was'} ${job.state}: ${job.note}`;
-  if (job.copyEnded) return 'the guest runs at its destination; stragglers are still sent on';
+  if (job.copyEnded) return `the guest runs at its destination; stragglers are still sent on${disksText(job)}`;
   const done = e.end === null ? '' : `; done in about ${formatMs(Math.max(0, e.end.expectedAtMs - nowMs))}`;
   if (e.waits !== null) {
     const behind = e.waits.behind.length > 0 ? ` (behind ${names(e.waits.behind)})` : '';

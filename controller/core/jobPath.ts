@@ -11,7 +11,7 @@ import { linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
 import type { Settled } from './jobs.ts';
 import { workloadBps } from './rates.ts';
 import { pace, sliceFor } from './reserve.ts';
-import { type ControllerState, isActive, type Job } from './state.ts';
+import { type ControllerState, isActive, type Job, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /** Ways that are compared: the shortest and at most this many that share no link with one another. */
@@ -159,7 +159,7 @@ export function enforcementOn(state: ControllerState, path: JobPath): 'queue' | 
 export function followLinks(t: Turn, before: ControllerState): void {
   const isNew = t.state.topology !== before.topology || t.state.agents !== before.agents;
   for (const job of [...t.state.jobs.values()]) {
-    if (!isActive(job) || job.copyEnded) continue;
+    if ((!isActive(job) || job.copyEnded) && !pullsNow(job)) continue;
     if (job.dpids.length === 0) {
       if (isNew) findAgain(t, job);
     } else {
@@ -174,7 +174,8 @@ function reroute(t: Turn, job: Job, broken: { link: string | null; text: string 
   const about = broken.link === null ? {} : { bindingLink: broken.link };
   t.reserveNow = true;
   if (typeof chosen === 'string') {
-    t.setJob(job.id, { links: [], dpids: [], sliceBps: 0, reroutedAtMs: t.nowMs });
+    const slice = job.pull && pullsNow(job) ? { pull: { ...job.pull, sliceBps: 0 } } : { sliceBps: 0 };
+    t.setJob(job.id, { links: [], dpids: [], ...slice, reroutedAtMs: t.nowMs });
     pace(t, job.id);
     const text = `${broken.text}, and there is no other way: ${chosen}; the stream waits at the least pace until there is one`;
     t.decide('reroute', job.id, [{ rule: 'reroute.noPath', text, inputs: {}, ...about }]);

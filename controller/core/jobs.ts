@@ -31,7 +31,7 @@ import { mustHold, turnsOf } from './planning.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
 import { harmedLinks, payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
 import { isSettling } from './settle.ts';
-import { type ControllerState, isActive, type Job, needsSlice, withEntry } from './state.ts';
+import { type ControllerState, isActive, type Job, needsSlice, pullsNow, withEntry } from './state.ts';
 import { type ClockOffset, instantOf } from './telemetry.ts';
 import { chooseDetour, isDetourReady } from './tunnels.ts';
 import type { Turn } from './turn.ts';
@@ -120,6 +120,7 @@ export function end(t: Turn, job: Job, state: 'failed' | 'cancelled', note: stri
     paused: false,
     recovery: null,
     flipped: job.resumed && job.flipped,
+    pull: null,
   });
   t.decide('finish', job.id, [reason(`finish.${state}`, note)]);
   makeRoom(t, job);
@@ -363,6 +364,8 @@ function decideTechnique(t: Turn, id: string): void {
 
 /** Has the destination prepare; asked twice, it answers the same. `postcopyBandwidthBps` is of payload. */
 export function prepare(t: Turn, job: Job, postcopyBandwidthBps = payloadBps(job.sliceBps)): void {
+  // A pull has its own slice and begins when it is told to, after the copy (`pull.ts`).
+  const { pullBps: _, ...options } = job.asked.options ?? {};
   t.command(job.to, job.id, {
     do: 'prepare',
     migration: job.id,
@@ -370,7 +373,7 @@ export function prepare(t: Turn, job: Job, postcopyBandwidthBps = payloadBps(job
     technique: job.technique ?? 'pre-copy',
     postcopyBandwidthBps,
     mayTurnPostcopy: job.mayTurnPostcopy,
-    ...(job.asked.options ? { options: job.asked.options } : {}),
+    ...(job.asked.options ? { options } : {}),
     ...(job.disksFrom ? { disksFrom: job.disksFrom } : {}),
   });
 }
@@ -662,4 +665,5 @@ export function settleIntoRunning(t: Turn): void {
   }
 }
 
-export const activeSlices = (state: ControllerState): boolean => [...state.jobs.values()].some(needsSlice);
+export const activeSlices = (state: ControllerState): boolean =>
+  [...state.jobs.values()].some((j) => needsSlice(j) || pullsNow(j));

@@ -12,7 +12,7 @@ import { mayMove } from './hostMoves.ts';
 import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
 import { learnFromFlows } from './settle.ts';
-import { isActive, type Job, NEW_SWITCH, type QosState, withEntry, withoutEntry } from './state.ts';
+import { isActive, type Job, NEW_SWITCH, pullsNow, type QosState, withEntry, withoutEntry } from './state.ts';
 import { onTunnelFrame, onTunnelPort, tunnelsStale, withoutTunnels } from './tunnels.ts';
 import type { Turn } from './turn.ts';
 
@@ -244,7 +244,7 @@ function streamCounts(t: Turn, e: On<'counters'>): StreamCount[] {
     counted.set(key, (counted.get(key) ?? 0) + f.bytes);
   }
   return [...t.state.jobs.values()].flatMap((job) => {
-    if (!isActive(job) || !job.dpids.includes(e.dpid)) return [];
+    if ((!isActive(job) && !pullsNow(job)) || !job.dpids.includes(e.dpid)) return [];
     const hop = streamHops(t.state, job).find((h) => h.dpid === e.dpid) as ReturnType<typeof streamHops>[number];
     const bytes = counted.get(`${FEATURE.stream} ${job.number}`) ?? 0;
     const answerBytes = counted.get(`${FEATURE.answer} ${job.number}`) ?? 0;

@@ -1,5 +1,6 @@
 /** A job as it is when it has just been asked for. Part of `step.ts`; `evacuate.ts` makes jobs of moves that are only thought of. */
 import type { MigrateRequest } from '../../contracts/rest.ts';
+import { newPull } from './pull.ts';
 import type { ControllerState, Job } from './state.ts';
 
 /** Host on which a guest is; undefined when no agent reports it. */
@@ -53,6 +54,7 @@ export function newJob(
     pathSinceMs: null,
     reroutedAtMs: null,
     awaiting: null,
+    pull: request.options?.pullBps === undefined ? null : newPull(request.options.pullBps, nowMs),
     dirtyBytesPerS: null,
     workingSetBytes: null,
     nonZeroBytes: null,

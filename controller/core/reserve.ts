@@ -15,7 +15,7 @@ import {
 import { canCopy } from './copyOptions.ts';
 import { workloadBps, workloadPeakBps } from './rates.ts';
 import { isSettling } from './settle.ts';
-import { type ControllerState, type Job, needsSlice } from './state.ts';
+import { type ControllerState, type Job, needsSlice, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /**
@@ -39,15 +39,14 @@ function policyOn(state: ControllerState, job: Job): (link: string) => CompiledP
   return (link) => policyOf(state, job, link === first ? job.from : link === last ? job.to : null);
 }
 
+/** What a job claims: for its copy, or, when that is over, for the pull of its disks: of low priority, and no more than was asked for. */
 function claimOf(state: ControllerState, job: Job, phase = job.phase): SliceClaim {
-  return {
-    migration: job.id,
-    priority: job.priority,
-    links: [...job.links],
-    phase,
-    previousBps: job.sliceBps > 0 ? job.sliceBps : null,
-    policyOn: policyOn(state, job),
-  };
+  const common = { migration: job.id, links: [...job.links], policyOn: policyOn(state, job) };
+  const previous = (bps: number) => (bps > 0 ? bps : null);
+  const pull = pullsNow(job) ? job.pull : null;
+  if (!pull) return { ...common, priority: job.priority, phase, previousBps: previous(job.sliceBps) };
+  const mostBps = Math.ceil(pull.rateBps / PAYLOAD_SHARE);
+  return { ...common, priority: 'low', phase: 'running', previousBps: previous(pull.sliceBps), mostBps };
 }
 
 /** What a migration could have of a link if it had it alone, bit/s, by priority from high to low. */
@@ -76,7 +75,8 @@ function loads(state: ControllerState, claims: SliceClaim[], nowMs: number): Lin
 }
 
 function claimsOf(state: ControllerState): SliceClaim[] {
-  return [...state.jobs.values()].filter(needsSlice).map((j) => claimOf(state, j));
+  const hasClaim = (j: Job) => needsSlice(j) || (pullsNow(j) && j.dpids.length > 0);
+  return [...state.jobs.values()].filter(hasClaim).map((j) => claimOf(state, j));
 }
 
 /** What a job would get if it were reserved for now, beside those that run and will run with it. */
@@ -112,6 +112,13 @@ export function reserveAll(t: Turn): void {
     const job = t.job(id);
     if (!job || !slice.changed) continue;
     const { rateBps, reason } = slice;
+    if (job.pull && pullsNow(job)) {
+      // Of its slices only the first reason is kept with the migration; all are in the stream of decisions.
+      const isFirst = job.pull.reason === null;
+      t.setJob(id, { pull: { ...job.pull, sliceBps: rateBps, reason } });
+      t.decide('reservation', id, [{ ...reason, text: `for the pull of its disks ${reason.text}` }], isFirst);
+      continue;
+    }
     t.setJob(id, { sliceBps: rateBps, sliceSteps: [...job.sliceSteps, { atMs: t.nowMs, rateBps, reason }] });
     t.decide('reservation', id, [reason]);
   }

@@ -1,9 +1,13 @@
 /** Jobs of an earlier life of the controller, from its journal. What became of them meanwhile, agents and switches tell. */
 import { isFinal, jobStateSchema } from '../../contracts/common.ts';
+import { newPull } from './pull.ts';
 import type { ControllerState, Job } from './state.ts';
 
 /** Ended jobs kept for readers after a restart. */
 const KEPT_ENDED = 100;
+
+/** A pull that has not ended goes on after the restart. */
+const hasOpenPull = (j: Job): boolean => ['waiting', 'running', 'stopping', 'away'].includes(j.pull?.state ?? 'done');
 
 /** What journals of earlier versions do not tell. */
 const ABSENT: Pick<Job, 'deadlineAtMs' | 'isPlanned' | 'planned' | 'isHeld' | 'behind' | 'recovery' | 'busyUntilMs'> = {
@@ -18,7 +22,8 @@ const ABSENT: Pick<Job, 'deadlineAtMs' | 'isPlanned' | 'planned' | 'isHeld' | 'b
 
 /** Whether a job has changed in what a restarted controller must know; progress and pace it finds out for itself. */
 export function isWorthKeeping(before: Job | undefined, after: Job): boolean {
-  return before === undefined || KEPT_FIELDS.some((f) => before[f] !== after[f]);
+  if (before === undefined || KEPT_FIELDS.some((f) => before[f] !== after[f])) return true;
+  return before.pull?.state !== after.pull?.state || before.pull?.rateBps !== after.pull?.rateBps;
 }
 const KEPT_FIELDS = [
   ...['state', 'awaiting', 'destination', 'stream', 'technique', 'enforcement', 'links', 'isHeld'],
@@ -34,7 +39,11 @@ function asJob(entry: Record<string, unknown>): Job | undefined {
     [job.guest, job.from, job.to, job.spec?.mac].every((x) => typeof x === 'string') &&
     [job.links, job.dpids, job.reasons, job.sliceSteps, job.transitions].every(Array.isArray) &&
     jobStateSchema.safeParse(job.state).success;
-  return sound ? ({ ...ABSENT, ...job } as Job) : undefined;
+  if (!sound) return undefined;
+  const pullBps = job.asked?.options?.pullBps;
+  // Of a version in which destinations pulled as soon as they could, in no slice.
+  const isPulledUnsaid = job.pull === undefined && pullBps !== undefined && job.disksPulled !== true;
+  return { ...ABSENT, ...(isPulledUnsaid ? { pull: newPull(pullBps, 0) } : {}), ...job } as Job;
 }
 
 /** The state with the jobs the journal tells of: each as it was last written. */
@@ -48,8 +57,9 @@ export function restoreJobs(state: ControllerState, entries: readonly Record<str
     }
   }
   const all = [...last.values()];
-  const ended = all.filter((j) => isFinal(j.state)).slice(-KEPT_ENDED);
-  const open = all.filter((j) => !isFinal(j.state));
+  const isOver = (j: Job) => isFinal(j.state) && !hasOpenPull(j);
+  const ended = all.filter(isOver).slice(-KEPT_ENDED);
+  const open = all.filter((j) => !isOver(j));
   const jobs = new Map([...ended, ...open].map((j) => [j.id, j]));
   const nextNumber = all.reduce((n, j) => Math.max(n, j.number + 1), state.nextNumber);
   return { ...state, jobs, nextNumber };

@@ -8,7 +8,7 @@ import { FEATURE, parseCookie } from './cookies.ts';
 import { meterOf } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
 import type { Flow } from './flows.ts';
-import { type ControllerState, isActive } from './state.ts';
+import { type ControllerState, isActive, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /** Switches that lost their controller come back within this long: Open vSwitch tries every 8 s at the least. */
@@ -101,7 +101,7 @@ export function withoutForgetting(state: ControllerState, whole: SwitchTables, i
   const macs = active.map((j) => j.spec.mac).join();
   const known = kept.get(installed);
   if (known?.whole === whole && known.macs === macs) return known.merged;
-  const numbers = new Set(active.map((j) => j.number));
+  const numbers = new Set([...state.jobs.values()].filter((j) => isActive(j) || pullsNow(j)).map((j) => j.number));
   const moving = new Set(active.map((j) => j.spec.mac));
   const flows = new Map(whole.flows);
   for (const [key, f] of installed.flows) {

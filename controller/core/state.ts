@@ -176,6 +176,36 @@ export interface TunnelState {
   provenMs: number | null;
 }
 
+/** A background pull of disks that were left at the source; `pull.ts` moves it on. */
+export interface Pull {
+  /**
+   * waiting: for the end of the copy, and for its slice; running: the destination was told; stopping: it is told to stop;
+   * away: the destination does not come back, and holds no slice meanwhile; stopped, failed, done: it has ended.
+   */
+  state: 'waiting' | 'running' | 'stopping' | 'away' | 'stopped' | 'failed' | 'done';
+  /** Most that it may take, bit/s of payload, as asked for. */
+  rateBps: number;
+  /** Reserved for it, bit/s of frames; 0 while nothing is. */
+  sliceBps: number;
+  /** Rate that the destination was told last, bit/s of payload; null: none, or it may not have heard it. */
+  pacedBps: number | null;
+  /** An order is on its way. */
+  isOrdered: boolean;
+  /** How much of the disks it is through, and of how much, bytes; 0 of 0 before the first answer. */
+  doneBytes: number;
+  totalBytes: number;
+  /** Came over the network, also for reads of the guest. */
+  fetchedBytes: number;
+  /** When the destination was asked last how far it is. */
+  measuredMs: number;
+  askedAtMs: number;
+  endedAtMs: number | null;
+  /** Why it stands still, or ended before all was there. */
+  note: string | null;
+  /** Of its slice. */
+  reason: Reason | null;
+}
+
 export interface Job {
   id: string;
   /** Small number for cookies, labels and meters; unique among jobs of this controller's life. */
@@ -220,6 +250,7 @@ export interface Job {
   disksFrom?: DiskOffer | null;
   /** Storage on-demand: the destination has all of the disks. */
   disksPulled?: boolean;
+  pull?: Pull | null;
   stream: Stream | null;
   phase: 'initial' | 'running' | 'switchover';
   sliceBps: number;
@@ -395,6 +426,14 @@ export function initialState(
 const SLICED: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching', 'recovering'];
 export const needsSlice = (j: Job): boolean =>
   SLICED.includes(j.state) && !j.isHeld && !j.copyEnded && j.technique !== null && j.dpids.length > 0;
+/** Whether a job's copy is over and its disks are being pulled: it has a slice for that, of low priority. */
+export const pullsNow = (j: Job): boolean =>
+  j.copyEnded &&
+  j.resumed &&
+  (j.state === 'draining' || j.state === 'done') &&
+  (j.pull?.state === 'waiting' || j.pull?.state === 'running');
+/** The priority of what a job has reserved now. */
+export const slicePriority = (j: Job): Priority => (pullsNow(j) ? 'low' : j.priority);
 /** Job states in which something is under way at agents or switches. */
 const ACTIVE: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching', 'recovering', 'draining'];
 export const isActive = (j: Job): boolean => ACTIVE.includes(j.state);

@@ -34,6 +34,7 @@ import {
   onSwitchUp,
   tablesFound,
 } from './network.ts';
+import { advancePulls, onPull, onPullDone, pullAgain, watchPulls } from './pull.ts';
 import { directionsNow } from './rates.ts';
 import { advanceRecoveries, onRecoveryDone, onStreamEvent, recoverWith } from './recovery.ts';
 import { reserveAll } from './reserve.ts';
@@ -100,6 +101,7 @@ function handle(t: Turn, e: Event): void {
       t.set({ directions: directionsNow(t.state) });
       t.reserveNow ||= activeSlices(t.state);
       settleIntoRunning(t);
+      watchPulls(t);
       break;
     case 'written':
       onWritten(t, e);
@@ -114,6 +116,7 @@ function handle(t: Turn, e: Event): void {
       onAgentUp(t, e.host, e.hello);
       recoverWith(t, e.host);
       reconcile(t, e.host, e.hello);
+      pullAgain(t, e.host);
       break;
     case 'agentDown':
       onAgentDown(t, e.host);
@@ -130,6 +133,7 @@ function handle(t: Turn, e: Event): void {
     case 'commandDone':
       onCommandDone(t, e);
       onRecoveryDone(t, e);
+      onPullDone(t, e);
       break;
     case 'policyChanged':
       t.set({ policy: e.policy, policyStatus: e.status });
@@ -157,6 +161,9 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'cancel':
       onCancel(t, e.id);
+      break;
+    case 'pull':
+      onPull(t, e);
       break;
     case 'tick':
       discover(t);
@@ -186,7 +193,8 @@ function settle(t: Turn, events: readonly Event[], before: ControllerState): voi
     const settled = writeTables(t);
     t.reserveNow = false;
     const isAdvanced = advance(t, settled);
-    if (!advanceRecoveries(t, settled) && !isAdvanced) return;
+    const isRecovered = advanceRecoveries(t, settled);
+    if (!advancePulls(t, settled) && !isRecovered && !isAdvanced) return;
     if (t.reserveNow) reserveAll(t);
   }
 }

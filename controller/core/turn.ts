@@ -98,14 +98,17 @@ export class Turn {
     return next;
   }
 
-  /** Records why, in the stream of decisions and in the job. Re-adjustments are kept in the job's `sliceSteps` instead. */
-  decide(kind: Decision['kind'], migration: string | null, reasons: readonly Reason[]): void {
+  /**
+   * Records why, in the stream of decisions and, unless `isKept` is false, in the job. Re-adjustments are kept in the job's
+   * `sliceSteps` instead.
+   */
+  decide(kind: Decision['kind'], migration: string | null, reasons: readonly Reason[], isKept?: boolean): void {
     if (reasons.length === 0) return;
     const fresh = reasons.map((reason) => ({ atMs: this.nowMs, migration, kind, reason }));
     this.newDecisions.push(...fresh);
     this.set({ decisions: [...this.state.decisions, ...fresh].slice(-KEPT_DECISIONS) });
     const job = migration === null ? undefined : this.job(migration);
-    if (job && (kind !== 'reservation' || job.sliceSteps.length <= 1))
+    if (job && (isKept ?? (kind !== 'reservation' || job.sliceSteps.length <= 1)))
       this.setJob(job.id, { reasons: [...job.reasons, ...reasons] });
   }
 

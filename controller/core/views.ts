@@ -13,7 +13,7 @@ import type {
 import type { StatusView } from '../../contracts/rest.ts';
 import { explainJob } from './explain.ts';
 import { guestTraffic, hostTraffic, migrationBps, workloadBps } from './rates.ts';
-import type { ControllerState, Job } from './state.ts';
+import { type ControllerState, type Job, type Pull, pullsNow, slicePriority } from './state.ts';
 import { downtimeBetween, guestTelemetry } from './telemetry.ts';
 
 /** Rates older than this are shown as zero: nobody is reading that switch. */
@@ -116,12 +116,29 @@ export function slicesView(state: ControllerState): SlicesView {
         capacityBps: state.topology.capacityBps(id),
         workloadBps: s.workloadBps,
         enforcement: state.qos.get(id)?.enforcement ?? 'pace',
-        slices: [...s.byMigration].map(([migration, rateBps]) => ({
-          migration,
-          priority: state.jobs.get(migration)?.priority ?? 'low',
-          rateBps,
-        })),
+        slices: [...s.byMigration].map(([migration, rateBps]) => {
+          const job = state.jobs.get(migration);
+          const isPull = job !== undefined && pullsNow(job);
+          return { migration, priority: job ? slicePriority(job) : 'low', rateBps, ...(isPull ? { isPull } : {}) };
+        }),
       })),
+  };
+}
+
+function pullView(j: Job, p: Pull): NonNullable<MigrationView['pull']> {
+  const { state, rateBps, sliceBps, pacedBps, doneBytes, totalBytes, fetchedBytes, note, askedAtMs, endedAtMs } = p;
+  const isOn = state === 'running';
+  const figures = { doneBytes, totalBytes, fetchedBytes };
+  return {
+    state,
+    rateBps,
+    sliceBps,
+    pacedBps: isOn ? pacedBps : null,
+    ...figures,
+    askedAtMs,
+    endedAtMs,
+    note: note ?? (state === 'waiting' && !j.copyEnded ? 'it begins when the copy has ended' : null),
+    reason: pullsNow(j) ? p.reason : null,
   };
 }
 
@@ -147,6 +164,7 @@ export function migrationView(j: Job): MigrationView {
     remainingBytes: j.progress?.remainingBytes ?? 0,
     passes: j.progress?.passes ?? 0,
     ...(j.progress?.disk === undefined ? {} : { disk: j.progress.disk }),
+    ...(j.pull ? { pull: pullView(j, j.pull) } : {}),
     downtimeMs: j.progress?.downtimeMs ?? null,
     ...(seenDowntime === undefined ? {} : { seenDowntime }),
     requestedAtMs: j.requestedAtMs,

@@ -38,6 +38,8 @@ export interface AgentGatewayOptions {
 interface Session {
   readonly ws: WebSocket;
   host: string | undefined;
+  /** The only host it may speak for, by its token; undefined: any. */
+  readonly onlyHost: string | undefined;
   isAlive: boolean;
   silentBeats: number;
   refusals: number;
@@ -84,11 +86,12 @@ export class AgentGateway {
     return this.#refused;
   }
 
-  /** Takes on a connection that has presented the token; it has to say hello first. */
-  attach(ws: WebSocket): void {
+  /** Takes on a connection that has presented a token, maybe of one host's agent only; it has to say hello first. */
+  attach(ws: WebSocket, onlyHost?: string): void {
     const session: Session = {
       ws,
       host: undefined,
+      onlyHost,
       isAlive: true,
       silentBeats: 0,
       refusals: 0,
@@ -222,6 +225,10 @@ export class AgentGateway {
   }
 
   #greet(session: Session, hello: AgentHello): void {
+    if (session.onlyHost !== undefined && session.onlyHost !== hello.host) {
+      this.#end(session, `its token is for ${session.onlyHost} and not for ${hello.host}: make one for ${hello.host}`);
+      return;
+    }
     const old = this.#byHost.get(hello.host);
     if (!old) {
       this.#welcome(session, hello);

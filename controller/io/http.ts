@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { z } from 'zod';
-import type { Clock } from '../../contracts/clock.ts';
+import { type Clock, callAt } from '../../contracts/clock.ts';
 import { describeIssues, FairwayError } from '../../contracts/common.ts';
 import { type MigrationView, type PolicyView, TOPICS, type Topic, topicSchema } from '../../contracts/feed.ts';
 import type { Log } from '../../contracts/log.ts';
@@ -22,11 +22,13 @@ import {
   type PolicyHistory,
   type PolicyPatch,
   policyPatchSchema,
+  pullRequestSchema,
   type StatusView,
 } from '../../contracts/rest.ts';
+import { formatInstant, TOKEN_EXPIRED_CLOSE, type TokenClaims, warnAtMs } from '../../contracts/token.ts';
 import type { AgentGateway } from './agents.ts';
 import type { Feed } from './feed.ts';
-import { isSameToken } from './token.ts';
+import { checkToken, type TokenCheck } from './token.ts';
 
 /** What the routes do. A FairwayError thrown here becomes an answer by its labels. */
 export interface HttpHandlers {
@@ -35,6 +37,8 @@ export interface HttpHandlers {
   evacuate(request: EvacuateRequest): Promise<Evacuation>;
   migration(id: string): MigrationView | undefined;
   cancel(id: string): Promise<void>;
+  /** `rateBps` null: no more. */
+  pull(id: string, rateBps: number | null): Promise<MigrationView>;
   policy(): PolicyView;
   /** `author` is '' where nobody said who they are. */
   patchPolicy(fields: PolicyPatch, author: string): Promise<PolicyView>;
@@ -71,6 +75,8 @@ const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_AGENT_MESSAGE_BYTES = 8 * 1024 * 1024;
 const MAX_READER_MESSAGE_BYTES = 4 * 1024;
 const MAX_ID_CHARS = 200;
+/** A peer whose token has expired has this long to close its end, ms. */
+const FAREWELL_MS = 2000;
 
 class HttpError extends Error {
   readonly status: number;
@@ -138,6 +144,17 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
       },
     },
     {
+      path: /^\/v1\/migrations\/([^/]+)\/pull$/,
+      needsToken: true,
+      methods: {
+        POST: async (r, id) => {
+          const { rate } = await readBody(r, pullRequestSchema);
+          return { status: 202, body: await handlers.pull(id, rate) };
+        },
+        DELETE: async (_r, id) => ({ status: 202, body: await handlers.pull(id, null) }),
+      },
+    },
+    {
       path: /^\/v1\/policy$/,
       needsToken: true,
       methods: {
@@ -155,21 +172,30 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
     },
   ];
 
-  const hasToken = (r: IncomingMessage): boolean => {
+  /** `inAddress`: presented otherwise than by the header. */
+  const check = (r: IncomingMessage, inAddress: string | null = null): TokenCheck => {
     const m = /^Bearer +(\S+) *$/i.exec(r.headers.authorization ?? '');
-    return m !== null && isSameToken(m[1] as string, o.token);
+    return checkToken(m?.[1] ?? inAddress ?? '', o.token, o.clock.now());
   };
-  const unauthorized = (): HttpError =>
-    new HttpError(401, 'UNAUTHORIZED', 'present the token: Authorization: Bearer <content of the token file>', {
-      'www-authenticate': 'Bearer realm="fairway"',
-    });
+  /** What the token says that was presented; undefined: it is the controller's own. @throws HttpError where it is not good. */
+  function admitted(r: IncomingMessage, inAddress: string | null = null): TokenClaims | undefined {
+    const checked = check(r, inAddress);
+    if (checked.isGood) return checked.claims;
+    throw new HttpError(401, checked.code, checked.text, { 'www-authenticate': 'Bearer realm="fairway"' });
+  }
+  /** The token of a host's agent lets in that agent, and nobody else. */
+  function mustBeForAll(claims: TokenClaims | undefined): void {
+    if (claims?.host === undefined) return;
+    const text = `this token is for the agent of ${claims.host} only: use one that was made without --host`;
+    throw new HttpError(403, 'TOKEN_FOR_AGENT', text);
+  }
 
   async function answer(request: IncomingMessage): Promise<Answer> {
     const { pathname } = urlOf(request);
     for (const { path, needsToken, methods } of routes) {
       const m = path.exec(pathname);
       if (!m) continue;
-      if (needsToken && !hasToken(request)) throw unauthorized();
+      if (needsToken) mustBeForAll(admitted(request));
       const route = methods[request.method ?? ''];
       if (!route) {
         const allow = Object.keys(methods).join(', ');
@@ -181,7 +207,7 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
       throw new HttpError(426, 'UPGRADE', `${pathname} is a WebSocket`, { upgrade: 'websocket' });
     }
     // Who has no token is not told which paths there are.
-    if (!hasToken(request)) throw unauthorized();
+    admitted(request);
     throw new HttpError(404, 'NOT_FOUND', `there is nothing at ${pathname}`);
   }
 
@@ -214,22 +240,54 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
   for (const door of [feedDoor, agentDoor, journalDoor]) {
     door.on('wsClientError', (e, socket) => refuseUpgrade(socket, new HttpError(400, 'BAD_REQUEST', e.message)));
   }
-  type Enter = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+  /** Of each connection whose token expires: ends the waiting for that. */
+  const expiring = new Set<() => void>();
+  /** A connection lasts no longer than the token it came in with; its log says in time who needs another. */
+  function expires(ws: WebSocket, claims: TokenClaims | undefined, door: string): void {
+    if (claims === undefined) return;
+    const about = { door, host: claims.host ?? null, expiresAt: formatInstant(claims.expiresAtMs) };
+    const cure = 'make another with `fairway token make` and put it in its place; the holder takes it up by itself';
+    const cancelWarning = callAt(o.clock, warnAtMs(claims), () => log('warn', 'token.expiresSoon', { ...about, cure }));
+    let cancelEnd = callAt(o.clock, claims.expiresAtMs, () => {
+      log('warn', 'token.expired', about);
+      ws.close(TOKEN_EXPIRED_CLOSE, `the token expired at ${about.expiresAt}`);
+      cancelEnd = o.clock.after(FAREWELL_MS, () => ws.terminate());
+    });
+    const forget = () => {
+      cancelWarning();
+      cancelEnd();
+      expiring.delete(forget);
+    };
+    expiring.add(forget);
+    ws.on('close', forget);
+  }
+  type Enter = (request: IncomingMessage, socket: Duplex, head: Buffer, claims: TokenClaims | undefined) => void;
   const { pair } = o;
   const doors: Record<string, Enter> = {
-    '/feed': (request, socket, head) => {
+    '/feed': (request, socket, head, claims) => {
+      mustBeForAll(claims);
       const topics = readTopics(urlOf(request).searchParams.get('topics'));
-      feedDoor.handleUpgrade(request, socket, head, (ws) => o.feed.attach(ws, topics));
+      feedDoor.handleUpgrade(request, socket, head, (ws) => {
+        expires(ws, claims, 'feed');
+        o.feed.attach(ws, topics);
+      });
     },
-    '/agent': (request, socket, head) => {
+    '/agent': (request, socket, head, claims) => {
       pair?.mustBeInCharge();
-      agentDoor.handleUpgrade(request, socket, head, (ws) => o.agents.attach(ws));
+      agentDoor.handleUpgrade(request, socket, head, (ws) => {
+        expires(ws, claims, 'agent');
+        o.agents.attach(ws, claims?.host);
+      });
     },
   };
   if (pair !== undefined)
-    doors['/journal'] = (request, socket, head) => {
+    doors['/journal'] = (request, socket, head, claims) => {
+      mustBeForAll(claims);
       pair.mustBeInCharge();
-      journalDoor.handleUpgrade(request, socket, head, (ws) => pair.attach(ws));
+      journalDoor.handleUpgrade(request, socket, head, (ws) => {
+        expires(ws, claims, 'journal');
+        pair.attach(ws);
+      });
     };
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', (e) => log('debug', 'http.socket-error', { error: e.message }));
@@ -244,8 +302,7 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
       }
       // Browsers cannot set a header on a WebSocket: the feed, which only tells, takes the token in its address too.
       const inAddress = url.pathname === '/feed' ? url.searchParams.get('token') : null;
-      if (!hasToken(request) && !(inAddress !== null && isSameToken(inAddress, o.token))) throw unauthorized();
-      enter(request, socket, head);
+      enter(request, socket, head, admitted(request, inAddress));
     } catch (e) {
       refuseUpgrade(
         socket,
@@ -270,6 +327,7 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
     port: (server.address() as AddressInfo).port,
     close: () =>
       new Promise<void>((resolve) => {
+        for (const forget of expiring) forget();
         o.feed.close();
         o.agents.close();
         server.close(() => resolve());

@@ -18,8 +18,9 @@ import type { Effect, Event } from '../core/events.ts';
 import { isOurGroup } from '../core/flows.ts';
 import { checkCancel, checkRequest } from '../core/jobs.ts';
 import type { Seal } from '../core/packets.ts';
+import { checkPull } from '../core/pull.ts';
 import { journalOf, restoreJobs } from '../core/restore.ts';
-import { type ControllerState, initialState, type Settings } from '../core/state.ts';
+import { type ControllerState, initialState, type Job, type Settings } from '../core/state.ts';
 import { stepAll } from '../core/step.ts';
 import { tunnelsWanted } from '../core/tunnels.ts';
 import { explainedView, policyView, snapshot, statusView } from '../core/views.ts';
@@ -448,6 +449,13 @@ export async function startController(config: ControllerConfig, o: ServerOptions
           pair?.mustBeInCharge();
           checkCancel(state, id);
           emit({ kind: 'cancel', id });
+        },
+        pull: async (id, rateBps) => {
+          pair?.mustBeInCharge();
+          checkPull(state, id, rateBps);
+          emit({ kind: 'pull', id, rateBps });
+          await journal.flush();
+          return explainedView(state, state.jobs.get(id) as Job, clock.now());
         },
         policy: () => policyView(state),
         patchPolicy: async (fields, author) => {

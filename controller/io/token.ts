@@ -1,13 +1,17 @@
 /**
  * The token that agents, feed readers and the CLI present to `http.ts`. It lives in a file that only its owner may
- * read; the environment overrides the file.
+ * read; the environment overrides the file. It is the key, too, that tokens are signed with which expire
+ * (`contracts/token.ts`): they need not be kept anywhere, and another key ends them all.
  */
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { link, open, rm } from 'node:fs/promises';
 import { FairwayError } from '../../contracts/common.ts';
+import { claimsOf, formatInstant, TOKEN_PREFIX, type TokenClaims } from '../../contracts/token.ts';
 
 const MIN_CHARS = 16;
 const MAX_CHARS = 512;
+/** Whoever holds a signed token may try keys at leisure: short ones could be found. */
+const MIN_KEY_CHARS = 24;
 
 /**
  * The token to use: `env` (the value of FAIRWAY_TOKEN) where it is set, else the content of `file`, which is made with
@@ -79,6 +83,14 @@ function checked(token: string, where: string): string {
       ['badInput'],
     );
   }
+  if (token.startsWith(TOKEN_PREFIX)) {
+    throw new FairwayError(
+      'TOKEN_BAD',
+      `${where} holds a token that was made with \`fairway token make\`; the controller needs the one it is made with: ` +
+        'put that back, or delete the file to have a new one made',
+      ['badInput'],
+    );
+  }
   return token;
 }
 
@@ -90,4 +102,51 @@ function fileError(file: string, e: unknown): FairwayError {
 export function isSameToken(presented: string, expected: string): boolean {
   const digest = (s: string) => createHash('sha256').update(s).digest();
   return timingSafeEqual(digest(presented), digest(expected));
+}
+
+const signatureOf = (key: string, body: string): string => createHmac('sha256', key).update(body).digest('base64url');
+
+/**
+ * A token that expires, for whoever shall not have the controller's own.
+ *
+ * @param key the controller's token
+ * @throws FairwayError `TOKEN_WEAK` (badInput) for a key that could be guessed.
+ */
+export function signToken(key: string, claims: TokenClaims): string {
+  if (key.length < MIN_KEY_CHARS) {
+    throw new FairwayError(
+      'TOKEN_WEAK',
+      `the controller's token has ${key.length} characters, and needs ${MIN_KEY_CHARS} to sign others with: delete its file and ` +
+        'restart the controller to have one made',
+      ['badInput'],
+    );
+  }
+  const body = `${TOKEN_PREFIX}${Buffer.from(JSON.stringify(claims)).toString('base64url')}`;
+  return `${body}.${signatureOf(key, body)}`;
+}
+
+/** What a token may do that was let in: `claims` undefined: everything, for ever. */
+export type TokenCheck =
+  | { isGood: true; claims?: TokenClaims }
+  | { isGood: false; code: 'UNAUTHORIZED' | 'TOKEN_EXPIRED'; text: string };
+
+/** Whether a presented token is the controller's own, or was made with it and is good still. */
+export function checkToken(presented: string, key: string, nowMs: number): TokenCheck {
+  if (isSameToken(presented, key)) return { isGood: true };
+  const claims = claimsOf(presented);
+  const bad = (code: 'UNAUTHORIZED' | 'TOKEN_EXPIRED', text: string): TokenCheck => ({ isGood: false, code, text });
+  if (claims === undefined) {
+    return bad('UNAUTHORIZED', 'present the token: Authorization: Bearer <content of the token file>');
+  }
+  const body = presented.slice(0, presented.lastIndexOf('.'));
+  if (!isSameToken(presented, `${body}.${signatureOf(key, body)}`)) {
+    const text =
+      "the token was not made with this controller's, or that was changed since: make another with `fairway token make`";
+    return bad('UNAUTHORIZED', text);
+  }
+  if (nowMs < claims.expiresAtMs) return { isGood: true, claims };
+  const text =
+    `the token expired at ${formatInstant(claims.expiresAtMs)}, and it is ${formatInstant(nowMs)}: make another with ` +
+    "`fairway token make` where the controller's token file is, and put it in the old one's place";
+  return bad('TOKEN_EXPIRED', text);
 }

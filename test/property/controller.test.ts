@@ -5,6 +5,7 @@
 import fc from 'fast-check';
 import { isFinal, PRIORITIES } from '../../contracts/common.ts';
 import { FEATURE, parseCookie } from '../../controller/core/cookies.ts';
+import { PAYLOAD_SHARE } from '../../controller/core/reserve.ts';
 import { CORE, type Fabric, guest, HV1, HV2, twoHypervisors } from '../unit/controller/fabric.ts';
 
 const GUESTS = ['g1', 'g2', 'g3'];
@@ -16,7 +17,10 @@ const AGENT_EVENTS = [
   'completed',
   'failed',
   'cancelled',
+  'disksPulled',
 ] as const;
+
+const PULLED = { storage: 'on-demand' as const, pullBps: 80e6 };
 
 /** Weighted so that most runs get migrations well under way before something goes wrong. */
 const action = fc.oneof(
@@ -26,6 +30,15 @@ const action = fc.oneof(
       do: fc.constant('migrate' as const),
       guest: fc.constantFrom(...GUESTS),
       priority: fc.constantFrom(...PRIORITIES),
+      options: fc.constantFrom(undefined, { storage: 'on-demand' as const }, PULLED),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('pull' as const),
+      nth: fc.nat(2),
+      mbps: fc.option(fc.integer({ min: 1, max: 300 })),
     }),
   },
   {
@@ -60,6 +73,12 @@ const action = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('cancel' as const), nth: fc.nat(2) }) },
 );
+const VALUES: Partial<Record<string, object>> = {
+  prepare: { address: '10.0.0.2', port: 49_152, portName: 'tap1' },
+  offerDisks: { address: '10.0.0.1', port: 49_153 },
+  measureFetch: { fetchedBytes: 1, isPulled: false },
+};
+
 type Action = typeof action extends fc.Arbitrary<infer A> ? A : never;
 
 const AGENTS = { hv1: [HV1, '10.0.0.1'], hv2: [HV2, '10.0.0.2'] } as const;
@@ -74,7 +93,11 @@ function perform(f: Fabric, a: Action, unanswered: { n: number }): void {
       if (!busy)
         f.send({
           kind: 'migrate',
-          request: { moves: [{ guest: a.guest, destination: 'hv2' }], priority: a.priority },
+          request: {
+            moves: [{ guest: a.guest, destination: 'hv2' }],
+            priority: a.priority,
+            ...(a.options ? { options: a.options } : {}),
+          },
           ids: [id],
           group: null,
         });
@@ -90,8 +113,7 @@ function perform(f: Fabric, a: Action, unanswered: { n: number }): void {
       const c = f.commands[unanswered.n];
       if (!c) break;
       unanswered.n += 1;
-      const value =
-        c.command.do === 'prepare' ? { address: '10.0.0.2', port: 49152, portName: 'tap1' } : { dirtyBytesPerS: 4e6 };
+      const value = VALUES[c.command.do] ?? { dirtyBytesPerS: 4e6 };
       const done = { kind: 'commandDone' as const, migration: c.migration, step: c.command.do };
       f.send(a.ok ? { ...done, ok: true, value } : { ...done, ok: false, error: 'refused' });
       break;
@@ -114,6 +136,11 @@ function perform(f: Fabric, a: Action, unanswered: { n: number }): void {
       else f.send({ kind: 'agentDown', host: a.host });
       break;
     }
+    case 'pull': {
+      const id = nth(a.nth);
+      if (id) f.send({ kind: 'pull', id, rateBps: a.mbps === null ? null : a.mbps * 1e6 });
+      break;
+    }
     case 'cancel': {
       const id = nth(a.nth);
       if (id) f.send({ kind: 'cancel', id });
@@ -128,6 +155,8 @@ function floorsHold(f: Fabric): void {
     // A link whose capacity is no longer known carries no slice that a floor could be held against.
     if (capacity > 0) expect(sum).toBeLessThanOrEqual(capacity - s.floorBps + 1);
   }
+  for (const { pull } of f.state.jobs.values())
+    if (pull) expect(pull.sliceBps).toBeLessThanOrEqual(Math.ceil(pull.rateBps / PAYLOAD_SHARE));
 }
 
 test('floors are kept at every step, and nothing is left at the end', () => {
@@ -152,6 +181,14 @@ test('floors are kept at every step, and nothing is left at the end', () => {
         });
       }
       for (let i = 0; i < 4; i++) f.pass(15_000);
+      // Pulls go on after the last migration; they end one by one.
+      for (const j of f.state.jobs.values())
+        f.send({
+          kind: 'agentMessage',
+          host: 'hv2',
+          message: { type: 'event', migration: j.id, event: 'disksPulled' },
+        });
+      for (let i = 0; i < 2; i++) f.pass(1000);
       expect([...f.state.jobs.values()].filter((j) => !isFinal(j.state))).toEqual([]);
       expect(f.state.shares.size).toBe(0);
       expect([...f.qos.values()].filter((q) => q !== null)).toEqual([]);

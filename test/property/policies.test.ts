@@ -72,10 +72,14 @@ const claims = fc
       links: fc.subarray(LINKS),
       phase: fc.constantFrom('initial' as const, 'running' as const, 'switchover' as const),
       previousBps: fc.option(megabits),
+      mostBps: fc.option(megabits, { freq: 3 }),
     }),
     { maxLength: 12 },
   )
-  .map((list) => list.map((c, i) => ({ ...c, migration: `m${i}` })));
+  .map((list) =>
+    list.map(({ mostBps, ...c }, i) => ({ ...c, migration: `m${i}`, ...(mostBps === null ? {} : { mostBps }) })),
+  );
+const unlimited = claims.map((list) => list.map(({ mostBps: _, ...c }) => c));
 
 describe('reserve', () => {
   test('no link gives away its floor, and what is not in slices is the workload’s', () => {
@@ -121,7 +125,8 @@ describe('reserve', () => {
         const r = reserve({ links, claims: list }, policy);
         for (const c of list) {
           const rate = r.slices.get(c.migration)?.rateBps ?? 0;
-          if (c.links.length === 0 || rate >= minimum) continue;
+          if (c.mostBps !== undefined) expect(rate).toBeLessThanOrEqual(c.mostBps);
+          if (c.links.length === 0 || rate >= Math.min(minimum, c.mostBps ?? minimum)) continue;
           // On some link of its path, those that are as urgent or more have at least filled what the minima of all take.
           const isTight = c.links.some((id) => {
             const l = links.find((x) => x.id === id);
@@ -137,7 +142,7 @@ describe('reserve', () => {
 
   test('of two on the same links, the more urgent never gets less (default expressions and weights)', () => {
     const policy = compilePolicy(DEFAULT_POLICY);
-    const running = claims.map((list) => list.map((c) => ({ ...c, phase: 'running' as const, previousBps: null })));
+    const running = unlimited.map((list) => list.map((c) => ({ ...c, phase: 'running' as const, previousBps: null })));
     fc.assert(
       fc.property(networks, running, (links, list) => {
         const r = reserve({ links, claims: list }, policy);
@@ -195,7 +200,7 @@ describe('reserve', () => {
     const policy = compilePolicy(
       applyPolicyPatch(DEFAULT_POLICY, { 'reservation.minSliceBps': 0, 'reservation.minStepShare': 0 }),
     );
-    const same = claims.map((list) => list.map((c) => ({ ...c, priority: 'high' as const, previousBps: null })));
+    const same = unlimited.map((list) => list.map((c) => ({ ...c, priority: 'high' as const, previousBps: null })));
     fc.assert(
       fc.property(networks, same, (links, list) => {
         const r = reserve({ links, claims: list }, policy);

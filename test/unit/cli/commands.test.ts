@@ -72,6 +72,44 @@ describe('migrate', () => {
     expect(fake.requests).toEqual([]);
   });
 
+  test.each([
+    [['--storage', 'shared'], { storage: 'shared' }],
+    [['--storage', 'mirrored'], { storage: 'mirrored' }],
+    [['--storage', 'on-demand'], { storage: 'on-demand' }],
+    [['--storage', 'on-demand', '--pull-rate', '80 Mbit/s'], { storage: 'on-demand', pullBps: 80e6 }],
+    [
+      ['--storage', 'on-demand', '--pull-rate', '1Gbit/s', '--xbzrle'],
+      { storage: 'on-demand', pullBps: 1e9, xbzrle: true },
+    ],
+  ])('what becomes of the disks goes with the request: %j', async (given, options) => {
+    answering(202, STARTED);
+    expect((await call('migrate', 'web1', '--to', 'h2', ...given)).status).toBe(EXIT.ok);
+    expect(JSON.parse(fake.requests[0]?.body ?? '')).toMatchObject({ options });
+  });
+
+  test.each([
+    [['--storage', 'copied'], /argument 'copied' is invalid.*shared, mirrored, on-demand/],
+    [['--pull-rate', '80 Mbit/s'], /--pull-rate is for --storage on-demand/],
+    [['--storage', 'mirrored', '--pull-rate', '80 Mbit/s'], /--pull-rate is for --storage on-demand/],
+    [['--storage', 'on-demand', '--pull-rate', 'fast'], /Say a rate such as 50Mbit\/s/],
+    [['--storage', 'on-demand', '--pull-rate', '1 kbit/s'], /Say a rate such as 50Mbit\/s/],
+  ])('and what contradicts itself is refused before anything is asked: %j', async (given, why) => {
+    const { status, err } = await call('migrate', 'web1', '--to', 'h2', ...given);
+    expect(status).toBe(EXIT.usage);
+    expect(err).toMatch(why);
+    expect(fake.requests).toEqual([]);
+  });
+
+  test('the reason of a host that cannot do it is told', async () => {
+    const message = 'web1 to h2: QEMU 8.2 on h2: it cannot do storage on-demand';
+    answering(409, { error: { code: 'OPTIONS_UNSUPPORTED', message } });
+    expect(await call('migrate', 'web1', '--to', 'h2', '--storage', 'on-demand')).toEqual({
+      status: EXIT.failed,
+      out: '',
+      err: `fairway: ${message}\n`,
+    });
+  });
+
   test('--json prints the answer', async () => {
     answering(202, STARTED);
     expect(JSON.parse((await call('migrate', 'web1,web2', '--to', 'h2', '--json')).out)).toEqual(STARTED);

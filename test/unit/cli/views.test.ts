@@ -142,4 +142,18 @@ test('the status page', () => {
   );
   expect(text.match(/#{12}/g)).toHaveLength(1); // Only what still runs.
   expect(statusText({ ...status, migrations: [done] }, 120)).toContain('Migrations: none running, 1 ended');
+  const figures = { doneBytes: 5e8, totalBytes: 1e9, fetchedBytes: 5e8, askedAtMs: 0, endedAtMs: null };
+  const pull = {
+    state: 'running' as const,
+    rateBps: 8e7,
+    sliceBps: 8e7,
+    pacedBps: 8e7,
+    ...figures,
+    note: null,
+    reason: null,
+  };
+  expect(statusText({ ...status, migrations: [{ ...done, pull }] }, 120)).toMatch(
+    /Pulls of disks left behind\n +web1 +pull .* 50 % +running at 80\.0 Mbit\/s/,
+  );
+  expect(text).not.toContain('Pulls');
 });

@@ -10,6 +10,7 @@ import type { Evacuation, PolicyHistory, StatusView } from '../../../contracts/r
 import { AgentGateway } from '../../../controller/io/agents.ts';
 import { Feed } from '../../../controller/io/feed.ts';
 import { startHttp } from '../../../controller/io/http.ts';
+import { signToken } from '../../../controller/io/token.ts';
 import { ManualClock, until } from './support.ts';
 
 const token = 'the-right-token-0123456789';
@@ -126,6 +127,7 @@ beforeEach(async () => {
       evacuate: (r) => may(r, { ...evacuation, host: r.host }),
       migration: (id) => (id === migration.id ? migration : undefined),
       cancel: (id) => may(id, undefined),
+      pull: (id, rateBps) => may({ id, rateBps }, migration),
       policy: () => policy,
       patchPolicy: (fields, author) => may(author === '' ? fields : { ...fields, author }, policy),
       policyHistory: () => history,
@@ -186,6 +188,32 @@ test('the routes', async () => {
   await call('PATCH', '/v1/policy', '{"marks.low":16}', { 'fairway-author': '100%' });
   expect(asked[4]).toEqual({ 'marks.low': 16, author: '100%' });
   expect(await call('GET', '/v1/policy/history')).toMatchObject({ status: 200, body: history });
+});
+
+test('a pull: a rate as a number or a text, its end, and what is no rate', async () => {
+  const path = `/v1/migrations/${encodeURIComponent(migration.id)}/pull`;
+  const post = (body: unknown) => call('POST', path, JSON.stringify(body));
+  expect(await post({ rate: '80 Mbit/s' })).toMatchObject({ status: 202, body: migration });
+  expect(await post({ rate: 8000 })).toMatchObject({ status: 202 });
+  expect(await call('DELETE', path)).toMatchObject({ status: 202, body: migration });
+  const { id } = migration;
+  expect(asked).toEqual([
+    { id, rateBps: 80e6 },
+    { id, rateBps: 8000 },
+    { id, rateBps: null },
+  ]);
+  for (const body of [
+    {},
+    { rate: 'fast' },
+    { rate: 7999 },
+    { rate: -1 },
+    { rate: '80 Mbit/s', more: 1 },
+    { rate: null },
+  ])
+    expect(await post(body)).toMatchObject({ status: 400, body: { error: { code: 'BAD_INPUT' } } });
+  failure = new FairwayError('ALREADY_PULLED', 'all of it is there', ['conflict']);
+  expect(await post({ rate: 8000 })).toMatchObject({ status: 409, body: { error: { code: 'ALREADY_PULLED' } } });
+  expect(await call('GET', path)).toMatchObject({ status: 405 });
 });
 
 test('healthz needs no token, all else does, and nothing else is accepted for it', async () => {
@@ -344,6 +372,87 @@ test('a peer that speaks no HTTP, or breaks off, leaves the server standing', as
   expect((await fetch(`${base}/healthz`)).status).toBe(200);
 });
 
+describe('a token that expires', () => {
+  const made = (lifeMs: number, host?: string) => {
+    const now = clock.now();
+    return signToken(token, { madeAtMs: now, expiresAtMs: now + lifeMs, ...(host === undefined ? {} : { host }) });
+  };
+  const as = (t: string) => ({ authorization: `Bearer ${t}` });
+
+  test('is refused afterwards with the time and the cure, also at the doors', async () => {
+    const t = made(60_000);
+    expect((await call('GET', '/v1/status', undefined, as(t))).status).toBe(200);
+    clock.advance(60_000);
+    const refused = await call('GET', '/v1/status', undefined, as(t));
+    expect(refused).toMatchObject({ status: 401, body: { error: { code: 'TOKEN_EXPIRED' } } });
+    expect(refused.body.error?.message).toMatch(
+      /expired at .*Z, and it is .*Z: make another with `fairway token make`/,
+    );
+    for (const path of ['/feed', `/feed?token=${t}`, '/agent']) {
+      const door = await upgrade(path, path.includes('?') ? {} : as(t));
+      expect([door.status, JSON.parse(door.body).error.code]).toEqual([401, 'TOKEN_EXPIRED']);
+    }
+  });
+
+  test('ends the connections that came in with it, warned of before; others stay', async () => {
+    const a = await upgrade('/feed', as(made(5_000)));
+    const b = await upgrade('/feed', bearer);
+    await Promise.all([a.first, b.first]);
+    let ended: [number, string] | undefined;
+    a.ws?.on('close', (code, why) => {
+      ended = [code, String(why)];
+    });
+    const said = (event: string) => log.mock.calls.filter(([, e]) => e === event);
+    clock.advance(3_900);
+    expect(said('token.expiresSoon')).toEqual([]);
+    clock.advance(200);
+    expect(said('token.expiresSoon')).toMatchObject([['warn', 'token.expiresSoon', { door: 'feed', host: null }]]);
+    expect(ended).toBeUndefined();
+    clock.advance(900);
+    await until(() => ended !== undefined, 'it is ended');
+    expect(ended).toEqual([4001, expect.stringMatching(/^the token expired at /)]);
+    expect(feed.readers).toBe(1);
+  });
+
+  test("of one host's agent lets that agent in, and nobody else", async () => {
+    const t = made(60_000, 'hv1');
+    for (const path of ['/v1/status', '/v1/policy']) {
+      expect(await call('GET', path, undefined, as(t))).toMatchObject({
+        status: 403,
+        body: { error: { code: 'TOKEN_FOR_AGENT', message: expect.stringContaining('agent of hv1 only') } },
+      });
+    }
+    expect((await upgrade('/feed', as(t))).status).toBe(403);
+    const hello = (host: string) =>
+      JSON.stringify({
+        type: 'hello',
+        protocol: AGENT_PROTOCOL,
+        host,
+        driver: 'none',
+        techniques: [],
+        guests: [],
+        migrations: [],
+      });
+    const own = await upgrade('/agent', as(t));
+    own.ws?.send(hello('hv1'));
+    expect(JSON.parse(await own.first)).toMatchObject({ type: 'welcome' });
+    const other = await upgrade('/agent', as(t));
+    other.ws?.send(hello('hv2'));
+    expect(JSON.parse(await other.first)).toMatchObject({
+      type: 'refused',
+      reason: expect.stringContaining('its token is for hv1 and not for hv2'),
+    });
+    expect(agents.hosts).toEqual(['hv1']);
+    let closed = 0;
+    for (const x of [own, other])
+      x.ws?.on('close', () => {
+        closed++;
+      });
+    await http.close();
+    await until(() => closed === 2, 'both are closed');
+  });
+});
+
 test('a port in use is told with the cure', async () => {
   const again = startHttp({
     host: '127.0.0.1',
@@ -360,6 +469,7 @@ test('a port in use is told with the cure', async () => {
       evacuate: async () => evacuation,
       migration: () => undefined,
       cancel: async () => undefined,
+      pull: async () => migration,
       policy: () => policy,
       patchPolicy: async () => policy,
       policyHistory: () => history,
