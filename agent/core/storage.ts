@@ -38,14 +38,30 @@ const inet = (at: DiskOffer) => ({ type: 'inet', host: at.address, port: String(
 /** How long a read waits for a cut connection before it fails, s. Then the guest stands still until the path is back. */
 const RECONNECT_S = 10;
 
-/** Options of the node that reads disk `i` where it was left. */
+/**
+ * Options of the node that reads disk `i` where it was left.
+ *
+ * Around the connection lies a quorum of one, for what it does when nobody says where on the disk there is data (the path is
+ * cut, or the source is not the disk's owner while memory still comes from there): it says that there is data everywhere. Told of
+ * the failure itself, the filter of QEMU's block-stream answers a guest's read with success and no data (10.0,
+ * block/copy-on-read.c: with `bottom` set it breaks off where an extent of length 0 is reported), and what happened to be in
+ * the buffer is then kept as the disk's content.
+ */
 export const remoteNode = (i: number, from: DiskOffer) => ({
-  driver: 'nbd',
+  driver: 'quorum',
   'node-name': diskNodes(i).remote,
-  server: inet(from),
-  export: diskNodes(i).disk,
+  'vote-threshold': 1,
+  'read-pattern': 'fifo',
   'read-only': true,
-  'reconnect-delay': RECONNECT_S,
+  children: [
+    {
+      driver: 'nbd',
+      server: inet(from),
+      export: diskNodes(i).disk,
+      'read-only': true,
+      'reconnect-delay': RECONNECT_S,
+    },
+  ],
 });
 
 /** Options of the node that disk `i` is mirrored to. */

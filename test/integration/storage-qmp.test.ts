@@ -192,6 +192,25 @@ describe('a guest with a disk', () => {
     await diskIsRight('h2');
   });
 
+  real(
+    named(
+      'on demand, pulled from the start of a post-copy: what is read before the source owns its disk again is right',
+    ),
+    async () => {
+      // While memory is still at the source, its QEMU does not say where on the disk there is data.
+      const { id } = await begin('on-demand', { technique: 'post-copy', pullBps: 100e6, bandwidthBps: 100e6 });
+      await arrives(id);
+      expect(events('h1', id).map((e) => e.event)).toContain('postcopyStarted');
+      await worksOn();
+      await until(() => events('h2', id).some((e) => e.event === 'disksPulled'));
+      await rig.drivers.h1.disks?.release({ do: 'releaseDisks', migration: id, guest: 'vm1' });
+      const before = sums('h2').length;
+      await until(() => sums('h2').length > before);
+      await worksOn();
+      await diskIsRight('h2');
+    },
+  );
+
   /** What cannot be done is refused with a reason, and nothing is made. */
   async function refuses(): Promise<void> {
     const refusal = async (work: Promise<unknown>) =>
