@@ -13,7 +13,12 @@ export default {
   reporters: ['default', '<rootDir>/test/summaryReporter.mjs'],
   projects: [
     { ...common, displayName: 'unit', testMatch: at('test/unit', 'test/property', 'openflow/test') },
-    { ...common, displayName: 'scenarios', testMatch: at('test/scenarios') },
+    {
+      ...common,
+      displayName: 'scenarios',
+      testMatch: at('test/scenarios'),
+      globalSetup: '<rootDir>/test/undertaker.mjs',
+    },
     {
       ...common,
       displayName: 'integration',
