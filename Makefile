@@ -5,11 +5,11 @@
 demo: build
 	node cli/fairway.mjs demo
 
-# One test file after the other: those that measure time must not share the processor. A case that timed out may leave
-# something open; its failure has been counted by then, and the run has to end.
+# Two test files beside each other, but for those of the lab, which measure. A case that timed out may leave something open;
+# its failure has been counted by then, and the run has to end.
 test: system node_modules/.package-lock.json
 	npm run --silent check
-	npx jest --runInBand --forceExit
+	npx jest --maxWorkers=2 --forceExit
 
 lab: system build
 	@test "$$(id -u)" = 0 || { echo 'make lab makes network namespaces and needs root: sudo make lab' >&2; exit 2; }
@@ -29,7 +29,7 @@ system:
 
 # npm writes this file last, so it is as new as the last complete installation.
 node_modules/.package-lock.json: package-lock.json
-	npm ci --ignore-scripts
+	npm ci --ignore-scripts --include=dev --no-audit --no-fund
 	@touch $@
 
 clean:

@@ -4,7 +4,7 @@
 # The tests start daemons of their own: no service of these packages is started by their installation.
 set -eu
 
-packages='openvswitch-switch openvswitch-testcontroller mininet redis-server iperf3 iputils-ping ethtool tcpdump cpio busybox-static iproute2 procps python3-os-ken qemu-system-x86 qemu-utils'
+packages='openvswitch-switch openvswitch-testcontroller mininet redis-server iperf3 iputils-ping ethtool tcpdump cpio busybox-static iproute2 procps openssl python3-os-ken qemu-system-x86 qemu-utils'
 # QEMU 7.2 corrupts guests during live migration when it runs without KVM.
 qemu_least='1:10.0'
 # libvirt without its system services. 9.0 knows neither QEMU 10's options nor compression by several connections.
@@ -39,7 +39,10 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
+if ! apt-get update -qq; then
+  echo "setup-system: apt-get update failed: see that the package archive can be reached${lacking:+; not installed: $lacking}" >&2
+  [ -z "$lacking" ] || exit 1
+fi
 [ -n "$lacking" ] || exit 0
 
 # Where the release itself comes from, its backports come from too: same address, same keyring.

@@ -17,7 +17,7 @@ import { gang } from './scenarios/gang.ts';
 import { moves } from './scenarios/moves.ts';
 import { policyEdit } from './scenarios/policyEdit.ts';
 import { readjust } from './scenarios/readjust.ts';
-import { storage } from './scenarios/storage.ts';
+import { type StorageShape, storage } from './scenarios/storage.ts';
 import { techniques } from './scenarios/techniques.ts';
 import { FIGURES, type Session } from './session.ts';
 import { interrupted } from './shell.ts';
@@ -71,6 +71,8 @@ export interface ScenarioOptions {
   qemuMoves?: number;
   /** `techniques` and `storage` only: the runs to make, such as `idle: pre-copy, xbzrle`; all when absent. */
   modes?: readonly string[];
+  /** `storage` only: another disk than the one of 1 GiB, which takes its time. */
+  storage?: StorageShape;
 }
 
 /** The runs of a scenario side by side, for people. */
@@ -118,6 +120,7 @@ export async function runScenario(
     ...(options.moves === undefined ? {} : { moves: options.moves }),
     ...(options.qemuMoves === undefined ? {} : { qemuMoves: options.qemuMoves }),
     ...(options.modes === undefined ? {} : { modes: options.modes }),
+    ...(options.storage === undefined ? {} : { storage: options.storage }),
   };
   let runs: LabRun[];
   try {

@@ -19,6 +19,7 @@ import { type GuestWish, guestAddress, guestSpec } from './guests.ts';
 import { hostLeftovers, switchLeftovers } from './leftovers.ts';
 import { binRates, goesOnCounting, Prober, type Received, readGuestCount, type Workload } from './measure.ts';
 import { buildNetwork, type Lab, type LabOptions } from './network.ts';
+import type { StorageShape } from './scenarios/storage.ts';
 import { interrupted, preciseNow, sleep, waitFor } from './shell.ts';
 
 /** The figures of the issue's scenarios: cables of 200 Mbit/s, and a workload of 160 Mbit/s with limits of 100 and 140. */
@@ -50,6 +51,8 @@ export interface Session {
   /** How often the scenario `moves` moves its stand-in in each mode, and a QEMU guest after that. Default 50 and 3. */
   moves?: number;
   qemuMoves?: number;
+  /** `storage` only: another disk than the one of 1 GiB. */
+  storage?: StorageShape;
 }
 
 /**

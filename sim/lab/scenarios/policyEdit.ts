@@ -26,10 +26,10 @@ import {
 } from '../session.ts';
 import { attempt, preciseNow, runIn, sleep, spawnIn, stop, waitFor } from '../shell.ts';
 
-const GUEST: GuestWish = { index: 0, memoryMiB: 512, dirtyPagesPerS: 200, workingSetMiB: 256 };
+const GUEST: GuestWish = { index: 0, memoryMiB: 384, dirtyPagesPerS: 200, workingSetMiB: 192 };
 const REDIS_PORT = 6390;
 /** How long the slice is looked at after each edit. */
-const WATCH_MS = 4000;
+const WATCH_MS = 2500;
 
 export interface Edit {
   command: string;

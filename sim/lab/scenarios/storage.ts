@@ -11,7 +11,15 @@ import type { MigrationView } from '../../../contracts/feed.ts';
 import type { LabRun } from '../../../contracts/results.ts';
 import { formatBytes, formatMs } from '../../../contracts/units.ts';
 import { diskFolder, type FairwayInLab } from '../fairway.ts';
-import { BLOCK_KIB, type DiskBefore, type DiskFigures, diskFigures, diskSaid, makeDisk } from '../guestDisk.ts';
+import {
+  BLOCK_KIB,
+  type DiskBefore,
+  type DiskFigures,
+  type DiskShape,
+  diskFigures,
+  diskSaid,
+  makeDisk,
+} from '../guestDisk.ts';
 import { type GuestWish, guestAddress } from '../guests.ts';
 import { goesOnCounting, Workload } from '../measure.ts';
 import type { Lab } from '../network.ts';
@@ -32,16 +40,18 @@ import {
 } from '../session.ts';
 import { preciseNow, run, runIn, sleep, stopPid, waitFor } from '../shell.ts';
 
-const DISK = { sizeMiB: 1024, hotMiB: 100, readMiB: 24 } as const;
+/** The disk, how often its guest reads the cold stretch, and how long one is watched that is read on demand and not pulled. */
+export interface StorageShape extends DiskShape {
+  readMs: number;
+  watchMs: number;
+}
+const SHAPE: StorageShape = { sizeMiB: 1024, hotMiB: 100, readMiB: 24, readMs: 5000, watchMs: 20_000 };
 /** A small guest: this is about its disk. */
 const GUEST: GuestWish = { index: 0, memoryMiB: 128, dirtyPagesPerS: 500, workingSetMiB: 16 };
 const NAME = `guest${GUEST.index + 1}`;
 const DISK_WRITE_MS = 20;
-const DISK_READ_MS = 5000;
 /** With a workload of 160 and its floor of 100 on a cable of 200: what a pull may take without harm. */
 const PULL_BPS = 80e6;
-/** How long a guest is watched that reads its disk on demand, and nobody pulls it. */
-const ON_DEMAND_MS = 20_000;
 /** Longest that mirroring or pulling the whole disk may take; it is about two minutes. */
 const LIMIT_MS = 420_000;
 
@@ -98,9 +108,10 @@ function moveWith(session: Session, how: (typeof MODES)[number], isLast: boolean
   return withLab(
     session,
     async (lab) => {
-      session.say(`${mode}: a disk of ${DISK.sizeMiB} MiB, ${DISK.hotMiB} of them hot`);
-      const before = makeDisk(join(lab.stateDir, 'disks', 'guest1.img'), DISK);
-      const disk = { ...DISK, path: before.path, blockKiB: BLOCK_KIB, writeMs: DISK_WRITE_MS, readMs: DISK_READ_MS };
+      const { readMs, watchMs, ...shape } = session.storage ?? SHAPE;
+      session.say(`${mode}: a disk of ${shape.sizeMiB} MiB, ${shape.hotMiB} of them hot`);
+      const before = makeDisk(join(lab.stateDir, 'disks', 'guest1.img'), shape);
+      const disk = { ...shape, path: before.path, blockKiB: BLOCK_KIB, writeMs: DISK_WRITE_MS, readMs };
       const { fairway, specs } = await startFairway(session, lab, [{ ...GUEST, disk }]);
       try {
         const guest = await watchGuest(session, lab, GUEST.index);
@@ -124,7 +135,7 @@ function moveWith(session: Session, how: (typeof MODES)[number], isLast: boolean
         session.say(`  ${summary(moved)}`);
         const pull = pullBps === undefined ? null : await pulled(session, lab, fairway, workload, pullBps, endMs);
         if (kind === 'on-demand' && pull === null) {
-          await sleep(Math.max(0, endMs + ON_DEMAND_MS - preciseNow()), session.signal);
+          await sleep(Math.max(0, endMs + watchMs - preciseNow()), session.signal);
         }
         const fetched =
           kind === 'on-demand'
@@ -142,8 +153,8 @@ function moveWith(session: Session, how: (typeof MODES)[number], isLast: boolean
           ...moved,
           guestAlive,
           storage: kind,
-          diskBytes: DISK.sizeMiB * 2 ** 20,
-          hotBytes: DISK.hotMiB * 2 ** 20,
+          diskBytes: shape.sizeMiB * 2 ** 20,
+          hotBytes: shape.hotMiB * 2 ** 20,
           mirroredBytes: view.disk?.transferredBytes ?? 0,
           fetched,
           pull,
