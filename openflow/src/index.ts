@@ -61,7 +61,8 @@ export {
   type UnknownOxmName,
 } from './oxm.ts';
 export { OFPStats, type OxsName, type StatsFields, type StatsInput } from './oxs.ts';
-export { errorText, format } from './print.ts';
+export { format } from './print.ts';
+export { errorText } from './printNumbers.ts';
 export { MessageSplitter, type MessageSplitterOptions } from './splitter.ts';
 export { attach, type DuplexLike, type Timers } from './stream.ts';
 export type { Match10Input } from './structs10.ts';
