@@ -5,7 +5,7 @@
 demo: build
 	node cli/fairway.mjs demo
 
-# Two test files beside each other, but for those of the lab, which measure. A case that timed out may leave something open;
+# Two test files beside each other, but for those that measure (jest.config.mjs). A case that timed out may leave something open;
 # its failure has been counted by then, and the run has to end.
 test: system node_modules/.package-lock.json
 	npm run --silent check

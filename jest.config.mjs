@@ -1,6 +1,7 @@
 // Jest runs the TypeScript sources through swc. Projects, so that the fast tests can be run alone: unit (pure and in-process,
-// property tests included), scenarios, integration (real switch, Redis, QEMU, Mininet), lab (the whole network, which measures
-// times and rates). Files of the first three may run beside each other, in as many workers as jest is given; the lab's never do.
+// property tests included), scenarios, integration (real switch, Redis, QEMU, Mininet), lab (the whole network). Files of unit and
+// integration may run beside each other, in as many workers as jest is given; scenarios and the lab, which measure times and
+// rates, run one after the other and alone.
 const common = {
   testEnvironment: 'node',
   transform: { '^.+\\.ts$': ['@swc/jest'] },
@@ -11,25 +12,24 @@ const common = {
 };
 /** For tests that start processes of ours. */
 const compiled = { ...common, globalSetup: '<rootDir>/test/buildOnce.mjs' };
+/** For tests that measure. */
+const alone = { ...compiled, runner: '<rootDir>/test/serialRunner.mjs' };
 const at = (...folders) => folders.map((f) => `<rootDir>/${f}/**/*.test.ts`);
 
 export default {
   testSequencer: '<rootDir>/test/longestFirst.mjs',
+  // Two files share a small machine, and others may use it too: what hangs is found all the same.
+  testTimeout: 20_000,
   reporters: ['default', '<rootDir>/test/summaryReporter.mjs'],
   projects: [
     { ...common, displayName: 'unit', testMatch: at('test/unit', 'test/property', 'openflow/test') },
-    { ...compiled, displayName: 'scenarios', testMatch: at('test/scenarios') },
+    { ...alone, displayName: 'scenarios', testMatch: at('test/scenarios') },
     {
       ...compiled,
       displayName: 'integration',
       testMatch: at('test/integration'),
       testPathIgnorePatterns: ['/test/integration/lab-'],
     },
-    {
-      ...compiled,
-      displayName: 'lab',
-      testMatch: ['<rootDir>/test/integration/lab-*.test.ts'],
-      runner: '<rootDir>/test/serialRunner.mjs',
-    },
+    { ...alone, displayName: 'lab', testMatch: ['<rootDir>/test/integration/lab-*.test.ts'] },
   ],
 };

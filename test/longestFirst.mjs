@@ -12,12 +12,9 @@ const LONG = [
   'faults/outages',
   'property/decisions',
   'storage-qmp',
-  'scenarios/evacuate',
   'faults/twoControllers',
   'agent-recovery',
   'driver-contract-qmp',
-  'scenarios/demo',
-  'scenarios/linkDown',
   'mininet',
   'learning',
 ];

@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { isFinal, PRIORITIES } from '../../contracts/common.ts';
 import { FEATURE, parseCookie } from '../../controller/core/cookies.ts';
-import { Fabric, guest, LOCAL } from '../unit/controller/fabric.ts';
+import { Fabric, guest, LOCAL, STREAM } from '../unit/controller/fabric.ts';
 
 const dpid = (n: number): string => (n + 1).toString(16).padStart(16, '0');
 /** Guests' port of a hypervisor; cables have numbers below. */
@@ -126,18 +126,7 @@ function holds(f: Fabric): void {
     // A running copy is on links that are there, or on none.
     if (j.state === 'copying') for (const l of j.links) expect(topology.links.has(l)).toBe(true);
     if (j.state !== 'copying' || !j.stream || j.dpids.length === 0) continue;
-    const stream = {
-      eth_src: '0e:00:00:00:00:01',
-      eth_dst: '0e:00:00:00:00:02',
-      eth_type: 0x0800,
-      ip_proto: 6,
-      ip_dscp: 0,
-      ipv4_src: '10.0.0.1',
-      ipv4_dst: '10.0.0.2',
-      tcp_src: 40000,
-      tcp_dst: 49152,
-    };
-    expect(f.inject(dpid(0), LOCAL, stream).map((o) => o.at)).toEqual([`${dpid(1)}:${LOCAL}`]);
+    expect(f.inject(dpid(0), LOCAL, STREAM).map((o) => o.at)).toEqual([`${dpid(1)}:${LOCAL}`]);
   }
 }
 

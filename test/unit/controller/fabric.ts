@@ -343,6 +343,18 @@ export const HV1 = '0000000000000001';
 export const HV2 = '0000000000000002';
 export const CORE = '00000000000000c0';
 export const GUEST_MAC = '52:54:00:00:00:09';
+/** The first segment of the stream of a migration from the first host to the second. */
+export const STREAM = {
+  eth_src: '0e:00:00:00:00:01',
+  eth_dst: '0e:00:00:00:00:02',
+  eth_type: 0x0800,
+  ip_proto: 6,
+  ip_dscp: 0,
+  ipv4_src: '10.0.0.1',
+  ipv4_dst: '10.0.0.2',
+  tcp_src: 40000,
+  tcp_dst: 49152,
+};
 export const CLIENT_MAC = '52:54:00:00:00:c1';
 export const UPLINK = 1;
 

@@ -21,6 +21,7 @@ import {
   HV1,
   HV2,
   LOCAL,
+  STREAM,
   twoHypervisors,
   UPLINK,
 } from './fabric.ts';
@@ -96,17 +97,6 @@ const toGuest = {
   ipv4_dst: '10.0.0.9',
 };
 const where = (f: Fabric) => f.inject(CORE, 3, toGuest).map((o) => o.at);
-const stream = {
-  eth_src: '0e:00:00:00:00:01',
-  eth_dst: '0e:00:00:00:00:02',
-  eth_type: 0x0800,
-  ip_proto: 6,
-  ip_dscp: 0,
-  ipv4_src: '10.0.0.1',
-  ipv4_dst: '10.0.0.2',
-  tcp_src: 40000,
-  tcp_dst: 49152,
-};
 
 describe('a migration that goes well', () => {
   test('it measures, decides, prepares, and starts only when queues and flows are confirmed', () => {
@@ -148,10 +138,10 @@ describe('a migration that goes well', () => {
 
   test('the stream is marked and queued on its way, other traffic is not', () => {
     const f = running();
-    f.inject(HV2, LOCAL, arpPacket({ op: 1, sha: stream.eth_dst, spa: '10.0.0.2', tpa: '10.0.0.1' }));
-    const [out] = f.inject(HV1, LOCAL, stream);
+    f.inject(HV2, LOCAL, arpPacket({ op: 1, sha: STREAM.eth_dst, spa: '10.0.0.2', tpa: '10.0.0.1' }));
+    const [out] = f.inject(HV1, LOCAL, STREAM);
     expect(out).toMatchObject({ at: `${HV2}:${LOCAL}`, packet: { ip_dscp: DEFAULT_POLICY.marks.high }, queue: 1 });
-    const [other] = f.inject(HV1, LOCAL, { ...stream, tcp_dst: 22 });
+    const [other] = f.inject(HV1, LOCAL, { ...STREAM, tcp_dst: 22 });
     expect(other).toMatchObject({ packet: { ip_dscp: 0 }, queue: 0 });
   });
 

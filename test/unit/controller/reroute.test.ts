@@ -14,6 +14,7 @@ import {
   HV1,
   HV2,
   LOCAL,
+  STREAM,
   twoCores,
   UPLINK,
   UPLINK_2,
@@ -62,17 +63,6 @@ const streamAt = (f: Fabric) =>
     .filter(([, s]) => s.tables.flows().some((x) => parseCookie(x.cookie)?.feature === FEATURE.stream))
     .map(([dpid]) => dpid)
     .sort();
-const STREAM = {
-  eth_src: '0e:00:00:00:00:01',
-  eth_dst: '0e:00:00:00:00:02',
-  eth_type: 0x0800,
-  ip_proto: 6,
-  ip_dscp: 0,
-  ipv4_src: '10.0.0.1',
-  ipv4_dst: '10.0.0.2',
-  tcp_src: 40000,
-  tcp_dst: 49152,
-};
 const ANSWER = { ...STREAM, ipv4_src: '10.0.0.2', ipv4_dst: '10.0.0.1', tcp_src: 49152, tcp_dst: 40000 };
 const queued = (f: Fabric) =>
   [...f.qos]
