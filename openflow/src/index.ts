@@ -46,7 +46,7 @@ export {
   type MultipartAssemblerOptions,
   type MultipartReply,
 } from './multipart.ts';
-export { type ErrorNumbers, errorNames } from './names.ts';
+export { type ErrorNumbers, errorNames, errorText } from './names.ts';
 export { ofs_nbits } from './nicira.ts';
 export { nicira_ext } from './niciraConstants.ts';
 
@@ -62,7 +62,6 @@ export {
 } from './oxm.ts';
 export { OFPStats, type OxsName, type StatsFields, type StatsInput } from './oxs.ts';
 export { format } from './print.ts';
-export { errorText } from './printNumbers.ts';
 export { MessageSplitter, type MessageSplitterOptions } from './splitter.ts';
 export { attach, type DuplexLike, type Timers } from './stream.ts';
 export type { Match10Input } from './structs10.ts';

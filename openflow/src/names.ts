@@ -83,3 +83,13 @@ export function errorNames(error: ErrorNumbers): { type: string | undefined; cod
     code: codeName === undefined ? undefined : `${prefix}${codeName}`,
   };
 }
+
+/**
+ * `OFPET_BAD_REQUEST OFPBRC_BAD_LEN`: type and code of an error message (`OfDecodeError.ofError` has both) by the names of
+ * a version, with numbers for what has no name there. OpenFlow 1.3.5 §7.4.4.
+ */
+export function errorText(version: number, type: number, code: number | null): string {
+  const names = errorNames({ version, type, code });
+  const typeText = names.type ?? `type ${type}`;
+  return code === null ? typeText : `${typeText} ${names.code ?? `code ${code}`}`;
+}

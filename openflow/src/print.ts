@@ -1,16 +1,16 @@
 /**
  * Messages as text for people, in the spirit of `ovs-ofctl ofp-print`. A printer that knows nothing of a class shows all
- * of its fields, with numbers by their symbolic names where the table below says which constants they are; matches,
+ * of its fields, with numbers by their symbolic names where printNumbers.ts says which constants they are; matches,
  * actions, instructions and flows have the forms of ovs-fields(7) and ovs-actions(7). Nothing is left out but zeros that
  * mean "none" in flows. packet.ts adds a line about the packet in a packet-in or packet-out.
  */
 
 import type { OfMessage } from './messages.ts';
-import { namesOf } from './names.ts';
+import { errorText, namesOf } from './names.ts';
 import { describePacket } from './packet.ts';
 import { attributes, flowActions, flowMatch, objectText, unless, valueText, words } from './printActions.ts';
 import { matchText } from './printMatch.ts';
-import { bytesHex, errorText, flags, hex, type Obj, port, symbol, versionName } from './printNumbers.ts';
+import { bytesHex, flags, hex, type Obj, port, symbol, versionName } from './printNumbers.ts';
 
 const NO_BUFFER = 0xffffffff;
 

@@ -2,7 +2,7 @@
  * Numbers and addresses as text for `print.ts`: which field is a constant, a set of flags, a port or an identifier, and how each is shown.
  */
 
-import { errorNames, namesOf } from './names.ts';
+import { namesOf } from './names.ts';
 
 /** Any decoded object. */
 export interface Obj {
@@ -152,16 +152,6 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   'OFPInstructionId.type': { one: 'OFPIT_' },
   'OFPActionId.type': { one: 'OFPAT_' },
 };
-
-/**
- * `OFPET_BAD_REQUEST OFPBRC_BAD_LEN`: type and code of an error message (`OfDecodeError.ofError` has both) by the names of
- * a version, with numbers for what has no name there. OpenFlow 1.3.5 §7.4.4.
- */
-export function errorText(version: number, type: number, code: number | null): string {
-  const names = errorNames({ version, type, code });
-  const typeText = names.type ?? `type ${type}`;
-  return code === null ? typeText : `${typeText} ${names.code ?? `code ${code}`}`;
-}
 
 export function numberText(cls: string, field: string, v: number | bigint, version: number): string {
   const meaning = MEANINGS[`${cls}.${field}`] ?? MEANINGS[field];
