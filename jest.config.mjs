@@ -1,7 +1,7 @@
 // Jest runs the TypeScript sources through swc. Projects, so that the fast tests can be run alone: unit (pure and in-process,
-// property tests included), scenarios, integration (real switch, Redis, QEMU, Mininet), lab (the whole network). Files of unit and
-// integration may run beside each other, in as many workers as jest is given; scenarios and the lab, which measure times and
-// rates, run one after the other and alone.
+// property tests included), integration (real switch, Redis, QEMU, Mininet), scenarios, lab (whole networks under load and
+// faults). Files of the first two may run beside each other, in as many workers as jest is given; those of the others, which
+// measure times, rates and losses, run one after the other and alone.
 const common = {
   testEnvironment: 'node',
   transform: { '^.+\\.ts$': ['@swc/jest'] },
@@ -28,8 +28,12 @@ export default {
       ...compiled,
       displayName: 'integration',
       testMatch: at('test/integration'),
-      testPathIgnorePatterns: ['/test/integration/lab-'],
+      testPathIgnorePatterns: ['/test/integration/(lab-|faults/)'],
     },
-    { ...alone, displayName: 'lab', testMatch: ['<rootDir>/test/integration/lab-*.test.ts'] },
+    {
+      ...alone,
+      displayName: 'lab',
+      testMatch: ['<rootDir>/test/integration/lab-*.test.ts', ...at('test/integration/faults')],
+    },
   ],
 };
