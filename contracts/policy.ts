@@ -85,6 +85,12 @@ const weight = (text: string) =>
     .positive()
     .max(1e9)
     .register(fields, { kind: 'number', unit: 'number', range: 'above 0, up to 10^9', text });
+const factor = (text: string) =>
+  z
+    .number('must be a number')
+    .min(0)
+    .max(1000)
+    .register(fields, { kind: 'number', unit: 'number', range: '0 – 1000', text });
 const ratio = (min: number, max: number, text: string) =>
   measured('', '80 %', parseShare, (what) => z.number(what).min(min).max(max), `${min} – ${max}`, text);
 const oneOf = <const T extends readonly string[]>(values: T, unit: string, text: string) =>
@@ -191,12 +197,36 @@ const weights = {
   low: weight('Weight of a migration of low priority there.'),
 };
 
+/** By which a technique's predicted cost is made of its parts; all costs are ms of the guest's service. */
+const byPriority = (text: (priority: Priority) => string) =>
+  z.strictObject({ high: factor(text('high')), medium: factor(text('medium')), low: factor(text('low')) });
+const costWeights = {
+  degraded: factor(
+    'Weight of the time that the guest runs at the destination with pages still at the source: 1 is as bad as not running at all.',
+  ),
+  noWayBackMs: duration(
+    0,
+    600_000,
+    'Cost of a technique that cannot be taken back once the guest is at the destination (post-copy, hybrid).',
+  ),
+  duration: byPriority((p) => `Weight of the time that the whole copy takes, for migrations of ${p} priority.`),
+  harm: byPriority(
+    (p) => `Weight of what the workload on the links of the path is denied, for migrations of ${p} priority.`,
+  ),
+};
+const someCostWeights = z
+  .strictObject({ ...costWeights, duration: costWeights.duration.partial(), harm: costWeights.harm.partial() })
+  .partial();
+
 const vlan = z.number().int().min(1).max(4094);
 
 /** Settings for some guests only; what is absent is taken from the next rule that has it. */
 const overrideSchema = z.strictObject({
   sla: sla('on the links of such a migration').partial().optional(),
-  technique: z.strictObject(techniqueSettings).partial().optional(),
+  technique: z
+    .strictObject({ ...techniqueSettings, cost: someCostWeights })
+    .partial()
+    .optional(),
   reservation: z
     .strictObject({ ...reservationSettings, weights: z.strictObject(weights).partial() })
     .partial()
@@ -249,6 +279,7 @@ export const policySchema = z.strictObject({
   /** Step 2. Keys are `<source host>-<destination host>` directions. */
   technique: z.strictObject({
     ...techniqueSettings,
+    cost: z.strictObject(costWeights),
     table: z.strictObject({
       'in-in': row('incoming', 'incoming'),
       'out-out': row('outgoing', 'outgoing'),
@@ -270,6 +301,16 @@ export const policySchema = z.strictObject({
   reservation: z.strictObject({
     ...reservationSettings,
     periodMs: duration(100, 60_000, 'Time between two re-adjustments.'),
+    holdSilenceMs: duration(
+      1000,
+      3_600_000,
+      "A migration whose source's agent is away keeps its slice at its last pace; this long after switches counted the last of its stream, its links are free again.",
+    ),
+    holdMs: duration(
+      1000,
+      86_400_000,
+      'The same where nothing is known of the stream, because no switch of its path is read: it is held for this long.',
+    ),
     minStepShare: share('A change smaller than this share of the capacity is not sent.'),
     weights: z.strictObject(weights),
   }),
@@ -425,6 +466,12 @@ export const DEFAULT_POLICY: PolicyDocument = {
     unpaidPasses: 3,
     precopyPasses: 20,
     downtimeLimitMs: 300,
+    cost: {
+      degraded: 0.9,
+      noWayBackMs: 500,
+      duration: { high: 0.4, medium: 0.2, low: 0.1 },
+      harm: { high: 0.1, medium: 0.3, low: 0.5 },
+    },
   },
   strategy: {
     contention: { moderate: 0.5, high: 0.8 },
@@ -438,6 +485,8 @@ export const DEFAULT_POLICY: PolicyDocument = {
     medium: 'capacity - clamp(rate, floor, ceiling)',
     low: 'capacity - rate',
     periodMs: 1000,
+    holdSilenceMs: 10_000,
+    holdMs: 600_000,
     minStepShare: 0.01,
     minSliceBps: 4_000_000,
     weights: { high: 4, medium: 2, low: 1 },

@@ -467,19 +467,21 @@ export function policyProblems(value: unknown): PolicyProblem[] {
   return problems.list;
 }
 
-/** A document made of the defaults and of what is given instead; maps are merged, all else is replaced. Not checked. */
+/** One tree of fields over another: maps are merged, all else is replaced; what is undefined changes nothing. */
+export function merged(base: unknown, over: unknown): unknown {
+  if (!isTree(base) || !isTree(over)) return over === undefined ? base : over;
+  const both: Tree = { ...base };
+  for (const [key, child] of Object.entries(over)) {
+    const value = Object.hasOwn(base, key) ? merged(base[key], child) : child;
+    // Not an assignment: __proto__ is to stay visible to the checks.
+    Object.defineProperty(both, key, { value, enumerable: true, writable: true, configurable: true });
+  }
+  return both;
+}
+
+/** A document made of the defaults and of what is given instead. Not checked. */
 export function withDefaults(value: Readonly<Record<string, unknown>>): unknown {
-  const merge = (base: unknown, over: unknown): unknown => {
-    if (!isTree(base) || !isTree(over)) return over;
-    const merged: Tree = { ...base };
-    for (const [key, child] of Object.entries(over)) {
-      const value = Object.hasOwn(base, key) ? merge(base[key], child) : child;
-      // Not an assignment: __proto__ is to stay visible to the checks.
-      Object.defineProperty(merged, key, { value, enumerable: true, writable: true, configurable: true });
-    }
-    return merged;
-  };
-  return merge(structuredClone(DEFAULT_POLICY), value);
+  return merged(structuredClone(DEFAULT_POLICY), value);
 }
 
 // --- Dotted paths -------------------------------------------------------------------------------------------------

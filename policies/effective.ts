@@ -9,7 +9,7 @@
  */
 import type { Labels } from '../contracts/common.ts';
 import type { PolicyDocument, PolicyOverride } from '../contracts/policy.ts';
-import { assemble, type CompiledPolicy, type CompiledSettings, labelEntry } from './document.ts';
+import { assemble, type CompiledPolicy, type CompiledSettings, labelEntry, merged } from './document.ts';
 
 /** Whom a policy is wanted for; what is absent has no rules. */
 export interface PolicySubject {
@@ -99,17 +99,10 @@ export function effectivePolicy(policy: CompiledPolicy, subject: PolicySubject):
 
 /** The document as the rules leave it: what decisions read from it by name. */
 function withRules(doc: PolicyDocument, rules: readonly OverrideRule[]): PolicyDocument {
-  const technique = { ...doc.technique };
-  const reservation = { ...doc.reservation };
-  const weights = { ...doc.reservation.weights };
+  let { technique, reservation } = doc;
   for (const { settings } of [...rules].reverse()) {
-    Object.assign(technique, defined(settings.technique));
-    const { weights: own, ...others } = settings.reservation ?? {};
-    Object.assign(reservation, defined(others));
-    Object.assign(weights, defined(own));
+    technique = merged(technique, settings.technique) as typeof technique;
+    reservation = merged(reservation, settings.reservation) as typeof reservation;
   }
-  return { ...doc, technique, reservation: { ...reservation, weights } };
+  return { ...doc, technique, reservation };
 }
-
-const defined = (o: object | undefined): object =>
-  Object.fromEntries(Object.entries(o ?? {}).filter(([, v]) => v !== undefined));

@@ -8,6 +8,7 @@ export { type ConvergenceWatch, type PassSeen, watchPasses } from './convergence
 export {
   type CopyConditions,
   type CopyCost,
+  type CopyState,
   copyCost,
   deniedBps,
   type GuestModel,
@@ -18,6 +19,7 @@ export {
   harmOf,
   type Prediction,
   predictCopy,
+  predictRest,
 } from './cost/index.ts';
 export type { Decided } from './decided.ts';
 export { classifyDirection, type TrafficSeen } from './direction.ts';
@@ -55,7 +57,7 @@ export {
   VARIABLES,
   type Variables,
 } from './expressions.ts';
-export { type CopyState, copyLeftMs, type Forecast, forecastCopy, OVERHEAD_MS } from './forecast.ts';
+export { copyLeftMs, type Forecast, forecastCopy, OVERHEAD_MS } from './forecast.ts';
 export { policyReference } from './reference.ts';
 export {
   estimateDemand,

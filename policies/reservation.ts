@@ -40,6 +40,11 @@ export interface SliceClaim {
   phase: 'initial' | 'running' | 'switchover';
   /** Its slice in the last period, bit/s; null when it had none. */
   previousBps: number | null;
+  /**
+   * It goes on at this rate whatever is decided, as its source cannot be told another one: its slice is exactly that, and
+   * the others have what that leaves.
+   */
+  heldBps?: number;
   /** Instead of `reservation.weights` of its priority. */
   weight?: number;
   /** Most it can use, bit/s; no more is reserved for it. */
@@ -127,13 +132,14 @@ interface Claim {
 /**
  * Divides the links among the claims. Rules of the reasons: `reservation.high`, `.mediumInitial`, `.medium`, `.low`,
  * `.switchover` (the expression that entitles it on its binding link), `.asked` (all of `mostBps`), `.minimum` (lifted to
- * `minSliceBps`),
+ * `minSliceBps`), `.held` (it goes on at its last pace, `heldBps`),
  * `.unknownLink` (a link of its path has no known capacity: slice 0), `.noLinks` (no path: slice 0).
  *
  * Where overrides give migrations floors of their own, each is entitled to at most capacity − its floor, and the link's
  * floor is the least of them. An expression that is no finite number on a link entitles to what the migration had.
  *
- * Invariants: on every link the slices are together at most capacity − floor; every slice is at least `minSliceBps`
+ * Invariants: on every link the slices are together at most capacity − floor, or, where those that are held take more than
+ * that, these alone; every slice is at least `minSliceBps`
  * unless that would break the former (then more urgent migrations get theirs first); a migration in switch-over of high
  * or medium priority is entitled to capacity − floor; the answer does not depend on the order of links and claims.
  */
@@ -152,10 +158,14 @@ export function reserve(
   }
   const slices = new Map<string, SliceDecision>();
   const claims: Claim[] = [];
-  for (const claim of [...q.claims].sort(byUrgency)) {
-    const unknown = claim.links.find((id) => (links.get(id)?.load.capacityBps ?? 0) <= 0);
+  const isKnown = (id: string) => (links.get(id)?.load.capacityBps ?? 0) > 0;
+  for (const asked of [...q.claims].sort(byUrgency)) {
+    // What is held is held on the links that are known, whatever the others are.
+    const claim = asked.heldBps === undefined ? asked : { ...asked, links: asked.links.filter(isKnown) };
+    const unknown = claim.links.find((id) => !isKnown(id));
     if (unknown !== undefined || claim.links.length === 0) {
-      slices.set(claim.migration, { rateBps: 0, reason: nothingKnown(unknown), changed: claim.previousBps !== 0 });
+      const reason = nothingKnown(unknown ?? asked.links[0]);
+      slices.set(claim.migration, { rateBps: 0, reason, changed: claim.previousBps !== 0 });
     } else claims.push(makeClaim(claim, links, policy));
   }
   for (const l of links.values()) settleLimits(l);
@@ -256,16 +266,26 @@ function settleLimits(l: LinkState): void {
   l.ceilingBps = Math.max(l.ceilingBps, l.floorBps);
 }
 
-/** Gives every claim its minimum, the most urgent first, as far as capacity − floor reaches on all of its links. */
+/**
+ * Gives every claim its minimum, the most urgent first, as far as capacity − floor reaches on all of its links. What is held
+ * is taken, and comes before all.
+ */
 function grantMinimum(claims: readonly Claim[]): void {
   const granted = new Map<LinkState, number>();
   for (const c of claims) {
+    c.leastBps = Math.max(0, c.claim.heldBps ?? 0);
+    for (const l of c.links) granted.set(l, (granted.get(l) ?? 0) + c.leastBps);
+  }
+  for (const c of claims) {
+    if (isHeld(c)) continue;
     const room = Math.min(...c.links.map((l) => (c.limitBps.get(l) ?? 0) - (granted.get(l) ?? 0)));
     const { minSliceBps } = c.policyOn(c.claim.links[0] as string).doc.reservation;
     c.leastBps = Math.max(0, Math.min(minSliceBps, room, c.claim.mostBps ?? Number.POSITIVE_INFINITY));
     for (const l of c.links) granted.set(l, (granted.get(l) ?? 0) + c.leastBps);
   }
 }
+
+const isHeld = (c: Claim): boolean => c.claim.heldBps !== undefined;
 
 interface Division {
   rateBps: number;
@@ -279,7 +299,7 @@ interface Division {
  * of its links, and the rest is divided anew; that ends, as each round lifts at least one claim.
  */
 function divide(claims: readonly Claim[]): Map<Claim, Division> {
-  const lifted = new Set<Claim>();
+  const lifted = new Set(claims.filter(isHeld));
   for (;;) {
     const division = divideAbove(claims, lifted);
     const below = claims.filter((c) => !lifted.has(c) && (division.get(c) as Division).rateBps < c.leastBps);
@@ -411,7 +431,7 @@ function keepSmallSteps(
     const { rateBps, binding } = fair.get(c) as Division;
     const previous = c.claim.previousBps;
     let result = rateBps;
-    if (previous !== null && Math.abs(previous - rateBps) <= minStepShare * binding.load.capacityBps) {
+    if (previous !== null && !isHeld(c) && Math.abs(previous - rateBps) <= minStepShare * binding.load.capacityBps) {
       const more = Math.max(0, previous - rateBps);
       const fits = c.links.every((l) => (excess.get(l) ?? 0) + more <= (room.get(l) ?? 0));
       const isUsable = previous >= c.leastBps && previous <= (c.claim.mostBps ?? Number.POSITIVE_INFINITY);
@@ -450,13 +470,15 @@ function explain(c: Claim, d: Division, rateBps: number): Reason {
   const shared = others > 0 ? `, shared with ${others} other${others > 1 ? 's' : ''}` : '';
   const held = rateBps !== d.rateBps ? ', unchanged: the difference is below the smallest step' : '';
   const isAll = d.rateBps >= Math.floor(c.claim.mostBps ?? Number.POSITIVE_INFINITY);
-  const what = isAll
-    ? `all that was asked for, on ${l.load.id}`
+  const what = isHeld(c)
+    ? `held: its source cannot be told another pace (${expression} would be ${formatRate(entitlementBps)})`
+    : isAll
+      ? `all that was asked for, on ${l.load.id}`
     : d.isLifted
       ? `the least a running migration gets (${expression} would be ${formatRate(entitlementBps)})`
       : `${expression} = ${formatRate(entitlementBps)} on ${l.load.id}`;
   return {
-    rule: isAll ? 'reservation.asked' : d.isLifted ? 'reservation.minimum' : `reservation.${c.rule}`,
+    rule: `reservation.${isHeld(c) ? 'held' : isAll ? 'asked' : d.isLifted ? 'minimum' : c.rule}`,
     text: `${formatRate(rateBps)}: ${what}${shared}${held}${note === undefined ? '' : ` (${note})`}`,
     inputs,
     bindingLink: l.load.id,

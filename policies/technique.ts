@@ -12,22 +12,10 @@ import {
   TECHNIQUES,
   type Technique,
 } from '../contracts/common.ts';
-import { formatRate } from '../contracts/units.ts';
+import { formatMs, formatRate } from '../contracts/units.ts';
 import { type GuestModel, type Harm, type HarmedLink, harmOf, type Prediction, predictCopy } from './cost/index.ts';
 import type { Decided } from './decided.ts';
 import { type CompiledPolicy, tableEntry } from './document.ts';
-
-/**
- * How costs are compared, in milliseconds of the guest's service lost. While pages are missing the guest waits for the
- * network at nearly every new page: a busy guest that post-copy moved in 13 s in the lab did not answer its client for 6 to
- * 11 s of them. While it is copied it holds bandwidth that others could use: the more urgent it is, the more each
- * millisecond counts. What the workload is denied on the links of the path counts the more, the less urgent the migration
- * is. From the switch-over of a post-copy on there is no way back: a broken stream stops the guest.
- */
-const DEGRADED_WEIGHT = 0.9;
-const NO_WAY_BACK_MS = 500;
-const HARM_WEIGHT: Readonly<Record<Priority, number>> = { high: 0.1, medium: 0.3, low: 0.5 };
-const DURATION_WEIGHT: Readonly<Record<Priority, number>> = { high: 0.4, medium: 0.2, low: 0.1 };
 
 export interface TechniqueQuestion {
   priority: Priority;
@@ -105,17 +93,40 @@ function fromTable(
   return { value, reasons: [{ rule: 'technique.table', text, inputs: { source, destination, guest, priority } }] };
 }
 
-/** What a copy costs altogether, in milliseconds of the guest's service. */
-function costOf(technique: Technique, p: Prediction, harm: Harm, priority: Priority): number {
-  const risk = technique === 'post-copy' || technique === 'hybrid' ? NO_WAY_BACK_MS : 0;
-  return (
-    p.downtimeMs +
-    DEGRADED_WEIGHT * p.degradedMs +
-    p.slowedMs +
-    risk +
-    DURATION_WEIGHT[priority] * p.totalMs +
-    HARM_WEIGHT[priority] * harm.ms
-  );
+/** A part of a cost: what it is, and what it comes to, ms of the guest's service. */
+interface CostPart {
+  name: string;
+  ms: number;
+}
+
+/**
+ * What a copy costs altogether, in milliseconds of the guest's service lost, part by part; the weights are policy
+ * (`technique.cost`). While pages are missing the guest waits for the network at nearly every new page. While it is copied it
+ * holds bandwidth that others could use: the more urgent it is, the more each millisecond counts. What the workload is denied
+ * on the links of the path counts the more, the less urgent the migration is. From the switch-over of a post-copy on there
+ * is no way back: a broken stream stops the guest.
+ */
+function costParts(
+  technique: Technique,
+  p: Prediction,
+  harm: Harm,
+  priority: Priority,
+  { degraded, noWayBackMs, duration, harm: harmWeight }: CompiledPolicy['doc']['technique']['cost'],
+): CostPart[] {
+  const hasNoWayBack = technique === 'post-copy' || technique === 'hybrid';
+  const weighed = (weight: number, ms: number, name: string): CostPart => ({
+    name: `${weight} × ${formatMs(ms)} ${name}`,
+    // A weight of 0 leaves out what would last for ever, too.
+    ms: weight === 0 ? 0 : weight * ms,
+  });
+  return [
+    { name: `${formatMs(p.downtimeMs)} downtime`, ms: p.downtimeMs },
+    weighed(degraded, p.degradedMs, 'degraded'),
+    { name: `${formatMs(p.slowedMs)} slowed`, ms: p.slowedMs },
+    { name: `${formatMs(noWayBackMs)} for no way back`, ms: hasNoWayBack ? noWayBackMs : 0 },
+    weighed(duration[priority], p.totalMs, 'in all'),
+    weighed(harmWeight[priority], harm.ms, 'of harm to the workload'),
+  ].filter((part) => part.ms > 0);
 }
 
 function leastCost(
@@ -128,7 +139,8 @@ function leastCost(
     .map((technique) => {
       const p = predict(technique);
       const harm = harmOf(q.links ?? [], p.totalMs);
-      return { technique, converges: p.converges, harm, costMs: costOf(technique, p, harm, q.priority) };
+      const parts = costParts(technique, p, harm, q.priority, policy.doc.technique.cost);
+      return { technique, converges: p.converges, harm, parts, costMs: parts.reduce((sum, part) => sum + part.ms, 0) };
     })
     .filter((c) => c.converges);
   // Strictly less: on equal cost the earlier technique stays, so that the answer does not depend on rounding of ties.
@@ -162,7 +174,20 @@ function leastCost(
     undecided.length > 0
       ? `${undecided.map(([who, d]) => `${who} ${d}`).join(', ')}: no row of the table`
       : 'the hosts cannot both do what the table says';
-  return { value: best.technique, reasons: [{ rule, text: `${why}; ${best.technique} costs least`, inputs }] };
+  const { degraded, noWayBackMs, duration, harm } = policy.doc.technique.cost;
+  Object.assign(inputs, {
+    'weight degraded': degraded,
+    'weight no way back ms': noWayBackMs,
+    'weight duration': duration[q.priority],
+    'weight harm': harm[q.priority],
+    ...(policy.overriddenBy.length > 0 ? { overriddenBy: policy.overriddenBy.join(', ') } : {}),
+  });
+  const sum = best.parts.map((part) => part.name).join(' + ');
+  const next = Math.min(...costs.filter((c) => c !== best).map((c) => c.costMs));
+  const others = Number.isFinite(next) ? `, the next ${formatMs(next)}` : '';
+  const amount = Number.isFinite(best.costMs) ? `, ${formatMs(best.costMs)} of service (${sum})${others}` : '';
+  const text = `${why}; ${best.technique} costs least${amount}`;
+  return { value: best.technique, reasons: [{ rule, text, inputs }] };
 }
 
 function notConverging(q: TechniqueQuestion, policy: CompiledPolicy, then: string): Reason {

@@ -105,6 +105,8 @@ export type Event =
       kind: 'commandDone';
       migration: string;
       step: AgentCommand['do'];
+      /** Of an order that has one in it. */
+      bandwidthBps?: number;
       ok: boolean;
       value?: unknown;
       error?: string;

@@ -23,13 +23,14 @@ import { destinationPort } from './desired.ts';
 import { offerDisks, onDisksPulled, releaseDisks } from './disks.ts';
 import type { Event } from './events.ts';
 import { modelOf } from './guestModel.ts';
+import { onPaceAnswered } from './hold.ts';
 import { choosePath, confirmReroute, enforcementOn, isWhole, sameWay } from './jobPath.ts';
 import { placeGuests } from './network.ts';
 import { hostOf, newJob } from './newJob.ts';
 import { parseAnnouncement } from './packets.ts';
 import { mustHold, turnsOf } from './planning.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
-import { harmedLinks, payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps } from './reserve.ts';
+import { harmedLinks, payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps, tell } from './reserve.ts';
 import { isSettling } from './settle.ts';
 import { type ControllerState, isActive, type Job, needsSlice, pullsNow, withEntry } from './state.ts';
 import { type ClockOffset, instantOf } from './telemetry.ts';
@@ -213,7 +214,8 @@ export function admitWaiting(t: Turn): void {
     ...turn(j.id),
   });
   const now = ready.map((j) => t.job(j.id) as Job);
-  const running = [...t.state.jobs.values()].filter((j) => isActive(j) && j.state !== 'draining');
+  const isRunning = (j: Job) => isActive(j) && j.state !== 'draining' && !j.isReleased;
+  const running = [...t.state.jobs.values()].filter(isRunning);
   const limits = new Map([...t.state.agents.values()].map((a) => [a.host, a.limits] as const));
   const result = admit({ waiting: now.map(entry), running: running.map(entry), limits }, t.state.policy);
   for (const { id, reason: why, behind } of result.wait) hold(t, t.job(id) as Job, why, behind);
@@ -381,6 +383,7 @@ export function prepare(t: Turn, job: Job, postcopyBandwidthBps = payloadBps(job
 const isThere = (t: Turn, host: string): boolean => t.state.agents.get(host)?.connected === true;
 
 export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }>): void {
+  onPaceAnswered(t, e);
   const job = t.job(e.migration);
   if (!job || isFinal(job.state)) {
     if (!e.ok) t.log('warn', 'command.failed', { migration: e.migration, step: e.step, error: e.error });
@@ -510,8 +513,8 @@ function start(t: Turn, job: Job): void {
     awaiting: 'start',
     enforcement,
     startedAtMs: t.nowMs,
-    pacedBps: payloadBps(job.sliceBps),
   });
+  const bandwidthBps = tell(t, job);
   t.command(job.from, job.id, {
     do: 'start',
     migration: job.id,
@@ -522,7 +525,7 @@ function start(t: Turn, job: Job): void {
     ...(destination.peer === undefined ? {} : { peer: destination.peer }),
     ...(destination.tls === undefined ? {} : { tls: destination.tls }),
     ...(destination.diskPort === undefined ? {} : { diskPort: destination.diskPort }),
-    bandwidthBps: payloadBps(job.sliceBps),
+    bandwidthBps,
     switchoverBps: switchoverPayloadBps(t, job),
     downtimeLimitMs: doc.technique.downtimeLimitMs,
     hybridPasses: doc.technique.hybridPasses,

@@ -8,6 +8,7 @@ import type { SwitchTables } from './difference.ts';
 import { hostSeen, linksHeardOf, listenAt, onLldp, portReset, probe, switchKnown } from './discovery.ts';
 import type { Event, PortDescription } from './events.ts';
 import { type Flow, type Group, isOurGroup } from './flows.ts';
+import { onStreamCounted } from './hold.ts';
 import { mayMove } from './hostMoves.ts';
 import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
@@ -233,6 +234,8 @@ interface StreamCount {
   /** From the source to the destination, and of answers to it. */
   bytes: number;
   answerBytes: number;
+  /** The switch has flows that count it. */
+  isCounted: boolean;
 }
 
 function streamCounts(t: Turn, e: On<'counters'>): StreamCount[] {
@@ -246,9 +249,10 @@ function streamCounts(t: Turn, e: On<'counters'>): StreamCount[] {
   return [...t.state.jobs.values()].flatMap((job) => {
     if ((!isActive(job) && !pullsNow(job)) || !job.dpids.includes(e.dpid)) return [];
     const hop = streamHops(t.state, job).find((h) => h.dpid === e.dpid) as ReturnType<typeof streamHops>[number];
-    const bytes = counted.get(`${FEATURE.stream} ${job.number}`) ?? 0;
+    const sent = counted.get(`${FEATURE.stream} ${job.number}`);
     const answerBytes = counted.get(`${FEATURE.answer} ${job.number}`) ?? 0;
-    return [{ job, inPort: hop.inPort, outPort: hop.outPort, bytes, answerBytes }];
+    const { inPort, outPort } = hop;
+    return [{ job, inPort, outPort, bytes: sent ?? 0, answerBytes, isCounted: sent !== undefined }];
   });
 }
 
@@ -285,6 +289,7 @@ export function onCounters(t: Turn, e: On<'counters'>): void {
       );
     ports.set(id, isFirst ? { ...had, last: reading } : addReading(had, reading, windowMs));
   }
+  for (const s of streams) if (s.isCounted) onStreamCounted(t, s.job.id, e.dpid, s.bytes);
   for (const job of t.state.jobs.values()) {
     if (job.state !== 'draining' || t.state.agents.get(job.from)?.dpid !== e.dpid) continue;
     const packets = e.flows

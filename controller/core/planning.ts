@@ -32,7 +32,7 @@ const LEAST_SHARE = 0.001;
 const rank = (j: Pick<Job, 'priority'>) => PRIORITIES.indexOf(j.priority);
 const isWaiting = (j: Job) => j.state === 'requested' || j.state === 'queued' || j.isHeld;
 /** Its copy has ended: what it held of links is free. */
-const isOver = (j: Job) => isFinal(j.state) || j.state === 'draining' || j.copyEnded;
+const isOver = (j: Job) => isFinal(j.state) || j.state === 'draining' || j.copyEnded || j.isReleased === true;
 
 /** ms until the copy of a job that is under way ends, at the slice it has. */
 export function runningLeftMs(state: ControllerState, job: Job): number {

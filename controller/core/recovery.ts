@@ -9,7 +9,7 @@ import { isFinal, type Reason } from '../../contracts/common.ts';
 import { formatMs } from '../../contracts/units.ts';
 import type { Event } from './events.ts';
 import { end, type Settled } from './jobs.ts';
-import { payloadBps, switchoverPayloadBps } from './reserve.ts';
+import { switchoverPayloadBps, tell } from './reserve.ts';
 import { isActive, type Job, type Recovery } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -146,9 +146,8 @@ function advanceOne(t: Turn, job: Job, settled: Settled): void {
       if (!refused && !(settled.flows(job.dpids) && settled.queues(job.links))) return;
       const { destination } = job;
       if (!destination) return;
-      const bandwidthBps = payloadBps(job.sliceBps);
       set(t, job, { step: 'order', atMs: t.nowMs + ATTEMPT_MS });
-      t.setJob(job.id, { pacedBps: bandwidthBps });
+      const bandwidthBps = tell(t, job);
       t.command(job.from, job.id, {
         ...{ do: 'recoverOutgoing', migration: job.id, address: destination.address, port: destination.port },
         bandwidthBps,

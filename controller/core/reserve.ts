@@ -2,7 +2,7 @@
  * Step 4 of the algorithm inside the controller: gathers what the links carry, lets `policies/` divide it, and keeps the
  * result as shares of links and pace of jobs. Part of `step.ts`.
  */
-import { type JobState, PRIORITIES, type Technique } from '../../contracts/common.ts';
+import { PRIORITIES, type Technique } from '../../contracts/common.ts';
 import {
   type CompiledPolicy,
   effectivePolicy,
@@ -13,6 +13,7 @@ import {
   type SliceClaim,
 } from '../../policies/index.ts';
 import { canCopy } from './copyOptions.ts';
+import { heldBps, isPaced, noteTold, stillTakenBps } from './hold.ts';
 import { workloadBps, workloadPeakBps } from './rates.ts';
 import { isSettling } from './settle.ts';
 import { type ControllerState, type Job, needsSlice, pullsNow } from './state.ts';
@@ -44,7 +45,11 @@ function claimOf(state: ControllerState, job: Job, phase = job.phase): SliceClai
   const common = { migration: job.id, links: [...job.links], policyOn: policyOn(state, job) };
   const previous = (bps: number) => (bps > 0 ? bps : null);
   const pull = pullsNow(job) ? job.pull : null;
-  if (!pull) return { ...common, priority: job.priority, phase, previousBps: previous(job.sliceBps) };
+  if (!pull) {
+    const held = heldBps(state, job);
+    const taken = held === undefined ? {} : { heldBps: held };
+    return { ...common, ...taken, priority: job.priority, phase, previousBps: previous(job.sliceBps) };
+  }
   const mostBps = Math.ceil(pull.rateBps / PAYLOAD_SHARE);
   return { ...common, priority: 'low', phase: 'running', previousBps: previous(pull.sliceBps), mostBps };
 }
@@ -59,7 +64,7 @@ export function usableBps(state: ControllerState, link: string, nowMs: number): 
 }
 
 /** What the links of the given claims carry. A link nobody has read lately is taken to be full of workload. */
-function loads(state: ControllerState, claims: SliceClaim[], nowMs: number): LinkLoad[] {
+function loads(state: ControllerState, claims: readonly SliceClaim[], nowMs: number): LinkLoad[] {
   const maxAgeMs = state.policy.doc.reservation.periodMs * FRESH_PERIODS + 500;
   return [...new Set(claims.flatMap((c) => c.links))].map((id) => {
     const capacityBps = state.topology.capacityBps(id);
@@ -104,10 +109,10 @@ export function reserveAll(t: Turn): void {
   if (isSettling(t.state)) return;
   const claims = claimsOf(t.state);
   if (claims.length === 0) {
-    if (t.state.shares.size > 0) t.set({ shares: new Map() });
+    if (t.state.shares.size > 0) t.set({ shares: new Map(), shrinking: new Set() });
     return;
   }
-  const result = reserve({ links: loads(t.state, claims, t.nowMs), claims }, t.state.policy);
+  const result = shrinkFirst(t, claims);
   for (const [id, slice] of result.slices) {
     const job = t.job(id);
     if (!job || !slice.changed) continue;
@@ -126,23 +131,56 @@ export function reserveAll(t: Turn): void {
   for (const id of result.slices.keys()) pace(t, id);
 }
 
+/**
+ * Divides the links among the claims. What one has to give up is another's only when its source has answered that it sends
+ * less: until then it counts as taken, and who shall have more waits.
+ */
+function shrinkFirst(t: Turn, claims: readonly SliceClaim[]): Reservation {
+  const links = loads(t.state, claims, t.nowMs);
+  const wanted = reserve({ links, claims }, t.state.policy);
+  const taken = new Map<string, number>();
+  for (const [id, { rateBps }] of wanted.slices) {
+    const job = t.job(id);
+    const bps = job && stillTakenBps(t.state, job, takenBps(rateBps));
+    if (bps !== undefined) taken.set(id, bps);
+  }
+  const shrinking = taken.size < claims.length ? new Set(taken.keys()) : new Set<string>();
+  if (shrinking.size > 0 || t.state.shrinking.size > 0) t.set({ shrinking });
+  if (shrinking.size === 0) return wanted;
+  const now = claims.map((c) => {
+    const bps = taken.get(c.migration);
+    return bps === undefined ? c : { ...c, heldBps: bps };
+  });
+  const meanwhile = reserve({ links, claims: now }, t.state.policy);
+  const slices = new Map(
+    [...meanwhile.slices].map(([id, s]) => [id, taken.has(id) ? (wanted.slices.get(id) ?? s) : s]),
+  );
+  return { slices, links: meanwhile.links };
+}
+
 /** To a hypervisor a pace of 0 means no limit; where a slice has shrunk to nothing, the copy crawls instead. */
 const CRAWL_BPS = 100_000;
 
 /** Pace for the source, bit/s of payload. */
 export const payloadBps = (sliceBps: number): number => Math.max(CRAWL_BPS, Math.round(sliceBps * PAYLOAD_SHARE));
 
-/** States in which a source copies, or will go on as it was told last. */
-const PACED: readonly JobState[] = ['copying', 'switching', 'recovering'];
+/** What a source may send that was told the pace of a slice: that, or as it crawls. Whole frames, bit/s. */
+const takenBps = (sliceBps: number): number => Math.max(sliceBps, CRAWL_BPS / PAYLOAD_SHARE);
+
+/** Notes that the source of a job is told the pace of its slice, with an order that goes out now. Answers that pace. */
+export function tell(t: Turn, job: Job): number {
+  const payload = payloadBps(job.sliceBps);
+  noteTold(t, job.id, { payloadBps: payload, sliceBps: takenBps(job.sliceBps) });
+  return payload;
+}
 
 /** Tells the source of a running copy its pace, when it is not what was told last. */
 export function pace(t: Turn, id: string): void {
   const job = t.job(id);
-  if (!job || !PACED.includes(job.state) || job.copyEnded) return;
-  const bandwidthBps = payloadBps(job.sliceBps);
+  if (!job || !isPaced(job)) return;
   // A source that is away goes on at its last pace, and is told the new one when it is back.
-  if (job.pacedBps === bandwidthBps || !t.state.agents.get(job.from)?.connected) return;
-  t.setJob(id, { pacedBps: bandwidthBps });
+  if (job.pacedBps === payloadBps(job.sliceBps) || !t.state.agents.get(job.from)?.connected) return;
+  const bandwidthBps = tell(t, job);
   t.command(job.from, id, {
     do: 'setBandwidth',
     migration: id,

@@ -1,5 +1,6 @@
 /** Jobs of an earlier life of the controller, from its journal. What became of them meanwhile, agents and switches tell. */
 import { isFinal, jobStateSchema } from '../../contracts/common.ts';
+import { restoredPaces } from './hold.ts';
 import { newPull } from './pull.ts';
 import type { ControllerState, Job } from './state.ts';
 
@@ -28,6 +29,7 @@ export function isWorthKeeping(before: Job | undefined, after: Job): boolean {
 const KEPT_FIELDS = [
   ...['state', 'awaiting', 'destination', 'stream', 'technique', 'enforcement', 'links', 'isHeld'],
   ...['reroutedAtMs', 'paused', 'flipped', 'resumed', 'copyEnded', 'cancelling', 'disksFrom', 'disksPulled'],
+  'mostPacedBps',
 ] as const satisfies readonly (keyof Job)[];
 
 function asJob(entry: Record<string, unknown>): Job | undefined {
@@ -60,9 +62,11 @@ export function restoreJobs(state: ControllerState, entries: readonly Record<str
   const isOver = (j: Job) => isFinal(j.state) && !hasOpenPull(j);
   const ended = all.filter(isOver).slice(-KEPT_ENDED);
   const open = all.filter((j) => !isOver(j));
-  const jobs = new Map([...ended, ...open].map((j) => [j.id, j]));
+  // Whether a copy still runs is found out anew.
+  const known = open.map((j) => (j.isReleased ? { ...j, isReleased: false } : j));
+  const jobs = new Map([...ended, ...known].map((j) => [j.id, j]));
   const nextNumber = all.reduce((n, j) => Math.max(n, j.number + 1), state.nextNumber);
-  return { ...state, jobs, nextNumber };
+  return { ...state, jobs, paces: restoredPaces(known), nextNumber };
 }
 
 /** What a compacted journal must hold: every job as it is now. */

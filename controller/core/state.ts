@@ -30,6 +30,7 @@ import type { CompiledPolicy, ConvergenceWatch, LinkReservation } from '../../po
 import { type PortRef, Topology } from '../../topology/index.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos, TunnelKind, TunnelPort } from './events.ts';
+import type { Hold, Pace } from './hold.ts';
 import type { HostMoves } from './hostMoves.ts';
 import type { Seal } from './packets.ts';
 import { newSettling, type Settling } from './settle.ts';
@@ -256,6 +257,10 @@ export interface Job {
   sliceBps: number;
   /** Pace last told to the source, bit/s of payload. */
   pacedBps: number | null;
+  /** The most it was ever told, bit/s of whole frames: what a controller that is started anew knows. */
+  mostPacedBps?: number;
+  /** The agent of its source is away, and its copy is not taken to run any more: nothing is reserved for it. */
+  isReleased?: boolean;
   /** A pre-copy that may go on as post-copy when it does not converge; it is told so once. */
   mayTurnPostcopy: boolean;
   /** Whether the passes of a pre-copy pay; null before its first report. */
@@ -375,6 +380,11 @@ export interface ControllerState {
   tunnelPorts: ReadonlyMap<string, number>;
   /** What the last reservation left on each link, by link id. */
   shares: ReadonlyMap<string, LinkReservation>;
+  /** By job: the pace of its source, and while that one's agent is away what is known of the copy. */
+  paces: ReadonlyMap<string, Pace>;
+  holds: ReadonlyMap<string, Hold>;
+  /** Jobs whose sources were told less for the sake of others and have not answered yet. */
+  shrinking: ReadonlySet<string>;
   jobs: ReadonlyMap<string, Job>;
   /** Null while nothing that is planned waits. */
   plan: GroupPlan | null;
@@ -410,6 +420,9 @@ export function initialState(
     tunnels: new Map(),
     tunnelPorts: new Map(),
     shares: new Map(),
+    paces: new Map(),
+    holds: new Map(),
+    shrinking: new Set(),
     jobs: new Map(),
     plan: null,
     decisions: [],
@@ -425,7 +438,12 @@ export function initialState(
 /** Job states in which the copy's stream needs its slice. */
 const SLICED: readonly JobState[] = ['admitted', 'preparing', 'copying', 'switching', 'recovering'];
 export const needsSlice = (j: Job): boolean =>
-  SLICED.includes(j.state) && !j.isHeld && !j.copyEnded && j.technique !== null && j.dpids.length > 0;
+  SLICED.includes(j.state) &&
+  !j.isHeld &&
+  !j.copyEnded &&
+  j.isReleased !== true &&
+  j.technique !== null &&
+  j.dpids.length > 0;
 /** Whether a job's copy is over and its disks are being pulled: it has a slice for that, of low priority. */
 export const pullsNow = (j: Job): boolean =>
   j.copyEnded &&

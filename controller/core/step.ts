@@ -9,6 +9,7 @@ import { desiredTables, linkRef, QUEUE, queuedLinks, queuesFor } from './desired
 import { difference, EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import { discover } from './discovery.ts';
 import type { Effect, Event, PortQos } from './events.ts';
+import { watchHolds } from './hold.ts';
 import { followLinks } from './jobPath.ts';
 import {
   activeSlices,
@@ -98,6 +99,7 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'sampled':
       t.isSampled = true;
+      watchHolds(t);
       t.set({ directions: directionsNow(t.state) });
       t.reserveNow ||= activeSlices(t.state);
       settleIntoRunning(t);
@@ -117,9 +119,11 @@ function handle(t: Turn, e: Event): void {
       recoverWith(t, e.host);
       reconcile(t, e.host, e.hello);
       pullAgain(t, e.host);
+      watchHolds(t);
       break;
     case 'agentDown':
       onAgentDown(t, e.host);
+      watchHolds(t);
       break;
     case 'agentMessage':
       if (e.message.type === 'guests') onGuests(t, e.host, e.message.guests);
@@ -166,6 +170,7 @@ function handle(t: Turn, e: Event): void {
       onPull(t, e);
       break;
     case 'tick':
+      watchHolds(t);
       discover(t);
       probeTunnels(t);
       giveUp(t);

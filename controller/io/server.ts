@@ -335,7 +335,8 @@ export async function startController(config: ControllerConfig, o: ServerOptions
 
     async function command(e: Extract<Effect, { kind: 'command' }>): Promise<void> {
       const answer = inThisLife();
-      const done = { kind: 'commandDone', migration: e.migration, step: e.command.do } as const;
+      const paced = 'bandwidthBps' in e.command ? { bandwidthBps: e.command.bandwidthBps } : {};
+      const done = { kind: 'commandDone', migration: e.migration, step: e.command.do, ...paced } as const;
       const limit =
         e.command.do === 'prepare' || e.command.do === 'measureDirtyRate'
           ? COMMAND_MS[e.command.do]

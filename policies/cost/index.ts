@@ -4,19 +4,20 @@
  */
 import type { Technique } from '../../contracts/common.ts';
 import type { CompiledPolicy } from '../document.ts';
-import { type CopyConditions, type GuestModel, guestOf, type Prediction } from './model.ts';
-import { copyCost } from './passes.ts';
+import { type CopyConditions, type CopyState, type GuestModel, guestOf, type Prediction } from './model.ts';
+import { type CopyCost, copyCost, restCost } from './passes.ts';
 
 export { deniedBps, type Harm, type HarmedLink, harmOf } from './harm.ts';
 export {
   type CopyConditions,
+  type CopyState,
   type GuestModel,
   HOST_COSTS,
   type HostCosts,
   type Prediction,
   wireBytes,
 } from './model.ts';
-export { type CopyCost, copyCost } from './passes.ts';
+export { type CopyCost, copyCost, restCost } from './passes.ts';
 
 /**
  * What a copy would cost at a constant rate (bit/s of payload), with the downtime limit and the passes of the policy.
@@ -36,6 +37,18 @@ export function predictCopy(
     preCopyConverges(model, rateBps, policy) ||
     (more.autoConverge === true && preCopyConverges(heldBack(model), rateBps, policy));
   return { ...cost, converges };
+}
+
+/** What is still to come of a copy under way that goes on at a constant rate. */
+export function predictRest(
+  technique: Technique,
+  model: GuestModel,
+  copy: CopyState,
+  rateBps: number,
+  policy: CompiledPolicy,
+): CopyCost {
+  const { downtimeLimitMs, hybridPasses } = policy.doc.technique;
+  return restCost(technique, model, { rateBps, downtimeLimitMs, hybridPasses }, copy);
 }
 
 /** Auto-converge holds a guest back to this share of its speed at most. */

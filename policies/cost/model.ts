@@ -36,6 +36,15 @@ export interface HostCosts {
  */
 export const HOST_COSTS: HostCosts = { switchoverMs: 22, walkMsPerGiB: 60, lastLookMsPerGiB: 12.5 };
 
+/** A copy under way, as its hypervisor tells. */
+export interface CopyState {
+  remainingBytes: number;
+  /** Passes begun. */
+  passes: number;
+  /** The guest runs at the destination already: what is left is sent once. */
+  isPostcopy: boolean;
+}
+
 export interface CopyConditions {
   /** Payload the copy may send, bit/s: bytes of the stream without packet headers. */
   rateBps: number;

@@ -5,6 +5,7 @@
 import type { Technique } from '../../contracts/common.ts';
 import {
   type CopyConditions,
+  type CopyState,
   dirtiedBytes,
   type Guest,
   type GuestModel,
@@ -45,14 +46,31 @@ export function copyCost(technique: Technique, model: GuestModel, c: CopyConditi
   if (!(c.rateBps > 0)) return { ...NEVER, bytes: wireBytes(g.nonZeroBytes) + zeroWireBytes(g.zeroBytes) };
   switch (technique) {
     case 'pre-copy':
-      return preCopy(g, c);
+      // The first look is at the very beginning.
+      return preCopy(g, c, { ...begin(g), ms: walkMs(g, c) });
     case 'hybrid':
-      return hybrid(g, c);
+      return hybrid(g, c, begin(g));
     case 'post-copy':
       return postCopy(g, c);
     case 'stop-and-copy':
       return stopAndCopy(g, c);
   }
+}
+
+/** The same of what is still to come of a copy under way. */
+export function restCost(technique: Technique, model: GuestModel, c: CopyConditions, copy: CopyState): CopyCost {
+  const g = guestOf(model);
+  const s = underWay(g, c, copy);
+  const isSentOnce = copy.isPostcopy || technique === 'post-copy' || technique === 'stop-and-copy';
+  const bytes = wireBytes(s.left) + zeroWireBytes(s.zeroLeft);
+  if (!(c.rateBps > 0)) return { ...NEVER, bytes };
+  if (isSentOnce) {
+    const ms = bytes / bytesPerMs(c) + walkMs(g, c);
+    const isStopped = technique === 'stop-and-copy' && !copy.isPostcopy;
+    const lost = isStopped ? { downtimeMs: ms, degradedMs: 0 } : { downtimeMs: 0, degradedMs: ms };
+    return { totalMs: ms, ...lost, slowedMs: 0, bytes, passes: s.passes + 1 };
+  }
+  return technique === 'hybrid' ? hybrid(g, c, s) : preCopy(g, c, s);
 }
 
 /** The copy as far as it has come. */
@@ -62,7 +80,11 @@ interface Sofar {
   /** Dirty pages that are to be sent, not zero; and pages of zeros, in the first pass only. */
   left: number;
   zeroLeft: number;
+  /** Passes that were ended. */
   passes: number;
+  /** Of the pass that is next, where it has begun: sent, and for how long; what was written since is due after it. */
+  sentBefore: number;
+  ranMs: number;
   speed: number;
   busyPasses: number;
   slowedMs: number;
@@ -74,10 +96,25 @@ const begin = (g: Guest): Sofar => ({
   left: g.nonZeroBytes,
   zeroLeft: g.zeroBytes,
   passes: 0,
+  sentBefore: 0,
+  ranMs: 0,
   speed: 1,
   busyPasses: 0,
   slowedMs: 0,
 });
+
+/** As the hypervisor tells of it: in the first pass as much of what is left is zero as of all memory, later nothing. */
+function underWay(g: Guest, c: CopyConditions, copy: CopyState): Sofar {
+  const due = Math.min(Math.max(0, copy.remainingBytes), g.memoryBytes);
+  const isFirst = copy.passes <= 1;
+  const zeroLeft = isFirst && g.memoryBytes > 0 ? (due * g.zeroBytes) / g.memoryBytes : 0;
+  const left = due - zeroLeft;
+  const passes = Math.max(0, copy.passes - 1);
+  if (!isFirst || !(c.rateBps > 0)) return { ...begin(g), left, zeroLeft, passes };
+  const sentBefore = g.nonZeroBytes - left;
+  const ranMs = (wireBytes(sentBefore) + zeroWireBytes(g.zeroBytes - zeroLeft)) / bytesPerMs(c);
+  return { ...begin(g), left, zeroLeft, passes, sentBefore, ranMs };
+}
 
 /** One look at the dirty log. */
 const walkMs = (g: Guest, c: CopyConditions): number => ((c.costs ?? HOST_COSTS).walkMsPerGiB * g.zeroBytes) / GIB;
@@ -97,7 +134,8 @@ function pass(g: Guest, c: CopyConditions, s: Sofar, keep: number, leastMs: numb
   const zeroSent = Math.max(0, s.zeroLeft - zeroKept);
   const wire = wireBytes(sent) + zeroWireBytes(zeroSent);
   const ms = wire / bytesPerMs(c) + walkMs(g, c);
-  const dirtied = dirtiedBytes(g, ms, s.speed);
+  const dirtied = dirtiedBytes(g, s.ranMs + ms, s.speed);
+  const sentShare = (s.sentBefore + sent) / (s.sentBefore + s.left);
   let { speed, busyPasses } = s;
   if (c.autoConverge === true && dirtied > THROTTLE.triggerShare * wire) {
     busyPasses++;
@@ -111,9 +149,11 @@ function pass(g: Guest, c: CopyConditions, s: Sofar, keep: number, leastMs: numb
     ms: s.ms + ms,
     bytes: s.bytes + wire,
     // What was kept back and dirtied again is still sent once.
-    left: s.left > 0 ? Math.min(s.left - sent + (dirtied * sent) / s.left, g.memoryBytes) : dirtied,
+    left: s.left > 0 ? Math.min(s.left - sent + dirtied * sentShare, g.memoryBytes) : dirtied,
     zeroLeft: zeroKept,
     passes: s.passes + 1,
+    sentBefore: 0,
+    ranMs: 0,
     speed,
     busyPasses,
     slowedMs: s.slowedMs + (1 - s.speed) * ms,
@@ -124,14 +164,12 @@ function pass(g: Guest, c: CopyConditions, s: Sofar, keep: number, leastMs: numb
  * Pre-copy: each pass goes on until what is left could be sent within the downtime limit, then the dirty log is looked at;
  * if that much is still all, the guest is stopped and the rest is sent, else a pass for it begins.
  */
-function preCopy(g: Guest, c: CopyConditions): CopyCost {
+function preCopy(g: Guest, c: CopyConditions, start: Sofar): CopyCost {
   const costs = c.costs ?? HOST_COSTS;
   const stopPerMs = (c.switchoverBps ?? c.rateBps) / 8000;
   const thresholdBytes = c.downtimeLimitMs * stopPerMs;
   const most = c.autoConverge === true ? 2 * MAX_PASSES : MAX_PASSES;
-  let s = begin(g);
-  // The first look is at the very beginning.
-  s.ms = walkMs(g, c);
+  let s = start;
   // Looks come once in a period: half of one late on average, with that much less left.
   const pacerMs = c.pacerMs ?? PACER_MS;
   const keep = Math.max(0, thresholdBytes - (pacerMs / 2) * bytesPerMs(c));
@@ -151,11 +189,11 @@ function preCopy(g: Guest, c: CopyConditions): CopyCost {
 }
 
 /** Hybrid: passes as pre-copy, then the guest goes over and what is still dirty follows it. */
-function hybrid(g: Guest, c: CopyConditions): CopyCost {
+function hybrid(g: Guest, c: CopyConditions, start: Sofar): CopyCost {
   const { switchoverMs } = c.costs ?? HOST_COSTS;
-  let s = begin(g);
+  let s = start;
   if (c.hybridAfterMs !== undefined) s = pass(g, c, s, unsentAfter(g, c, c.hybridAfterMs), 0);
-  else for (let i = 0; i < c.hybridPasses && s.left > 0; i++) s = pass(g, c, s, 0, 0);
+  else while (s.passes < c.hybridPasses && s.left > 0) s = pass(g, c, s, 0, 0);
   const rest = wireBytes(s.left) + zeroWireBytes(s.zeroLeft);
   const degradedMs = rest / bytesPerMs(c) + walkMs(g, c);
   return {

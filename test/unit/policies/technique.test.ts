@@ -1,10 +1,13 @@
 /** Step 2: every cell of paper 002's table, and what happens beside the table. The cost models are in cost.test.ts. */
 import { type Direction, FairwayError, type Priority, TECHNIQUES, type Technique } from '../../../contracts/common.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
+import type { PolicyPatch } from '../../../contracts/rest.ts';
 import {
   applyPolicyPatch,
   chooseTechnique,
   compilePolicy,
+  effectivePolicy,
+  explainSetting,
   type GuestModel,
   type TechniqueQuestion,
 } from '../../../policies/index.ts';
@@ -16,6 +19,7 @@ const calm: GuestModel = { memoryBytes: 256 * MiB, dirtyBytesPerS: 500 * 4096, w
 /** The same with 5,000 pages/s: 164 Mbit/s. */
 const busy: GuestModel = { ...calm, dirtyBytesPerS: 5000 * 4096 };
 
+const voiceOf = { guest: 'vm1', labels: { service: 'voice' } };
 const question = (change: Partial<TechniqueQuestion>): TechniqueQuestion => ({
   priority: 'medium',
   source: 'out',
@@ -156,6 +160,85 @@ describe('mixed and idle traffic: the least predicted cost', () => {
     expect(() => chooseTechnique({ ...idle, supported: ['pre-copy'] }, edited)).toThrow(
       /NO_TECHNIQUE|nothing that policy/,
     );
+  });
+});
+
+describe('the weights are policy', () => {
+  const asked = question({ guest: 'mixed', priority: 'low' });
+  const link = { id: 'hv1:1', capacityBps: 200e6, demandBps: 200e6, sliceBps: 100e6 };
+  const under = (patch: PolicyPatch) => compilePolicy(applyPolicyPatch(DEFAULT_POLICY, patch));
+
+  test.each<[string, PolicyPatch, Technique, Partial<TechniqueQuestion>]>([
+    ['as they are', {}, 'pre-copy', {}],
+    ['waiting for pages counts nothing', { 'technique.cost.degraded': 0 }, 'post-copy', {}],
+    [
+      '… but a broken stream much',
+      { 'technique.cost.degraded': 0, 'technique.cost.noWayBackMs': '5 s' },
+      'pre-copy',
+      {},
+    ],
+    ['a long copy counts much', { 'technique.cost.duration.low': 10 }, 'post-copy', {}],
+    ['… of other priorities', { 'technique.cost.duration.high': 10 }, 'pre-copy', {}],
+    ['harm counts much', { 'technique.cost.harm.low': 20 }, 'post-copy', { links: [link] }],
+    ['… where there is none', { 'technique.cost.harm.low': 20 }, 'pre-copy', { links: [] }],
+  ])('%s', (_, patch, technique, change) => {
+    const c = chooseTechnique({ ...asked, ...change }, under(patch));
+    expect(c.value).toBe(technique);
+    const { cost } = under(patch).doc.technique;
+    expect(c.reasons[0]?.inputs).toMatchObject({
+      'weight degraded': cost.degraded,
+      'weight no way back ms': cost.noWayBackMs,
+      'weight duration': cost.duration.low,
+      'weight harm': cost.harm.low,
+    });
+  });
+
+  test('the reason says what the least cost is made of, and the sum is right', () => {
+    const c = chooseTechnique({ ...asked, links: [link] }, under({ 'technique.cost.harm.low': 20 }));
+    const text = c.reasons[0]?.text ?? '';
+    expect(text).toMatch(
+      /^guest mixed: no row of the table; post-copy costs least, [0-9.]+ s of service \(22 ms downtime \+ 0\.9 × [0-9.]+ s degraded \+ 500 ms for no way back \+ 0\.1 × [0-9.]+ s in all \+ 20 × [0-9.]+ s of harm to the workload\), the next [0-9.]+ s$/,
+    );
+    const [degraded, total, harm] = [/0\.9 × ([0-9.]+)/, /0\.1 × ([0-9.]+)/, /20 × ([0-9.]+)/].map((r) =>
+      Number(r.exec(text)?.[1]),
+    );
+    const sum = 0.522 + 0.9 * (degraded as number) + 0.1 * (total as number) + 20 * (harm as number);
+    expect(Number(c.reasons[0]?.inputs['cost post-copy ms']) / 1000).toBeGreaterThan(sum - 2);
+    expect(Number(c.reasons[0]?.inputs['cost post-copy ms']) / 1000).toBeLessThan(sum + 2);
+  });
+
+  test('a label overrides some of them for its guests, and the reason names it', () => {
+    const policy = under({
+      'overrides.labels.service.voice.technique.cost.degraded': 0,
+      'overrides.labels.service.voice.technique.cost.duration.high': 9,
+      'overrides.guests.vm1.technique.cost.duration.low': 0.2,
+    });
+    const voice = effectivePolicy(policy, voiceOf);
+    expect(voice.doc.technique.cost).toEqual({
+      ...DEFAULT_POLICY.technique.cost,
+      degraded: 0,
+      duration: { high: 9, medium: 0.2, low: 0.2 },
+    });
+    const c = chooseTechnique(asked, voice);
+    expect(c.value).toBe('post-copy');
+    expect(c.reasons[0]?.inputs.overriddenBy).toBe('overrides.guests.vm1, overrides.labels.service.voice');
+    expect(chooseTechnique(asked, effectivePolicy(policy, { guest: 'vm2' })).value).toBe('pre-copy');
+    expect(
+      explainSetting(policy, 'technique.cost.degraded', { ...voiceOf, capacityBps: 1e9, rateBps: 0 }),
+    ).toMatchObject({
+      rule: { level: 'label', name: 'service.voice', value: 0 },
+      weaker: [{ level: 'default', value: 0.9 }],
+    });
+  });
+
+  test.each<[PolicyPatch, RegExp]>([
+    [{ 'technique.cost.degraded': -1 }, /^technique\.cost\.degraded: /],
+    [{ 'technique.cost.harm.low': Number.POSITIVE_INFINITY }, /^technique\.cost\.harm\.low: /],
+    [{ 'technique.cost.noWayBackMs': '-5 s' }, /^technique\.cost\.noWayBackMs: /],
+    [{ 'overrides.tenants.acme.technique.cost.duration.low': 'much' }, /technique\.cost\.duration\.low: /],
+    [{ 'overrides.tenants.acme.technique.cost.speed': 1 }, /no such field/],
+  ])('%j is refused', (patch, reason) => {
+    expect(() => under(patch)).toThrow(reason);
   });
 });
 
