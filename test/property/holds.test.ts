@@ -13,8 +13,11 @@ import { needsSlice } from '../../controller/core/state.ts';
 import { CORE, Fabric, guest, HV1, HV2, LOCAL, UPLINK } from '../unit/controller/fabric.ts';
 
 const HV3 = '0000000000000003';
-const SOURCES = { hv1: [HV1, '10.0.0.1'], hv3: [HV3, '10.0.0.3'] } as const;
-type Source = keyof typeof SOURCES;
+type Source = 'hv1' | 'hv3';
+const SOURCES: Readonly<Record<Source, readonly [dpid: string, ip: string]>> = {
+  hv1: [HV1, '10.0.0.1'],
+  hv3: [HV3, '10.0.0.3'],
+};
 const HOMES: Readonly<Record<string, Source>> = { g1: 'hv1', g2: 'hv1', g3: 'hv3', g4: 'hv3' };
 const GUESTS = Object.keys(HOMES);
 const CAPACITY_BPS = 200e6;
@@ -52,7 +55,7 @@ class World {
     f.cable(HV3, UPLINK, CORE, 3);
     for (const dpid of [HV1, HV2, HV3, CORE]) f.connect(dpid);
     f.pass(2500);
-    for (const host of Object.keys(SOURCES) as Source[]) f.agentUp(host, ...SOURCES[host], this.#guestsOf(host));
+    for (const host of ['hv1', 'hv3'] as const) f.agentUp(host, ...SOURCES[host], this.#guestsOf(host));
     f.agentUp('hv2', HV2, '10.0.0.2');
     for (let i = 0; i < 2; i++) f.pass(1000, { [`${CORE}:2`]: { tx: 90 } });
   }
