@@ -1,105 +1,27 @@
 /** The Redis policy store against a real redis-server, which is killed, restarted, emptied and set back on the way. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { systemClock } from '../../contracts/clock.ts';
-import { silentLog } from '../../contracts/log.ts';
-import { DEFAULT_POLICY, type PolicyDocument, type PolicyStatus } from '../../contracts/policy.ts';
-import { policyCodec, RedisPolicyStore } from '../../controller/io/policyStores/index.ts';
+import { execFileSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { DEFAULT_POLICY } from '../../contracts/policy.ts';
+import { policyCodec } from '../../controller/io/policyStores/index.ts';
 import { gate } from './gate.ts';
-import { kill, until } from './privateOvs.ts';
+import { until } from './privateOvs.ts';
+import { freePort, openStore, RedisServer, whyNoRedis } from './privateRedis.ts';
 
-const { reason, real, named } = gate(existsSync('/usr/bin/redis-server') ? undefined : 'redis-server is not installed');
+const { reason, real, named } = gate(whyNoRedis());
 jest.setTimeout(60_000);
 
-const freePort = () =>
-  new Promise<number>((resolve) => {
-    const s = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = s.address() as { port: number };
-      s.close(() => resolve(port));
-    });
-  });
-
-class Server {
-  readonly dir = mkdtempSync(join(tmpdir(), 'fairway-io-redis-'));
-  readonly port: number;
-  child: ChildProcess | undefined;
-  constructor(port: number) {
-    this.port = port;
-  }
-  async start(): Promise<void> {
-    const options = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.dir, '--save', ''];
-    this.child = spawn('redis-server', options, { stdio: 'ignore' });
-    await until(() => {
-      try {
-        return this.cli('ping') === 'PONG';
-      } catch {
-        return false;
-      }
-    }, 'redis-server answers');
-  }
-  cli(...args: string[]): string {
-    return execFileSync('redis-cli', ['-p', String(this.port), ...args], { encoding: 'utf8', stdio: 'pipe' }).trim();
-  }
-  field(name: string): string {
-    return this.cli('hget', 'fairway:policy', name);
-  }
-  status(name: string): string {
-    return this.cli('hget', 'fairway:policy:status', name);
-  }
-  async stop(): Promise<void> {
-    await kill(this.child, 'SIGKILL');
-  }
-}
-
-/** A store with a record of what it told. */
-function open(url: string, startTimeoutMs = 5_000) {
-  const store = new RedisPolicyStore({
-    url,
-    prefix: 'fairway:',
-    codec: policyCodec,
-    clock: systemClock(),
-    log: silentLog,
-    pollMs: 100,
-    startTimeoutMs,
-    commandTimeoutMs: 1_000,
-  });
-  const told = { doc: DEFAULT_POLICY as PolicyDocument, status: undefined as PolicyStatus | undefined, changes: 0 };
-  return {
-    store,
-    told,
-    async start() {
-      const first = await store.start(
-        (doc, status) => {
-          told.doc = doc;
-          told.status = status;
-          told.changes++;
-        },
-        (status) => {
-          told.status = status;
-        },
-      );
-      told.doc = first.doc;
-      told.status = first.status;
-      return first;
-    },
-  };
-}
-
-let server: Server;
+let server: RedisServer;
 let url: string;
-let opened: ReturnType<typeof open>[] = [];
+let opened: ReturnType<typeof openStore>[] = [];
 const use = (startTimeoutMs?: number) => {
-  const o = open(url, startTimeoutMs);
+  const o = openStore(url, startTimeoutMs);
   opened.push(o);
   return o;
 };
 
 beforeEach(async () => {
   if (reason !== undefined) return;
-  server = new Server(await freePort());
+  server = new RedisServer(await freePort());
   url = `redis://127.0.0.1:${server.port}`;
   await server.start();
 });
@@ -220,7 +142,7 @@ real(
     await server.stop();
     await until(() => !store.connected, 'the store noticed');
     // On a port of its own first, so that the edit is there before the store is back.
-    const aside = new Server(await freePort());
+    const aside = new RedisServer(await freePort());
     rmSync(aside.dir, { recursive: true });
     Object.assign(aside, { dir: server.dir });
     await aside.start();
@@ -300,7 +222,7 @@ real(
     await store.patch({ 'limits.perHostOut': 6 });
     await server.stop();
     await until(() => !store.connected, 'the store noticed');
-    const aside = new Server(await freePort());
+    const aside = new RedisServer(await freePort());
     rmSync(aside.dir, { recursive: true });
     Object.assign(aside, { dir: server.dir });
     await aside.start();

@@ -260,7 +260,70 @@ export class RedisPolicyStore implements PolicyStore {
     this.#queue.run(() => this.#sync()).catch((e: unknown) => this.#trouble(e));
   }
 
+  /** One look. A key that is of another kind than it should be stops nothing but the edits made with it. */
   async #sync(): Promise<void> {
+    try {
+      await this.#syncKeys();
+    } catch (e) {
+      if (!isWrongKind(e)) throw e;
+      await this.#mendKinds();
+    }
+  }
+
+  /**
+   * Somebody put a value of another kind where one of the keys is. In place of `policy` and `commit` that is an edit, and
+   * refused; the former stays as it is until it is removed. The other keys are ours, and written anew.
+   */
+  async #mendKinds(): Promise<void> {
+    await this.#redis.unwatch();
+    const kinds = new Map<string, string>();
+    for (const key of [this.#hash, this.#commitKey, this.#statusKey, this.#lastGoodKey, this.#historyKey])
+      kinds.set(key, await this.#redis.type(key));
+    const isWrong = (key: string, kind: string) => ![kind, 'none'].includes(kinds.get(key) as string);
+    const multi = this.#redis.multi();
+    const ours = [
+      [this.#statusKey, 'hash'],
+      [this.#lastGoodKey, 'string'],
+      [this.#historyKey, 'list'],
+    ] as const;
+    for (const [key, kind] of ours) {
+      if (!isWrong(key, kind)) continue;
+      multi.del(key);
+      this.#log('warn', 'policy.key-replaced', { redis: this.#server, key, was: kinds.get(key) });
+    }
+    if (kinds.get(this.#historyKey) === 'list') {
+      const history = await this.#redis.lrange(this.#historyKey, 0, HISTORY_LENGTH - 1);
+      if (!this.#lastGood) this.#inForce.restoreHistory(readHistory(history));
+    } else this.#unsaved = [...this.#inForce.history].reverse();
+    if (!this.#lastGood && !isWrong(this.#lastGoodKey, 'string')) {
+      const kept = readLastGood(await this.#redis.get(this.#lastGoodKey));
+      const status = isWrong(this.#statusKey, 'hash') ? {} : await this.#redis.hgetall(this.#statusKey);
+      this.#restore(kept, Number(status.revision));
+    }
+    let reason: string | undefined;
+    if (isWrong(this.#commitKey, 'hash')) {
+      multi.del(this.#commitKey);
+      reason = `(document): ${this.#commitKey} was a ${kinds.get(this.#commitKey)}, not a hash of fields; it was removed`;
+    }
+    if (isWrong(this.#hash, 'hash')) {
+      const cure = 'remove it (DEL), and the policy in force is written there again';
+      reason = `(document): ${this.#hash} is a ${kinds.get(this.#hash)}, not a hash of fields; ${cure}`;
+      this.#needsReconciling = true;
+      this.#problem = reason;
+    }
+    if (reason !== undefined) this.#keep(this.#inForce.refuse(reason, { author: '', via: 'redis' }, []));
+    this.#whenReached?.();
+    // All of it was told when it was seen first.
+    if (multi.length === 0 && this.#unsaved.length === 0) return;
+    this.#pushHistory(multi);
+    multi.hset(this.#statusKey, statusFields(this.#inForce.status));
+    failOnError(await multi.exec());
+    this.#unsaved = [];
+    // What else there is, the next look judges as if it were new.
+    this.#judged = undefined;
+  }
+
+  async #syncKeys(): Promise<void> {
     if (!this.#needsReconciling) {
       let flat = await this.#redis.hgetall(this.#hash);
       if (Object.hasOwn(flat, AUTHOR)) {
@@ -462,6 +525,9 @@ function statusFields(s: PolicyStatus): Flat {
 function tooMany(hash: string): FairwayError {
   return new FairwayError('POLICY_INVALID', `(document): ${hash} has more than ${MAX_FIELDS} fields`, ['badInput']);
 }
+
+/** Redis refused to read a key as what it should be. */
+const isWrongKind = (e: unknown): boolean => e instanceof Error && e.message.startsWith('WRONGTYPE');
 
 /** EXEC answers per command; the first that failed fails the whole. */
 function failOnError(results: [Error | null, unknown][] | null): void {

@@ -68,6 +68,7 @@ export const HISTORY_LENGTH = 100;
 const MAX_CHANGES = 50;
 const MAX_TEXT = 200;
 const MAX_AUTHOR = 100;
+const MAX_REASON = 5 * MAX_TEXT;
 
 /** Who made an edit, and where. */
 export type EditOrigin = Pick<PolicyEdit, 'author' | 'via'>;
@@ -156,7 +157,8 @@ export class PolicyInForce {
   }
 
   /** Refuses an edit; the document in force stays. The same refusal again is not told again. */
-  refuse(reason: string, origin: EditOrigin, changes: readonly PolicyChange[]): PolicyEdit | undefined {
+  refuse(why: string, origin: EditOrigin, changes: readonly PolicyChange[]): PolicyEdit | undefined {
+    const reason = cut(why, MAX_REASON);
     if (this.status.state === 'refused' && this.status.reason === reason) return undefined;
     this.status = { state: 'refused', revision: this.status.revision, reason, atMs: this.#clock.now() };
     const edit = this.noteRefusal(reason, origin, changes);
@@ -189,7 +191,7 @@ export class PolicyInForce {
       via,
       state,
       revision,
-      reason: cut(reason, 5 * MAX_TEXT),
+      reason: cut(reason, MAX_REASON),
       changes: changes.slice(0, MAX_CHANGES).map((c) => ({
         path: cut(c.path),
         before: cutOrNull(c.before),
