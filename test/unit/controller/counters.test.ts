@@ -26,7 +26,9 @@ interface Row {
 }
 
 function recorded(name: string): Row[] {
-  const [, ...lines] = readFileSync(join(FILES, `${name}.csv`), 'utf8').trim().split('\n');
+  const [, ...lines] = readFileSync(join(FILES, `${name}.csv`), 'utf8')
+    .trim()
+    .split('\n');
   return lines.map((line) => {
     const [atMs, grx, gtx, urx, utx, stream, answers] = line.split(',').map(Number) as [
       ...[number, number, number, number, number, number, number],
@@ -133,7 +135,9 @@ describe.each(['alone', 'stream'])('%s', (beside) => {
     const naive = changes(seen.map((s) => s.naive));
     expect(naive).toBeGreaterThan(4);
     expect(changes(settled(seen).map((s) => s.guest))).toBeLessThanOrEqual(Math.floor(naive / 3));
-    expect(mean(settled(seen).map((s) => s.confidence))).toBeLessThan(mean(settled(replay(`out-${beside}`)).map((s) => s.confidence)));
+    expect(mean(settled(seen).map((s) => s.confidence))).toBeLessThan(
+      mean(settled(replay(`out-${beside}`)).map((s) => s.confidence)),
+    );
   });
 });
 
