@@ -474,9 +474,9 @@ function explain(c: Claim, d: Division, rateBps: number): Reason {
     ? `held: its source cannot be told another pace (${expression} would be ${formatRate(entitlementBps)})`
     : isAll
       ? `all that was asked for, on ${l.load.id}`
-    : d.isLifted
-      ? `the least a running migration gets (${expression} would be ${formatRate(entitlementBps)})`
-      : `${expression} = ${formatRate(entitlementBps)} on ${l.load.id}`;
+      : d.isLifted
+        ? `the least a running migration gets (${expression} would be ${formatRate(entitlementBps)})`
+        : `${expression} = ${formatRate(entitlementBps)} on ${l.load.id}`;
   return {
     rule: `reservation.${isHeld(c) ? 'held' : isAll ? 'asked' : d.isLifted ? 'minimum' : c.rule}`,
     text: `${formatRate(rateBps)}: ${what}${shared}${held}${note === undefined ? '' : ` (${note})`}`,
