@@ -74,7 +74,7 @@ export const controllerConfigSchema = z.strictObject({
         ovsdb: z.string().optional(),
         /** Its address in the IP network that tunnels go through; the switch's host must have it. Needs `ovsdb`. */
         tunnelAddress: z.union([z.ipv4(), z.ipv6()]).optional(),
-        /** Capacity by port name, where the switch reports a wrong speed or none. */
+        /** Capacity by port name, where switch and database say a wrong one or none. */
         ports: z.record(z.string(), z.strictObject({ capacity: rate })).default({}),
       }),
     )
@@ -89,7 +89,7 @@ export const controllerConfigSchema = z.strictObject({
       udpPort: z.number().int().min(1).max(65_535).optional(),
     })
     .prefault({}),
-  /** Capacity of ports whose switch reports no speed and that are not named above. */
+  /** Capacity of ports of which neither this file nor the switch nor its database says one. */
   defaultCapacity: rate.prefault('1 Gbit/s'),
   discovery: z
     .strictObject({

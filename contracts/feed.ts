@@ -26,6 +26,20 @@ export const TOPICS: readonly Topic[] = topicSchema.options;
 
 const portRef = z.object({ dpid: z.string(), portNo: z.number() });
 
+/**
+ * What says how much a port or a link can carry, as docs/configuration.md explains: the configuration; in the switch's OVSDB the
+ * operator (`external-ids`), the link's speed, somebody's QoS or ingress policing; the switch's description of the port; the default.
+ */
+export const capacitySourceSchema = z.enum([
+  'configuration',
+  'external-ids',
+  'link-speed',
+  'port-description',
+  'default',
+  'qos',
+  'policing',
+]);
+
 /** `topology`: the whole network view; sent whole on every change (changes are rare). */
 export const topologyViewSchema = z.object({
   switches: z.array(
@@ -33,10 +47,31 @@ export const topologyViewSchema = z.object({
       dpid: z.string(),
       name: z.string(),
       connected: z.boolean(),
-      ports: z.array(z.object({ portNo: z.number(), name: z.string(), isUp: z.boolean(), capacityBps: z.number() })),
+      ports: z.array(
+        z.object({
+          portNo: z.number(),
+          name: z.string(),
+          isUp: z.boolean(),
+          capacityBps: z.number(),
+          capacityFrom: capacitySourceSchema.optional(),
+          /** Where somebody limits what leaves (`qos`) or enters (`policing`) to less than the capacity. */
+          maxOutBps: z.number().optional(),
+          maxInBps: z.number().optional(),
+        }),
+      ),
     }),
   ),
-  links: z.array(z.object({ id: z.string(), from: portRef, to: portRef, capacityBps: z.number() })),
+  links: z.array(
+    z.object({
+      id: z.string(),
+      from: portRef,
+      to: portRef,
+      capacityBps: z.number(),
+      /** What says so, and at which of its two ports (`dpid:port`). */
+      capacityFrom: capacitySourceSchema.optional(),
+      capacityAt: z.string().optional(),
+    }),
+  ),
   locations: z.array(
     z.object({
       mac: z.string(),
@@ -178,6 +213,7 @@ export const explanationSchema = z.object({
     .object({
       link: z.string(),
       capacityBps: z.number(),
+      capacityFrom: capacitySourceSchema.optional(),
       workloadBps: z.number(),
       floorBps: z.number(),
       ceilingBps: z.number(),

@@ -3,6 +3,7 @@ export { type DisjointOptions, disjointPaths } from './disjoint.ts';
 export { findPath, floodPorts, narrowest, nextHops, type Path, type PathOptions } from './paths.ts';
 export { allNextHops, type NextHops } from './spread.ts';
 export {
+  type CapacitySource,
   isUsablePort,
   type Link,
   LOCAL_PORT,

@@ -29,6 +29,20 @@ export function parseLinkId(id: string): PortRef | undefined {
   return m ? { dpid: m[1] as string, portNo: Number(m[2]) } : undefined;
 }
 
+/**
+ * What says how much a port or a link can carry: the operator in the configuration or in the switch's database
+ * (`external-ids`); there the speed of the link (`link-speed`) or somebody's limit on what leaves (`qos`) or enters
+ * (`policing`); the switch's description of the port; or nothing, so that a default is taken.
+ */
+export type CapacitySource =
+  | 'configuration'
+  | 'external-ids'
+  | 'link-speed'
+  | 'port-description'
+  | 'default'
+  | 'qos'
+  | 'policing';
+
 export interface Port {
   portNo: number;
   name: string;
@@ -36,6 +50,13 @@ export interface Port {
   isUp: boolean;
   /** Each way, bit/s; 0 when unknown. */
   capacityBps: number;
+  /** What says so. */
+  capacityFrom?: CapacitySource;
+  /** Speed as the switch describes it, bit/s; absent when it says none. */
+  speedBps?: number;
+  /** What is let out (`qos`) and in (`policing`), where that is limited to less than the capacity, bit/s. */
+  maxOutBps?: number;
+  maxInBps?: number;
 }
 
 export interface SwitchNode {
@@ -67,7 +88,16 @@ const samePort = (a: Port, b: Port) =>
   a.name === b.name &&
   a.hwAddr === b.hwAddr &&
   a.isUp === b.isUp &&
-  a.capacityBps === b.capacityBps;
+  a.capacityBps === b.capacityBps &&
+  a.capacityFrom === b.capacityFrom &&
+  a.speedBps === b.speedBps &&
+  a.maxOutBps === b.maxOutBps &&
+  a.maxInBps === b.maxInBps;
+/** What leaves and what enters by a port at most, bit/s; 0 when unknown. */
+const outBps = (p: Port | undefined) => limited(p?.capacityBps ?? 0, p?.maxOutBps);
+const inBps = (p: Port | undefined) => limited(p?.capacityBps ?? 0, p?.maxInBps);
+const limited = (capacityBps: number, mostBps: number | undefined) =>
+  mostBps === undefined || (capacityBps > 0 && capacityBps <= mostBps) ? capacityBps : mostBps;
 const sameLocation = (a: Location, b: Location) =>
   a.mac === b.mac && a.ip === b.ip && a.name === b.name && a.kind === b.kind && sameRef(a.at, b.at);
 
@@ -343,10 +373,27 @@ export class Topology {
   capacityBps(id: string): number {
     const ref = parseLinkId(id);
     if (ref === undefined) return 0;
-    const near = this.port(ref)?.capacityBps ?? 0;
+    const near = outBps(this.port(ref));
     const link = this.links.get(id);
-    const far = link === undefined ? 0 : (this.port(link.to)?.capacityBps ?? 0);
+    const far = link === undefined ? 0 : inBps(this.port(link.to));
     return near > 0 && far > 0 ? Math.min(near, far) : Math.max(near, far);
+  }
+
+  /** What says that a link's capacity is what it is, and at which of its ports; undefined when its capacity is unknown. */
+  capacityReason(id: string): { from: CapacitySource; at: PortRef } | undefined {
+    const at = parseLinkId(id);
+    const near = at && this.port(at);
+    const bps = this.capacityBps(id);
+    if (at === undefined || bps <= 0) return undefined;
+    if (near && outBps(near) === bps) {
+      const from = near.capacityBps === bps ? near.capacityFrom : 'qos';
+      return from && { from, at };
+    }
+    const to = this.links.get(id)?.to;
+    const far = to && this.port(to);
+    if (to === undefined || far === undefined) return undefined;
+    const from = far.capacityBps === bps ? far.capacityFrom : 'policing';
+    return from && { from, at: to };
   }
 
   /** The host or guest of that name. Where several addresses have it, the smallest address. */

@@ -29,7 +29,7 @@ export function statusText(s: StatusView, columns: number): string {
     const reserved = slice?.slices.reduce((sum, x) => sum + x.rateBps, 0) ?? 0;
     return [
       `${end(l.from)} -> ${end(l.to)}`,
-      formatRate(l.capacityBps),
+      l.capacityFrom === undefined ? formatRate(l.capacityBps) : `${formatRate(l.capacityBps)} (${l.capacityFrom})`,
       rate ? formatRate(rate.workloadBps) : '-',
       rate ? formatRate(rate.migrationBps) : '-',
       reserved > 0 && slice ? `${formatRate(reserved)} (${slice.enforcement})` : '-',

@@ -23,6 +23,17 @@ export interface PortDescription {
   speedBps: number;
 }
 
+/** A port as its switch's database tells of it, as far as it limits what the port can carry. All bit/s. */
+export interface OvsPort {
+  /** What its `external_ids:fairway-capacity` says. */
+  capacityBps?: number;
+  /** Speed of its link. */
+  speedBps?: number;
+  /** What a QoS that is not ours lets out, and what ingress policing lets in. */
+  maxOutBps?: number;
+  maxInBps?: number;
+}
+
 /** What became of a write. `unknown`: the session ended before the barrier was answered. */
 export type WriteOutcome = 'applied' | 'refused' | 'unknown';
 
@@ -76,6 +87,8 @@ export type Event =
     }
   | { kind: 'switchDown'; dpid: string }
   | { kind: 'portChanged'; dpid: string; change: 'added' | 'modified' | 'removed'; port: PortDescription }
+  /** What a switch's database says of its ports, by name: the whole of it, at first and whenever it has changed. */
+  | { kind: 'ovsPorts'; dpid: string; ports: ReadonlyMap<string, OvsPort> }
   | { kind: 'packetIn'; dpid: string; inPort: number; frame: Buffer }
   /** Counters of one switch read at one time; flows are ours only. */
   | { kind: 'counters'; dpid: string; ports: PortCounter[]; queues: QueueCounter[]; flows: FlowCounter[] }

@@ -165,11 +165,13 @@ function waitsOf(state: ControllerState, job: Job): Explanation['waits'] {
 
 function bindingOf(state: ControllerState, link: string, nowMs: number): Explanation['binding'] {
   const capacityBps = state.topology.capacityBps(link);
+  const from = state.topology.capacityReason(link)?.from;
   const { floorBps, ceilingBps } = state.policy.slaFor(link, capacityBps);
   const slices = state.shares.get(link)?.byMigration ?? new Map<string, number>();
   return {
     link,
     capacityBps,
+    ...(from === undefined ? {} : { capacityFrom: from }),
     workloadBps: Math.round(workloadBps(state, link, nowMs, STALE_MS) ?? 0),
     floorBps,
     ceilingBps,

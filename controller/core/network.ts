@@ -1,12 +1,13 @@
 /** Events from switches and agents that change the network view: ports, links, who is where. Part of `step.ts`. */
 import type { AgentHello, GuestInfo } from '../../contracts/agent.ts';
-import { linkId, type Port, type PortRef, type Topology } from '../../topology/index.ts';
+import { linkId, type PortRef, type Topology } from '../../topology/index.ts';
+import { sourcesOf, tellCapacities, toPort } from './capacities.ts';
 import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
 import { hasRoom } from './crowds.ts';
 import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName, streamHops } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
 import { hostSeen, linksHeardOf, listenAt, onLldp, portReset, probe, switchKnown } from './discovery.ts';
-import type { Event, PortDescription } from './events.ts';
+import type { Event } from './events.ts';
 import { type Flow, type Group, isOurGroup } from './flows.ts';
 import { onStreamCounted } from './hold.ts';
 import { mayMove } from './hostMoves.ts';
@@ -20,12 +21,6 @@ import type { Turn } from './turn.ts';
 type On<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 const OFPP_MAX = 0xffffff00;
-
-function toPort(t: Turn, dpid: string, d: PortDescription): Port {
-  const { settings } = t.state;
-  const capacityBps = settings.capacityOf(dpid, d.name) ?? (d.speedBps > 0 ? d.speedBps : settings.defaultCapacityBps);
-  return { portNo: d.portNo, name: d.name, hwAddr: d.hwAddr, isUp: d.isUp, capacityBps };
-}
 
 /** Tables as read from a switch. A meter found there has rates we do not know: what is still wanted is written again. */
 export function tablesFound(
@@ -45,10 +40,11 @@ export function tablesFound(
 export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
   const described = withoutTunnels(t, e.dpid, e.ports);
   tunnelsStale(t, e.dpid);
-  const ports = new Map(described.map((d) => [d.portNo, toPort(t, e.dpid, d)]));
+  const ports = new Map(described.map((d) => [d.portNo, toPort(t.state, e.dpid, d)]));
   const name = t.state.settings.nameOf(e.dpid) ?? e.ports.find((p) => p.portNo > OFPP_MAX)?.name ?? e.dpid;
   const known = t.state.topology.switches.has(e.dpid);
   let topology = t.state.topology;
+  const earlier = topology;
   const before = topology.switches.get(e.dpid)?.ports;
   const cameUp = [...ports.values()].filter((p) => p.isUp && before?.get(p.portNo)?.isUp !== true);
   if (known) {
@@ -75,7 +71,11 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
       installed,
     }),
   });
-  t.log('info', 'switch.up', { dpid: e.dpid, name, ports: ports.size, flowsFound: installed.flows.size });
+  t.log('info', 'switch.up', {
+    ...{ dpid: e.dpid, name, ports: ports.size, flowsFound: installed.flows.size },
+    capacitiesFrom: sourcesOf(ports.values()),
+  });
+  tellCapacities(t, e.dpid, earlier);
   if (!known) learnFromFlows(t, e.dpid, installed);
   if (known) for (const p of cameUp) portReset(t, { dpid: e.dpid, portNo: p.portNo });
   listenAt(
@@ -99,8 +99,9 @@ export function onPortChanged(t: Turn, e: On<'portChanged'>): void {
   const ref = { dpid: e.dpid, portNo: e.port.portNo };
   const before = t.state.topology;
   const topology =
-    e.change === 'removed' ? before.withoutPort(ref) : before.withPort(e.dpid, toPort(t, e.dpid, e.port));
+    e.change === 'removed' ? before.withoutPort(ref) : before.withPort(e.dpid, toPort(t.state, e.dpid, e.port));
   t.set({ topology });
+  tellCapacities(t, e.dpid, before);
   if (e.change === 'removed' || before.port(ref)?.isUp !== e.port.isUp) portReset(t, ref);
   if (e.change !== 'removed' && e.port.isUp && before.port(ref)?.isUp !== true) listenAt(t, [ref]);
   for (const link of lostLinks(before, topology)) {

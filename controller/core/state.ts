@@ -29,7 +29,7 @@ import type { PolicyStatus } from '../../contracts/policy.ts';
 import type { CompiledPolicy, ConvergenceWatch, LinkReservation } from '../../policies/index.ts';
 import { type PortRef, Topology } from '../../topology/index.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
-import type { PortQos, TunnelKind, TunnelPort } from './events.ts';
+import type { OvsPort, PortQos, TunnelKind, TunnelPort } from './events.ts';
 import type { Hold, Pace } from './hold.ts';
 import type { HostMoves } from './hostMoves.ts';
 import type { Seal } from './packets.ts';
@@ -373,6 +373,8 @@ export interface ControllerState {
   /** By link id (`dpid:port`): every port's history, edge ports too. */
   ports: ReadonlyMap<string, PortHistory>;
   qos: ReadonlyMap<string, QosState>;
+  /** By datapath, then by port name: what switches' databases say. */
+  ovsPorts: ReadonlyMap<string, ReadonlyMap<string, OvsPort>>;
   /** Of `host NAME` and `guest NAME`, as the last readings left them. */
   directions: ReadonlyMap<string, Direction>;
   /** Tunnel ports by `dpid/name`: as ordered, and their numbers as switches tell them. */
@@ -416,6 +418,7 @@ export function initialState(
     telemetry: new Map(),
     ports: new Map(),
     qos: new Map(),
+    ovsPorts: new Map(),
     directions: new Map(),
     tunnels: new Map(),
     tunnelPorts: new Map(),

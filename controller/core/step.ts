@@ -5,6 +5,7 @@
  */
 
 import { PRIORITIES } from '../../contracts/common.ts';
+import { onOvsPorts } from './capacities.ts';
 import { desiredTables, linkRef, QUEUE, queuedLinks, queuesFor } from './desired.ts';
 import { difference, EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import { discover } from './discovery.ts';
@@ -89,6 +90,9 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'portChanged':
       onPortChanged(t, e);
+      break;
+    case 'ovsPorts':
+      onOvsPorts(t, e);
       break;
     case 'packetIn':
       onAnnouncement(t, e);

@@ -11,6 +11,7 @@ import type {
   TopologyView,
 } from '../../contracts/feed.ts';
 import type { StatusView } from '../../contracts/rest.ts';
+import { linkId, type Topology } from '../../topology/index.ts';
 import { explainJob } from './explain.ts';
 import { guestTraffic, hostTraffic, migrationBps, workloadBps } from './rates.ts';
 import { type ControllerState, type Job, type Pull, pullsNow, slicePriority } from './state.ts';
@@ -31,6 +32,9 @@ export function topologyView(state: ControllerState): TopologyView {
         name: p.name,
         isUp: p.isUp,
         capacityBps: p.capacityBps,
+        ...(p.capacityFrom === undefined ? {} : { capacityFrom: p.capacityFrom }),
+        ...(p.maxOutBps === undefined ? {} : { maxOutBps: p.maxOutBps }),
+        ...(p.maxInBps === undefined ? {} : { maxInBps: p.maxInBps }),
       })),
     })),
     links: [...topology.links.entries()].map(([id, l]) => ({
@@ -38,6 +42,7 @@ export function topologyView(state: ControllerState): TopologyView {
       from: l.from,
       to: l.to,
       capacityBps: topology.capacityBps(id),
+      ...linkReason(topology, id),
     })),
     locations: [...topology.locations.values()].map((l) => ({
       mac: l.mac,
@@ -62,6 +67,14 @@ export function topologyView(state: ControllerState): TopologyView {
       driver: a.driver,
     })),
   };
+}
+
+function linkReason(
+  topology: Topology,
+  id: string,
+): Pick<TopologyView['links'][number], 'capacityFrom' | 'capacityAt'> {
+  const reason = topology.capacityReason(id);
+  return reason === undefined ? {} : { capacityFrom: reason.from, capacityAt: linkId(reason.at) };
 }
 
 export function ratesView(state: ControllerState, nowMs: number): RatesView {

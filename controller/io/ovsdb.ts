@@ -164,6 +164,7 @@ export class OvsdbClient {
   readonly #pending = new Map<number, Pending>();
   readonly #waiting = new Set<{ resolve(): void; reject(e: Error): void }>();
   readonly #onConnected = new Set<() => void>();
+  readonly #onUpdate = new Set<(monitor: unknown) => void>();
   #socket: Socket | undefined;
   #isReady = false;
   #isClosed = false;
@@ -199,6 +200,15 @@ export class OvsdbClient {
   onConnected(fn: () => void): () => void {
     this.#onConnected.add(fn);
     return () => this.#onConnected.delete(fn);
+  }
+
+  /**
+   * Calls `fn` with a monitor's id each time the server tells of a change that is monitored (RFC 7047 section 4.1.6). Monitors are
+   * asked for with `call('monitor', …)`, anew on each connection.
+   */
+  onUpdate(fn: (monitor: unknown) => void): () => void {
+    this.#onUpdate.add(fn);
+    return () => this.#onUpdate.delete(fn);
   }
 
   /** Resolves when the server answers; rejects with `OVSDB_AWAY` after `timeoutMs`. */
@@ -280,6 +290,7 @@ export class OvsdbClient {
     for (const w of this.#waiting) w.reject(this.#closedError());
     this.#waiting.clear();
     this.#onConnected.clear();
+    this.#onUpdate.clear();
   }
 
   #closedError(): FairwayError {
@@ -370,7 +381,11 @@ export class OvsdbClient {
 
   #receive(socket: Socket, message: Record<string, unknown>): void {
     if (typeof message.method === 'string') {
-      if (message.id === null || message.id === undefined) return;
+      if (message.id === null || message.id === undefined) {
+        const [monitor] = Array.isArray(message.params) ? (message.params as unknown[]) : [];
+        if (message.method === 'update') for (const fn of [...this.#onUpdate]) fn(monitor);
+        return;
+      }
       const reply =
         message.method === 'echo'
           ? { id: message.id, result: message.params ?? [], error: null }

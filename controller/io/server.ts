@@ -29,6 +29,7 @@ import { Feed } from './feed.ts';
 import { startHttp } from './http.ts';
 import { Journal, type JournalLike, MemoryJournal } from './journal.ts';
 import { OvsdbClient } from './ovsdb.ts';
+import { OvsPortWatch } from './ovsPorts.ts';
 import { Pair } from './pair.ts';
 import { openPolicyStore } from './policyStores/index.ts';
 import { QosManager } from './qos.ts';
@@ -47,7 +48,7 @@ const DEFAULT_COMMAND_MS = 15_000;
 const COMPACT_AFTER = 5_000;
 
 /** Events that may be worked on together. */
-const BURSTS: ReadonlySet<Event['kind']> = new Set(['packetIn', 'counters', 'written', 'switchUp']);
+const BURSTS: ReadonlySet<Event['kind']> = new Set(['packetIn', 'counters', 'written', 'switchUp', 'ovsPorts']);
 
 /** Takes the events off the inbox that go into the next step: all those at its head that may go together, else one. */
 function takeBurst(inbox: Event[]): Event[] {
@@ -156,12 +157,16 @@ export async function startController(config: ControllerConfig, o: ServerOptions
 
     const queues = new Map<string, QosManager>();
     const tunnels = new Map<string, TunnelManager>();
+    const portWatches: OvsPortWatch[] = [];
     for (const [dpid, s] of Object.entries(config.switches)) {
       if (s.ovsdb === undefined) continue;
       const client = new OvsdbClient({ remote: s.ovsdb, clock, log });
       undo.push(() => client.close());
       queues.set(dpid, new QosManager(client, log));
       tunnels.set(dpid, new TunnelManager(client, dpid, log));
+      const watch = new OvsPortWatch(client, dpid, log, (ports) => emit({ kind: 'ovsPorts', dpid, ports }));
+      undo.push(() => watch.close());
+      portWatches.push(watch);
     }
     /** Tunnel ports of ours that no job of the journal needs are of an earlier life. */
     function sweepTunnels(): void {
@@ -210,6 +215,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       inbox.length = 0;
       filtersSet.clear();
       state = restoreJobs(fresh(), entries);
+      for (const watch of portWatches) watch.tellAgain();
     }
 
     function startPair(pair: Pair): void {

@@ -2,7 +2,9 @@
 import { systemClock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import { silentLog } from '../../contracts/log.ts';
+import type { OvsPort } from '../../controller/core/events.ts';
 import { OvsdbClient } from '../../controller/io/ovsdb.ts';
+import { OvsPortWatch } from '../../controller/io/ovsPorts.ts';
 import { type PortQos, QosManager } from '../../controller/io/qos.ts';
 import { gate } from './gate.ts';
 import { PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
@@ -140,6 +142,43 @@ real(named('a foreign QoS is left alone, an unknown port is said to be one, nons
   expect(await qos.applyPort('nosuch', both(100))).toMatchObject({ applied: false, cause: 'unknown-port' });
   await expect(qos.applyPort(port, { maxBps: 1e6, queues: [] })).rejects.toMatchObject({ code: 'QOS_BAD' });
   ovs.vsctl('clear', 'port', 'other', 'qos', '--', '--all', 'destroy', 'QoS');
+});
+
+real(named('what limits a port is told at first and at each change, our own QoS is not'), async () => {
+  const dpid = ovs.vsctl('get', 'bridge', 'br0', 'datapath_id').trim().replaceAll('"', '');
+  const told: ReadonlyMap<string, OvsPort>[] = [];
+  const watch = new OvsPortWatch(client, dpid, silentLog, (ports) => told.push(ports));
+  const last = () => told.at(-1)?.get(port);
+  try {
+    await until(() => last() !== undefined, 'the ports are told');
+    // A virtual wire calls itself 10 Gbit/s.
+    expect(last()).toEqual({ speedBps: 10e9 });
+    expect([...(told[0]?.keys() ?? [])].sort()).toEqual(['br0', port, 'other'].sort());
+    ovs.vsctl('set', 'interface', port, 'ingress_policing_rate=50000', 'external_ids:fairway-capacity="200 Mbit/s"');
+    await until(() => last()?.maxInBps !== undefined, 'policing is told');
+    expect(last()).toEqual({ speedBps: 10e9, maxInBps: 50e6, capacityBps: 200e6 });
+    ovs.vsctl(
+      'set',
+      'port',
+      port,
+      'qos=@q',
+      '--',
+      '--id=@q',
+      'create',
+      'qos',
+      'type=linux-noop',
+      'other-config:max-rate=7000000',
+    );
+    await until(() => last()?.maxOutBps !== undefined, 'the QoS of somebody is told');
+    ovs.vsctl('clear', 'port', port, 'qos', '--', '--all', 'destroy', 'QoS');
+    ovs.vsctl('set', 'interface', port, 'ingress_policing_rate=0', '--', 'clear', 'interface', port, 'external_ids');
+    await until(() => Object.keys(last() ?? {}).length === 1, 'nothing but the speed is left');
+    await qos.applyPort(port, both(100));
+    await qos.clearPort(port);
+    expect(last()).toEqual({ speedBps: 10e9 });
+  } finally {
+    watch.close();
+  }
 });
 
 real(named('calls for one port at the same time end in the state of the last'), async () => {

@@ -140,6 +140,11 @@ test('the status page', () => {
   expect(text).toMatch(
     /s1:1 -> 0000000000000002:4 +200\.0 Mbit\/s +160\.0 Mbit\/s +1\.0 Mbit\/s +100\.0 Mbit\/s \(queue\)/,
   );
+  const from = {
+    ...status.topology,
+    links: status.topology.links.map((l) => ({ ...l, capacityFrom: 'external-ids' as const })),
+  };
+  expect(statusText({ ...status, topology: from }, 120)).toMatch(/s1:1 -> \S+ +200\.0 Mbit\/s \(external-ids\) +160/);
   expect(text.match(/#{12}/g)).toHaveLength(1); // Only what still runs.
   expect(statusText({ ...status, migrations: [done] }, 120)).toContain('Migrations: none running, 1 ended');
   const figures = { doneBytes: 5e8, totalBytes: 1e9, fetchedBytes: 5e8, askedAtMs: 0, endedAtMs: null };
