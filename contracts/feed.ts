@@ -57,6 +57,22 @@ export const topologyViewSchema = z.object({
           /** Where somebody limits what leaves (`qos`) or enters (`policing`) to less than the capacity. */
           maxOutBps: z.number().optional(),
           maxInBps: z.number().optional(),
+          /** It sent more packet-ins than it may, and none go to the controller for a while; docs/operations.md. */
+          quenched: z
+            .array(
+              z.object({
+                /** Frames of unknown senders, or LLDP frames. */
+                what: z.enum(['senders', 'lldp']),
+                sinceMs: z.number(),
+                /** At the latest (controller's clock). */
+                untilMs: z.number(),
+                /** How often in a row: each time for twice as long. */
+                times: z.number(),
+                /** Packet-ins a second beyond its limit when that was decided. */
+                overPerS: z.number(),
+              }),
+            )
+            .optional(),
         }),
       ),
     }),
@@ -330,6 +346,7 @@ export const decisionSchema = z.object({
     'recovery',
     'pull',
     'finish',
+    'quench',
     'policy',
   ]),
   reason: reasonSchema,

@@ -364,6 +364,11 @@ export const policySchema = z.strictObject({
       'Senders learned at one port, guests not counted; each costs a flow in every switch with managed forwarding.',
       'hosts',
     ),
+    quenchMs: duration(
+      0,
+      600_000,
+      'A port that goes on sending more packet-ins than it may is quenched for this long, twice as long when it goes on after that; 0 for never.',
+    ),
   }),
   limits: z.strictObject({
     perHostOut: count(1, 1000, 'Migrations at a time out of one host; more are queued.', 'migrations'),
@@ -495,7 +500,7 @@ export const DEFAULT_POLICY: PolicyDocument = {
   sla: { default: { floor: '50 %', ceiling: '70 %' }, links: {} },
   marks: { high: 10, medium: 12, low: 14 },
   finish: { labelVlans: [3840, 4080], silenceMs: 2000, maxDrainMs: 30_000, recoveryAlarmMs: 60_000 },
-  discovery: { probeMs: 2000, silenceMs: 10_000, maxAgeMs: 5000, maxHostsPerPort: 1000 },
+  discovery: { probeMs: 2000, silenceMs: 10_000, maxAgeMs: 5000, maxHostsPerPort: 1000, quenchMs: 5000 },
   limits: { perHostOut: 8, perHostIn: 8 },
   planning: {
     minGroup: 5,

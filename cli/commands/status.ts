@@ -48,6 +48,17 @@ export function statusText(s: StatusView, columns: number): string {
     const within = typeof workingSetBytes === 'number' ? formatBytes(workingSetBytes) : '-';
     return [[name, l.ip ?? l.mac, end(l.at), ...seen, percent(cpuShare), writes, within]];
   });
+  const quenched = topology.switches.flatMap((w) =>
+    w.ports.flatMap((p) =>
+      (p.quenched ?? []).map((q) => [
+        end({ dpid: w.dpid, portNo: p.portNo }),
+        p.name,
+        q.what === 'lldp' ? 'LLDP' : 'new senders',
+        `${q.overPerS}/s over its limit`,
+        q.times === 1 ? 'once' : `${q.times} times in a row`,
+      ]),
+    ),
+  );
   const running = s.migrations.filter((m) => !isFinal(m.state));
   const pulls = s.migrations.flatMap((m) => (m.pull && isPullOpen(m.pull) ? [pullLine(m, m.pull, columns - 2)] : []));
   return [
@@ -67,6 +78,7 @@ export function statusText(s: StatusView, columns: number): string {
         ...sessionCells(sessionOf.get(w.dpid)),
       ]),
     ),
+    quenched.length === 0 ? '' : section('Quenched ports', ['PORT', 'NAME', 'OF', 'PACKET-INS', 'TIMES'], quenched),
     section(
       'Hosts',
       ['NAME', 'STATE', 'DRIVER', 'DATAPATH', 'CPU', 'MEMORY'],

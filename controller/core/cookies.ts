@@ -8,13 +8,24 @@ const PREFIX = 0xfa1cn;
 const EPOCH = 1n;
 
 /** What a flow is for. */
-export const FEATURE = { infrastructure: 1, forwarding: 2, source: 3, stream: 4, moved: 5, answer: 6 } as const;
+export const FEATURE = {
+  infrastructure: 1,
+  forwarding: 2,
+  source: 3,
+  stream: 4,
+  moved: 5,
+  answer: 6,
+  /** Of a port that is quenched: its frames but for LLDP; among them those nobody is known for; its LLDP. */
+  quench: 7,
+  quenchUnknown: 8,
+  quenchLldp: 9,
+} as const;
 export type Feature = (typeof FEATURE)[keyof typeof FEATURE];
 
 /** Cookie and mask that select every flow of ours, whatever its epoch. */
 export const OURS = { cookie: PREFIX << 48n, mask: 0xffffn << 48n } as const;
 
-/** Cookie of a flow; `objectId` is a migration's number, or 0 (32 bits). */
+/** Cookie of a flow; `objectId` is a migration's number, a quenched port's, or 0 (32 bits). */
 export function cookieFor(feature: Feature, objectId = 0): bigint {
   return (PREFIX << 48n) | (EPOCH << 40n) | (BigInt(feature) << 32n) | BigInt(objectId >>> 0);
 }

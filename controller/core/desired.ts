@@ -38,8 +38,10 @@ const IPPROTO_TCP = 6;
 /** Enough of a frame to tell who sent it (an ARP behind a VLAN tag), no more. */
 const LEARN_BYTES = 64;
 const PRIORITY = {
+  quenchLldp: 45_000,
   lldp: 40_000,
   stream: 30_000,
+  quench: 25_000,
   source: 20_000,
   link: 10_000,
   label: 30_000,
@@ -51,6 +53,7 @@ const PRIORITY = {
   announcement: 3000,
   asking: 2000,
   host: 1000,
+  unknown: 500,
 };
 
 /** Meters of ours live in a range of their own, since meters carry no cookie. */
@@ -111,13 +114,13 @@ function putInto(tables: Tables): Put {
 
 type Inputs = Pick<
   ControllerState,
-  'topology' | 'settings' | 'switches' | 'agents' | 'jobs' | 'policy' | 'tunnelPorts'
+  'topology' | 'settings' | 'switches' | 'agents' | 'jobs' | 'policy' | 'tunnelPorts' | 'quenches'
 >;
 let last: { inputs: Inputs; tables: ReadonlyMap<string, SwitchTables> } | undefined;
 
 /** Desired flows and meters of every connected switch. Most events change nothing they follow from: then the last answer holds. */
 export function desiredTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
-  const { topology, settings, switches, agents, jobs, policy, tunnelPorts } = state;
+  const { topology, settings, switches, agents, jobs, policy, tunnelPorts, quenches } = state;
   const p = last?.inputs;
   const isSame =
     p?.topology === topology &&
@@ -126,10 +129,11 @@ export function desiredTables(state: ControllerState): ReadonlyMap<string, Switc
     p.agents === agents &&
     p.jobs === jobs &&
     p.policy === policy &&
-    p.tunnelPorts === tunnelPorts;
+    p.tunnelPorts === tunnelPorts &&
+    p.quenches === quenches;
   if (last && isSame) return last.tables;
   const tables = deriveTables(state);
-  last = { inputs: { topology, settings, switches, agents, jobs, policy, tunnelPorts }, tables };
+  last = { inputs: { topology, settings, switches, agents, jobs, policy, tunnelPorts, quenches }, tables };
   return tables;
 }
 
@@ -163,6 +167,7 @@ function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables>
     put(dpid, TABLE.classify, PRIORITY.link, FEATURE.infrastructure, comes, [goto(TABLE.moved)]);
     put(dpid, TABLE.moved, PRIORITY.tunnel, FEATURE.infrastructure, comes, []);
   }
+  quenchFlows(state, put);
   for (const job of state.jobs.values()) {
     if (isActive(job) || pullsNow(job)) streamFlows(state, job, put);
     if (!isActive(job)) continue;
@@ -171,6 +176,30 @@ function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables>
     if (meter) own(job.dpids[0] as string)?.meters.set(meter.meterId, meter);
   }
   return out;
+}
+
+/**
+ * Ports that send too much for the controller (`quench.ts`). All their frames are taken for those of known senders: a flow that
+ * looks at nothing but the port lets the switch handle them alike, where one for each sender would have it look at each anew.
+ * What nobody is known for is not spread over the network; who asks by broadcast finds others as ever.
+ */
+function quenchFlows({ quenches, topology, settings }: ControllerState, put: Put): void {
+  const noGroup = { eth_dst: ['00:00:00:00:00:00', '01:00:00:00:00:00'] as [string, string] };
+  for (const { at, what } of quenches.values()) {
+    const { dpid, portNo } = at;
+    if (!topology.port(at) || topology.isTrunk(at)) continue;
+    const comes = of13.OFPMatch({ in_port: portNo });
+    if (what === 'lldp') {
+      const lldp = of13.OFPMatch({ in_port: portNo, eth_type: ETH_LLDP });
+      put(dpid, TABLE.classify, PRIORITY.quenchLldp, FEATURE.quenchLldp, lldp, [], portNo);
+      continue;
+    }
+    put(dpid, TABLE.classify, PRIORITY.quench, FEATURE.quench, comes, [goto(TABLE.moved)], portNo);
+    // With `normal` forwarding only the switch knows who is known.
+    if (settings.forwarding === 'normal') continue;
+    const unknown = of13.OFPMatch({ in_port: portNo, ...noGroup });
+    put(dpid, TABLE.forward, PRIORITY.unknown, FEATURE.quenchUnknown, unknown, [], portNo);
+  }
 }
 
 /** The port of `dpid` that leads to a place; undefined when no way is known. */

@@ -12,6 +12,7 @@ import type { PolicyStatus } from '../../contracts/policy.ts';
 import type { MigrateRequest } from '../../contracts/rest.ts';
 import type { CompiledPolicy } from '../../policies/index.ts';
 import type { Flow, Group, GroupAbility } from './flows.ts';
+import type { PortOver } from './packetLimits.ts';
 import type { ClockOffset } from './telemetry.ts';
 
 /** A switch port as the switch describes it; `speedBps` 0 when it says none. */
@@ -87,6 +88,8 @@ export type Event =
     }
   | { kind: 'switchDown'; dpid: string }
   | { kind: 'portChanged'; dpid: string; change: 'added' | 'modified' | 'removed'; port: PortDescription }
+  /** Ports that sent more packet-ins than they may, by how many, in the last `windowMs`; told of several times a second. */
+  | { kind: 'packetInsOver'; dpid: string; windowMs: number; ports: readonly PortOver[] }
   /** What a switch's database says of its ports, by name: the whole of it, at first and whenever it has changed. */
   | { kind: 'ovsPorts'; dpid: string; ports: ReadonlyMap<string, OvsPort> }
   | { kind: 'packetIn'; dpid: string; inPort: number; frame: Buffer }

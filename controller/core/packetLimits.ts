@@ -2,7 +2,7 @@
  * How many packet-ins of one switch the core is shown. Pure: token buckets over time that is given. Link discovery has
  * buckets of its own, so that no other traffic can crowd it out; every port has one, so that a storm on a port costs
  * only that port; and what all ports send together is bounded by the switch's. `controller/io/switchSession.ts` asks
- * for each packet-in before anything is copied or told.
+ * for each packet-in before anything is copied or told; a port that goes on beyond its limits is quenched by `quench.ts`.
  */
 const ETH_LLDP = 0x88cc;
 const ETH_VLAN = 0x8100;
@@ -64,6 +64,20 @@ interface PortBuckets {
   readonly lldp: Bucket;
   readonly other: Bucket;
   dropped: number;
+  /** Of `dropped`, for the port's own limits and not told of yet; see `takeOver`. */
+  overLldp: number;
+  overOther: number;
+}
+
+/** What a port sent beyond its own limits in the time that `PortsOver` is of. */
+export interface PortOver {
+  portNo: number;
+  lldp: number;
+  other: number;
+}
+export interface PortsOver {
+  windowMs: number;
+  ports: PortOver[];
 }
 
 /** Packet-ins that were let through and dropped, since the session began. */
@@ -86,10 +100,14 @@ export class PacketInLimiter {
   readonly #limits: PacketInLimits;
   readonly #ports = new Map<number, PortBuckets>();
   readonly #all: Bucket;
+  /** Ports beyond their limits since `#overSinceMs`. */
+  readonly #over = new Map<number, PortBuckets>();
+  #overSinceMs: number;
 
   constructor(nowMs: number, limits: PacketInLimits = PACKET_IN_LIMITS) {
     this.#limits = limits;
     this.#all = new Bucket(limits.perSwitch, nowMs);
+    this.#overSinceMs = nowMs;
   }
 
   /** Whether the core is to see this frame. */
@@ -100,6 +118,8 @@ export class PacketInLimiter {
       if (port.lldp.take(nowMs)) counts.passed++;
       else {
         port.dropped++;
+        port.overLldp++;
+        this.#over.set(portNo, port);
         counts.droppedLldp++;
         return false;
       }
@@ -109,6 +129,8 @@ export class PacketInLimiter {
     const wasQuiet = port.other.level(nowMs) > this.#limits.perPort.burst / 2;
     if (!port.other.take(nowMs)) {
       port.dropped++;
+      port.overOther++;
+      this.#over.set(portNo, port);
       counts.droppedByPort++;
       return false;
     }
@@ -126,6 +148,22 @@ export class PacketInLimiter {
     return droppedLldp + droppedByPort + droppedBySwitch;
   }
 
+  /** What ports sent beyond their own limits since this was asked last. Ports without buckets of their own are left out. */
+  takeOver(nowMs: number): PortsOver {
+    const windowMs = nowMs - this.#overSinceMs;
+    this.#overSinceMs = nowMs;
+    if (this.#over.size === 0) return { windowMs, ports: [] };
+    const ports = [...this.#over]
+      .filter(([portNo, p]) => this.#ports.get(portNo) === p && portNo !== OTHER_PORTS)
+      .map(([portNo, p]) => ({ portNo, lldp: p.overLldp, other: p.overOther }));
+    for (const p of this.#over.values()) {
+      p.overLldp = 0;
+      p.overOther = 0;
+    }
+    this.#over.clear();
+    return { windowMs, ports };
+  }
+
   /** Ports that lost most, with what they lost. Ports beyond those with buckets of their own are -1. */
   worst(howMany: number): { portNo: number; dropped: number }[] {
     return [...this.#ports]
@@ -140,7 +178,10 @@ export class PacketInLimiter {
     if (known) return known;
     if (this.#ports.size >= MAX_PORTS && portNo !== OTHER_PORTS) return this.#port(OTHER_PORTS, nowMs);
     const { lldpPerPort, perPort } = this.#limits;
-    const fresh = { lldp: new Bucket(lldpPerPort, nowMs), other: new Bucket(perPort, nowMs), dropped: 0 };
+    const fresh: PortBuckets = {
+      ...{ lldp: new Bucket(lldpPerPort, nowMs), other: new Bucket(perPort, nowMs) },
+      ...{ dropped: 0, overLldp: 0, overOther: 0 },
+    };
     this.#ports.set(portNo, fresh);
     return fresh;
   }

@@ -106,6 +106,8 @@ export function withoutForgetting(state: ControllerState, whole: SwitchTables, i
   const flows = new Map(whole.flows);
   for (const [key, f] of installed.flows) {
     const cookie = parseCookie(f.cookie);
+    // A port that was quenched in an earlier life is watched anew.
+    if (cookie !== undefined && cookie.feature >= FEATURE.quench) continue;
     const isOfJob = cookie !== undefined && cookie.feature >= FEATURE.stream;
     if (isOfJob && !numbers.has(cookie.objectId)) continue;
     const { eth_dst: mac } = f.match.fields as Record<string, unknown>;

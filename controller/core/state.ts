@@ -33,6 +33,7 @@ import type { OvsPort, PortQos, TunnelKind, TunnelPort } from './events.ts';
 import type { Hold, Pace } from './hold.ts';
 import type { HostMoves } from './hostMoves.ts';
 import type { Seal } from './packets.ts';
+import type { Quench, Storm } from './quench.ts';
 import { newSettling, type Settling } from './settle.ts';
 import type { Instant, Telemetry } from './telemetry.ts';
 import type { Detour } from './tunnels.ts';
@@ -392,6 +393,9 @@ export interface ControllerState {
   plan: GroupPlan | null;
   decisions: readonly Decision[];
   discovery: Discovery;
+  /** Storms of packet-ins: those that are watched, and ports that are quenched for one; `quench.ts` keeps them. */
+  storms: ReadonlyMap<string, Storm>;
+  quenches: ReadonlyMap<string, Quench>;
   /** By directed link: when the last probe crossed it, and its serial. */
   linkSeen: ReadonlyMap<string, { seenMs: number; serial: number }>;
   lastReservationMs: number;
@@ -430,6 +434,8 @@ export function initialState(
     plan: null,
     decisions: [],
     discovery: NO_DISCOVERY,
+    storms: new Map(),
+    quenches: new Map(),
     linkSeen: new Map(),
     lastReservationMs: 0,
     settling: newSettling(nowMs),

@@ -37,6 +37,7 @@ import {
   tablesFound,
 } from './network.ts';
 import { advancePulls, onPull, onPullDone, pullAgain, watchPulls } from './pull.ts';
+import { endQuenches, onPacketInsOver, quenchesCounted } from './quench.ts';
 import { directionsNow } from './rates.ts';
 import { advanceRecoveries, onRecoveryDone, onStreamEvent, recoverWith } from './recovery.ts';
 import { reserveAll } from './reserve.ts';
@@ -98,8 +99,12 @@ function handle(t: Turn, e: Event): void {
       onAnnouncement(t, e);
       onPacketIn(t, e);
       break;
+    case 'packetInsOver':
+      onPacketInsOver(t, e);
+      break;
     case 'counters':
       onCounters(t, e);
+      quenchesCounted(t, e);
       break;
     case 'sampled':
       t.isSampled = true;
@@ -178,6 +183,7 @@ function handle(t: Turn, e: Event): void {
       discover(t);
       probeTunnels(t);
       giveUp(t);
+      endQuenches(t);
   }
 }
 
@@ -398,6 +404,7 @@ function publish(t: Turn, before: ControllerState, events: readonly Event[]): vo
     state.topology !== before.topology ||
     state.agents !== before.agents ||
     state.discovery.reportedMs !== before.discovery.reportedMs ||
+    state.quenches !== before.quenches ||
     (state.switches !== before.switches && connected(state) !== connected(before))
   ) {
     t.effects.push({ kind: 'publish', topic: 'topology', data: topologyView(state) });

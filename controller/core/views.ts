@@ -11,7 +11,7 @@ import type {
   TopologyView,
 } from '../../contracts/feed.ts';
 import type { StatusView } from '../../contracts/rest.ts';
-import { linkId, type Topology } from '../../topology/index.ts';
+import { linkId, type PortRef, type Topology } from '../../topology/index.ts';
 import { explainJob } from './explain.ts';
 import { guestTraffic, hostTraffic, migrationBps, workloadBps } from './rates.ts';
 import { type ControllerState, type Job, type Pull, pullsNow, slicePriority } from './state.ts';
@@ -20,8 +20,23 @@ import { downtimeBetween, guestTelemetry } from './telemetry.ts';
 /** Rates older than this are shown as zero: nobody is reading that switch. */
 const STALE_MS = 10_000;
 
+/** Quenches by port (`dpid:port`); empty nearly always. */
+function quenchesByPort(state: ControllerState) {
+  const found = new Map<string, NonNullable<TopologyView['switches'][number]['ports'][number]['quenched']>>();
+  for (const { at, what, sinceMs, untilMs, times, overPerS } of state.quenches.values()) {
+    const id = linkId(at);
+    found.set(id, [...(found.get(id) ?? []), { what, sinceMs, untilMs, times, overPerS }]);
+  }
+  return found;
+}
+
 export function topologyView(state: ControllerState): TopologyView {
   const { topology } = state;
+  const quenches = quenchesByPort(state);
+  const quenchedAt = (at: PortRef) => {
+    const quenched = quenches.size === 0 ? undefined : quenches.get(linkId(at));
+    return quenched === undefined ? {} : { quenched };
+  };
   return {
     switches: [...topology.switches.values()].map((s) => ({
       dpid: s.dpid,
@@ -35,6 +50,7 @@ export function topologyView(state: ControllerState): TopologyView {
         ...(p.capacityFrom === undefined ? {} : { capacityFrom: p.capacityFrom }),
         ...(p.maxOutBps === undefined ? {} : { maxOutBps: p.maxOutBps }),
         ...(p.maxInBps === undefined ? {} : { maxInBps: p.maxInBps }),
+        ...quenchedAt({ dpid: s.dpid, portNo: p.portNo }),
       })),
     })),
     links: [...topology.links.entries()].map(([id, l]) => ({

@@ -48,7 +48,14 @@ const DEFAULT_COMMAND_MS = 15_000;
 const COMPACT_AFTER = 5_000;
 
 /** Events that may be worked on together. */
-const BURSTS: ReadonlySet<Event['kind']> = new Set(['packetIn', 'counters', 'written', 'switchUp', 'ovsPorts']);
+const BURSTS: ReadonlySet<Event['kind']> = new Set([
+  'packetIn',
+  'counters',
+  'written',
+  'switchUp',
+  'ovsPorts',
+  'packetInsOver',
+]);
 
 /** Takes the events off the inbox that go into the next step: all those at its head that may go together, else one. */
 function takeBurst(inbox: Event[]): Event[] {

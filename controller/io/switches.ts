@@ -22,6 +22,8 @@ const TLS_HANDSHAKE_MS = 10_000;
 /** Lines of the log per second, and at once, for what strangers can cause. */
 const LOG_LINES_PER_S = 5;
 const LOG_LINES_AT_ONCE = 20;
+/** Ports that send too many packet-ins are told to the core this often. */
+const OVER_WINDOW_MS = 250;
 /** Dropped packet-ins are told of this often. */
 const DROP_REPORT_MS = 10_000;
 const RECONNECT_FIRST_MS = 1000;
@@ -109,7 +111,7 @@ export class SwitchServer implements SessionOwner {
   readonly #targets: readonly Target[];
   readonly #retries = new Set<() => void>();
   readonly #server: Server;
-  readonly #stop: () => void;
+  readonly #stops: readonly (() => void)[];
   readonly #reported = new WeakMap<SwitchSession, number>();
   #logTokens = LOG_LINES_AT_ONCE;
   #logAtMs: number;
@@ -143,7 +145,10 @@ export class SwitchServer implements SessionOwner {
       ]);
     this.#server = this.#listener();
     this.#server.on('connection', (socket: Socket) => this.#admit(socket));
-    this.#stop = o.clock.every(DROP_REPORT_MS, () => this.#reportDrops());
+    this.#stops = [
+      o.clock.every(DROP_REPORT_MS, () => this.#reportDrops()),
+      o.clock.every(OVER_WINDOW_MS, () => this.#tellOver()),
+    ];
   }
 
   /** @throws FairwayError LISTEN when the address cannot be had, TLS_FILES when key or certificates are of no use, BAD_ADDRESS */
@@ -151,7 +156,7 @@ export class SwitchServer implements SessionOwner {
     const s = new SwitchServer(o);
     return new Promise((resolve, reject) => {
       s.#server.once('error', (cause) => {
-        s.#stop();
+        for (const stop of s.#stops) stop();
         reject(
           new FairwayError(
             'LISTEN',
@@ -397,6 +402,14 @@ export class SwitchServer implements SessionOwner {
     this.#log('warn', event, leftOut > 0 ? { ...fields, linesLeftOut: leftOut } : fields);
   }
 
+  #tellOver(): void {
+    const now = this.clock.now();
+    for (const [dpid, { limiter, isAnnounced }] of this.sessions) {
+      const over = limiter.takeOver(now);
+      if (isAnnounced && over.ports.length > 0) this.emit({ kind: 'packetInsOver', dpid, ...over });
+    }
+  }
+
   #reportDrops(): void {
     for (const [dpid, session] of this.sessions) {
       const { limiter } = session;
@@ -489,7 +502,7 @@ export class SwitchServer implements SessionOwner {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#stop();
+    for (const stop of this.#stops) stop();
     for (const cancel of this.#retries) cancel();
     for (const s of [...this.#all.keys()]) s.close('the controller is stopping');
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));

@@ -90,12 +90,29 @@ const portChanged = fc.record({ at: place, isUp: fc.boolean() }).map(
     port: port(at.portNo, isUp),
   }),
 );
+const ovsPorts = fc.record({ at: place, bps: fc.nat(3) }).map(
+  ({ at, bps }): Event => ({
+    kind: 'ovsPorts',
+    dpid: dpid(at.sw),
+    ports: new Map([[port(at.portNo, true).name, bps === 0 ? {} : { capacityBps: bps * 1e6 }]]),
+  }),
+);
+const over = fc.record({ at: place, other: fc.integer({ min: 0, max: 300 }), windowMs: fc.constantFrom(250, 500) }).map(
+  ({ at, other, windowMs }): Event => ({
+    kind: 'packetInsOver',
+    dpid: dpid(at.sw),
+    windowMs,
+    ports: [{ portNo: at.portNo, lldp: 300 - other, other }],
+  }),
+);
 const events = fc.array(
   fc.oneof(
     { weight: 5, arbitrary: lldp },
     { weight: 3, arbitrary: arp },
     { weight: 2, arbitrary: counters },
     { weight: 1, arbitrary: portChanged },
+    { weight: 1, arbitrary: ovsPorts },
+    { weight: 1, arbitrary: over },
   ),
   { maxLength: 30 },
 );
@@ -107,6 +124,9 @@ const network = (s: ControllerState) => ({
   seen: new Map(s.linkSeen),
   refused: new Map(s.discovery.refused),
   ports: new Map(s.ports),
+  switches: new Map(s.topology.switches),
+  storms: new Map(s.storms),
+  quenches: new Map(s.quenches),
 });
 
 test('a burst leaves the network as its events one by one do, and what was before untouched', () => {

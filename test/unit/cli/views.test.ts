@@ -140,6 +140,14 @@ test('the status page', () => {
   expect(text).toMatch(
     /s1:1 -> 0000000000000002:4 +200\.0 Mbit\/s +160\.0 Mbit\/s +1\.0 Mbit\/s +100\.0 Mbit\/s \(queue\)/,
   );
+  const quench = { what: 'senders' as const, sinceMs: 0, untilMs: 5000, times: 2, overPerS: 49_700 };
+  const [s1, ...others] = status.topology.switches;
+  const ports = s1?.ports.map((p, i) => (i === 0 ? { ...p, quenched: [quench] } : p)) ?? [];
+  const storms = { ...status.topology, switches: [...(s1 ? [{ ...s1, ports }] : []), ...others] };
+  expect(text).not.toContain('Quenched');
+  expect(statusText({ ...status, topology: storms }, 120)).toMatch(
+    /Quenched ports\n.*\n +s1:\d+ +\S+ +new senders +49700\/s over its limit +2 times in a row/,
+  );
   const from = {
     ...status.topology,
     links: status.topology.links.map((l) => ({ ...l, capacityFrom: 'external-ids' as const })),

@@ -79,3 +79,28 @@ test('a switch that invents ports makes this side keep no more than a few thousa
   // Those beyond share one place, and its allowance.
   expect(l.worst(10)).toEqual([{ portNo: -1, dropped: 20_000 - 4096 - PACKET_IN_LIMITS.lldpPerPort.burst }]);
 });
+
+test('what a port sends beyond its own limits is told once, by kind, and nothing of others or of the switch’s limit', () => {
+  const l = new PacketInLimiter(0);
+  const { perPort, lldpPerPort } = PACKET_IN_LIMITS;
+  offer(l, 1, ARP, perPort.burst + 7, 100);
+  offer(l, 1, LLDP, lldpPerPort.burst + 3, 100);
+  offer(l, 2, ARP, 10, 100);
+  expect(l.takeOver(250)).toEqual({ windowMs: 250, ports: [{ portNo: 1, lldp: 3, other: 7 }] });
+  expect(l.takeOver(300)).toEqual({ windowMs: 50, ports: [] });
+  offer(l, 1, LLDP, 5, 300);
+  expect(l.takeOver(500)).toEqual({ windowMs: 200, ports: [{ portNo: 1, lldp: 3, other: 0 }] });
+  // Ports beside each other use up what the switch may send: none of them alone is to blame.
+  for (let port = 10; port < 90; port++) offer(l, port, ARP, perPort.burst / 2, 600);
+  expect(l.counts.droppedBySwitch).toBe(0);
+  for (let port = 10; port < 90; port++) offer(l, port, ARP, perPort.burst / 2, 600);
+  expect(l.counts.droppedBySwitch).toBeGreaterThan(0);
+  expect(l.takeOver(700).ports).toEqual([]);
+});
+
+test('ports that a switch invents are not told of', () => {
+  const l = new PacketInLimiter(0);
+  for (let port = 1; port <= 5000; port++) offer(l, port, LLDP, 1, 0);
+  offer(l, 4999, LLDP, 1000, 0);
+  expect(l.takeOver(100).ports).toEqual([]);
+});

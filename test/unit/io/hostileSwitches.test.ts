@@ -134,6 +134,11 @@ test('a storm of 50,000 packet-ins of one port leaves the others, discovery and 
   expect(of(1, '0806')).toBeGreaterThanOrEqual(burst);
   expect(of(1, '0806')).toBeLessThanOrEqual(burst + perSecond * seconds + 1);
   expect(counts()).toEqual({ passed: 20 + 10 + of(1, '0806'), dropped: 50_000 - of(1, '0806') });
+  // The core is told of all that the port sent beyond its limit, while it goes on.
+  const over = () => saw('packetInsOver').flatMap((e) => e.ports.map((p) => ({ ...p, dpid: e.dpid })));
+  const told = () => over().reduce((sum, p) => sum + p.other, 0);
+  await until(() => told() === counts().dropped, 'the core was told of what was dropped');
+  expect(over().every((p) => p.dpid === DPID && p.portNo === 1 && p.lldp === 0)).toBe(true);
   expect(await Promise.all(alive)).toEqual(Array(10).fill(true));
   expect(saw('switchDown')).toEqual([]);
   expect(await write(2, [addFlow(miss)])).toMatchObject({ outcome: 'applied' });
