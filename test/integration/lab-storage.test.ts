@@ -21,8 +21,8 @@ real(named('a disk read on demand'), async () => {
     signal: new AbortController().signal,
     lab: { prefix },
     modes: ['on-demand'],
-    // A smaller disk than that of the scenario, and looked at more often: the figures are not the point here.
-    storage: { sizeMiB: 320, hotMiB: 32, readMiB: 24, readMs: 1500, watchMs: 5000 },
+    // A smaller disk than that of the scenario, watched for less long: its figures are not the point here.
+    storage: { sizeMiB: 320, hotMiB: 32, readMiB: 24, readMs: 3000, watchMs: 2000 },
   });
   const [run, ...others] = result.runs as StorageRun[];
   if (run === undefined) throw new Error('no run');

@@ -137,11 +137,11 @@ function moveWith(session: Session, how: (typeof MODES)[number], isLast: boolean
         if (kind === 'on-demand' && pull === null) {
           await sleep(Math.max(0, endMs + watchMs - preciseNow()), session.signal);
         }
+        await worksOn(session, lab, atMove);
         const fetched =
           kind === 'on-demand'
             ? { byEndOfMoveBytes, bytes: await fetchedBytes(lab), watchedMs: Math.round(preciseNow() - endMs) }
             : null;
-        await worksOn(session, lab, atMove);
         const guestAlive =
           moved.guestAlive &&
           (await goesOnCounting(lab, guestAddress(GUEST.index), guest.counted, 30_000, session.signal));
