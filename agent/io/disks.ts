@@ -233,7 +233,7 @@ export async function drainMirrors(qmp: QmpClient, count: number, clock: Clock):
     if (jobs.status === 'ended') break;
     await new Promise<void>((resolve) => clock.after(5, resolve));
   }
-  await dropMirrors(qmp, count, clock);
+  await removeMirrors(qmp, count, clock);
 }
 
 /** What a person can do about a mirror that broke. */
@@ -260,8 +260,21 @@ async function dropJobs(qmp: QmpClient, ids: readonly string[], clock: Clock): P
   }
 }
 
-/** Ends mirrors at once, whatever they have copied, and lets the destination go. Nothing to end is no error. */
+/**
+ * Ends mirrors at once, whatever they have copied, and lets the destination go. Nothing to end is no error. Their connections
+ * are cut first: over a path that swallows everything QEMU would wait for an answer, and its guest with it.
+ */
 export async function dropMirrors(qmp: QmpClient, count: number, clock: Clock): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const instances = [{ type: 'block-node', 'node-name': diskNodes(i).copy }];
+    await qmp.executeOutOfBand('yank', { instances }, SLOW_MS).catch((error: unknown) => {
+      if (!isNothing(error)) throw error;
+    });
+  }
+  await removeMirrors(qmp, count, clock);
+}
+
+async function removeMirrors(qmp: QmpClient, count: number, clock: Clock): Promise<void> {
   await dropJobs(qmp, mirrorIds(count), clock);
   for (let i = 0; i < count; i++) {
     await qmp.execute('blockdev-del', { 'node-name': diskNodes(i).copy }, SLOW_MS).catch((error: unknown) => {

@@ -177,7 +177,7 @@ describe("a guest's network card", () => {
       memoryMiB: 160,
       kernel: image.kernel,
       initrd: image.initrd,
-      append: 'console=ttyS0 quiet panic=1 fw.ip=10.77.0.9/24',
+      append: 'console=ttyS0 quiet panic=1 no_timer_check fw.ip=10.77.0.9/24',
     });
     const config = agentConfigSchema.parse({
       host: 'h1',

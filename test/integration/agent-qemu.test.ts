@@ -3,7 +3,8 @@
  * and dirties its memory. After every move the counts of both hosts together must go on by ones: nothing lost, nothing
  * repeated, no restart. Guests have no network card here; `agent-ovs.test.ts` is about that.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +17,7 @@ import { agentConfigSchema } from '../../contracts/config.ts';
 import { silentLog } from '../../contracts/log.ts';
 import { buildGuestImage, type GuestImage } from '../../sim/lab/guest/build.ts';
 import { cacheDir } from '../../sim/lab/guests.ts';
+import { twiceMs, Whereabouts } from '../../sim/lab/whereabouts.ts';
 import { FakeController } from '../unit/agent/fakeController.ts';
 import { gate } from './gate.ts';
 import { readIfThere, whyNoRealGuests } from './realGuests.ts';
@@ -25,6 +27,7 @@ jest.setTimeout(240_000);
 
 type Host = 'h1' | 'h2';
 const FIRST_PORT = 52_000 + (process.pid % 300) * 10;
+const MAIN = join(import.meta.dirname, '../../dist/cli/main.js');
 
 let image: GuestImage;
 let controller: FakeController;
@@ -58,23 +61,38 @@ const spec = (): GuestSpec =>
     memoryMiB: 160,
     kernel: image.kernel,
     initrd: image.initrd,
-    append: 'console=ttyS0 quiet panic=1 fw.dirty_pages=1000 fw.dirty_mib=24 fw.count_ms=100',
+    append: 'console=ttyS0 quiet panic=1 no_timer_check fw.dirty_pages=1000 fw.dirty_mib=24 fw.count_ms=100',
   });
 const runDir = (host: Host) => join(folder, host);
 
+const configOf = (host: Host, guests: GuestSpec[]) => ({
+  host,
+  controller: `ws://127.0.0.1:${controller.port}`,
+  migrationIp: '127.0.0.1',
+  runDir: runDir(host),
+  incomingPorts: [FIRST_PORT, FIRST_PORT + 9],
+  guests,
+});
 async function start(host: Host, guests: GuestSpec[], stopGuestsOnClose = true): Promise<void> {
-  const config = agentConfigSchema.parse({
-    host,
-    controller: `ws://127.0.0.1:${controller.port}`,
-    migrationIp: '127.0.0.1',
-    runDir: runDir(host),
-    incomingPorts: [FIRST_PORT, FIRST_PORT + 9],
-    guests,
-  });
+  const config = agentConfigSchema.parse(configOf(host, guests));
   const from = controller.heard.length;
   agents[host] = await startAgent(config, { token: 't', log: silentLog, stopGuestsOnClose });
   await controller.until((m, h) => (m.type === 'hello' && h === host ? m : undefined), from);
 }
+
+/** Processes with the guest's control socket on a host, whether or not an agent knows of them. */
+const machinesOf = (host: Host): number[] => {
+  const mark = guestPaths(runDir(host), 'vm1').qmp;
+  const commandLine = (pid: string): string => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+    } catch {
+      return ''; // It has ended meanwhile.
+    }
+  };
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  return pids.filter((pid) => commandLine(pid).includes(mark)).map(Number);
+};
 
 /** Numbers the guest has counted on hosts, one after the other, in the order of its console. */
 function counts(...order: Host[]): number[] {
@@ -281,6 +299,92 @@ describe('a real guest', () => {
       expectUnbroken(['h1', 'h2']);
     },
   );
+
+  real(named('survives its agents’ being killed while its destination prepares, and in its switch-over'), async () => {
+    const processes = new Map<Host, ChildProcess>();
+    /** An agent that can be killed: a process of its own. Resolves with its hello. */
+    const begin = async (host: Host) => {
+      const file = join(folder, `${host}.json`);
+      // Nobody is to go on by itself while agents are away.
+      const config = { ...configOf(host, host === 'h1' ? [spec()] : []), switchoverWaitMs: 120_000 };
+      writeFileSync(file, JSON.stringify(config));
+      const from = controller.heard.length;
+      const env = { ...process.env, FAIRWAY_TOKEN: 'any' };
+      processes.set(host, spawn(process.execPath, [MAIN, 'agent', '--config', file], { env, stdio: 'ignore' }));
+      return controller.until((m, h) => (m.type === 'hello' && h === host ? m : undefined), from);
+    };
+    const kill = async (...hosts: Host[]) => {
+      for (const host of hosts) {
+        const child = processes.get(host);
+        if (child === undefined || child.exitCode !== null || child.signalCode !== null) continue;
+        const gone = new Promise((resolve) => child.once('exit', resolve));
+        child.kill('SIGKILL');
+        await gone;
+      }
+    };
+    const monitor = (host: Host) => guestPaths(runDir(host), 'vm1').monitor;
+    const watch = new Whereabouts({ h1: monitor('h1'), h2: monitor('h2') });
+    try {
+      await begin('h1');
+      await begin('h2');
+      await untilCounted('h1', 5);
+
+      // Its machine is being started when the agent that waits for it is killed.
+      const prepare = { do: 'prepare', migration: 'k1', guest: spec(), technique: 'pre-copy' };
+      controller.send('h2', { type: 'command', id: 9001, command: prepare });
+      while (!existsSync(guestPaths(runDir('h2'), 'vm1').record)) await new Promise((r) => setTimeout(r, 5));
+      await kill('h2');
+      expect(await begin('h2')).toMatchObject({ guests: [], migrations: [] });
+      expect(processOf(runDir('h2'), 'vm1')).toBeUndefined();
+      expect(machinesOf('h2')).toEqual([]);
+
+      // Asked again it prepares; both agents are killed while the guest stands still before its switch-over.
+      const prepared = await controller.command('h2', prepare);
+      expect(prepared).toMatchObject({ ok: true });
+      const { address, port } = prepared.value as { address: string; port: number };
+      const migration = { do: 'start', migration: 'k1', guest: 'vm1', technique: 'pre-copy', address, port };
+      const pace = { bandwidthBps: 800e6, downtimeLimitMs: 300, hybridPasses: 2, pauseBeforeSwitchover: true };
+      await order('h1', { ...migration, ...pace });
+      await controller.event('h1', 'preSwitchover');
+      await kill('h1', 'h2');
+      let from = controller.heard.length;
+      expect(await begin('h1')).toMatchObject({
+        guests: [{ state: 'paused' }],
+        migrations: [{ migration: 'k1', role: 'source' }],
+      });
+      expect(await begin('h2')).toMatchObject({
+        guests: [{ state: 'incoming' }],
+        migrations: [{ role: 'destination' }],
+      });
+      await controller.event('h1', 'preSwitchover', from);
+
+      // And as soon as it was let go: nobody has heard what became of it.
+      from = controller.heard.length;
+      controller.send('h1', { type: 'command', id: 9002, command: { do: 'continueSwitchover', migration: 'k1' } });
+      controller.send('h2', {
+        type: 'command',
+        id: 9003,
+        command: { do: 'measureDirtyRate', guest: 'vm1', seconds: 1 },
+      });
+      while (!watch.stays().some((s) => s.host === 'h2')) await new Promise((r) => setTimeout(r, 5));
+      await kill('h1', 'h2');
+      from = controller.heard.length;
+      await Promise.all([begin('h1'), begin('h2')]);
+      await controller.event('h1', 'completed', from);
+      await controller.event('h2', 'resumed', from);
+      await order('h1', { do: 'finish', migration: 'k1' });
+      await order('h2', { do: 'finish', migration: 'k1' });
+      await untilCounted('h2', (counts('h1').at(-1) ?? 0) + 5);
+      expectUnbroken(['h1', 'h2']);
+      expect(twiceMs(watch.stays())).toBe(0);
+      expect(watch.stays().map((s) => s.host)).toEqual(['h1', 'h2']);
+      expect(machinesOf('h1')).toEqual([]);
+      expect(machinesOf('h2')).toHaveLength(1);
+    } finally {
+      await watch.stop();
+      await kill('h1', 'h2');
+    }
+  });
 
   real(named('whose destination dies goes on at the source'), async () => {
     await start('h1', [spec()]);

@@ -17,9 +17,12 @@ export interface QmpRig extends Rig {
   /** Where the guest's sockets and files are. */
   folderOf(host: HostName): string;
   runDir(host: HostName): string;
+  /** Of incoming copies, on both hosts. */
+  readonly ports: readonly number[];
 }
 
-const FIRST_PORT = 48_000 + (process.pid % 300) * 10;
+const PORTS = 10;
+const FIRST_PORT = 48_000 + (process.pid % 300) * PORTS;
 
 /** Two hosts on this machine, and a guest on the first. `over`: more of their configuration; `guest`: of what it is. */
 export async function makeQmpRig(
@@ -36,7 +39,7 @@ export async function makeQmpRig(
       controller: 'ws://127.0.0.1:1',
       migrationIp: '127.0.0.1',
       runDir: runDir(host),
-      incomingPorts: [FIRST_PORT, FIRST_PORT + 9],
+      incomingPorts: [FIRST_PORT, FIRST_PORT + PORTS - 1],
       guests: host === 'h1' ? [spec] : [],
       ...over(host, folder),
     });
@@ -57,6 +60,7 @@ export async function makeQmpRig(
     console,
     pause,
     runDir,
+    ports: Array.from({ length: PORTS }, (_, i) => FIRST_PORT + i),
     folderOf: (host) => guestPaths(runDir(host), spec.name).dir,
     async restart(host) {
       await drivers[host].close({ stopGuests: false });

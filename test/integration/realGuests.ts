@@ -18,7 +18,7 @@ export const countingGuest = (image: GuestImage, over: Partial<GuestSpec> = {}):
     memoryMiB: 96,
     kernel: image.kernel,
     initrd: image.initrd,
-    append: 'console=ttyS0 quiet panic=1 fw.dirty_pages=2000 fw.dirty_mib=8 fw.count_ms=50',
+    append: 'console=ttyS0 quiet panic=1 no_timer_check fw.dirty_pages=2000 fw.dirty_mib=8 fw.count_ms=50',
     ...over,
   });
 

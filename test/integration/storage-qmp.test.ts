@@ -7,14 +7,18 @@
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { EventMessage } from '../../agent/core/driver.ts';
+import { guestPaths } from '../../agent/io/guestProcess.ts';
 import type { AgentCommandOf, StorageMode } from '../../contracts/agent.ts';
 import { FairwayError } from '../../contracts/common.ts';
+import { twiceMs, Whereabouts } from '../../sim/lab/whereabouts.ts';
 import type { HostName } from './driverContract.ts';
 import { gate } from './gate.ts';
 import { makeQmpRig, type QmpRig } from './qmpRig.ts';
 import { whyNoRealGuests } from './realGuests.ts';
+import { Wire } from './wire.ts';
 
 jest.setTimeout(180_000);
 const { reason, real, named } = gate(whyNoRealGuests());
@@ -32,14 +36,15 @@ const cold = randomBytes(24 * MIB);
 
 describe('a guest with a disk', () => {
   let rig: QmpRig;
+  let watch: Whereabouts;
   let folder: string;
   let lastMigration = 0;
   const diskAt = (host: HostName) => join(folder, `disks-${host}`, 'vm1.img');
   const events = (host: HostName, id: string): EventMessage[] =>
     rig.reports[host].filter((m): m is EventMessage => m.type === 'event' && m.migration === id);
-  async function until<T>(what: () => T | undefined | false): Promise<T> {
+  async function until<T>(what: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
     for (;;) {
-      const found = what();
+      const found = await what();
       if (found !== undefined && found !== false) return found;
       await rig.pause(20);
     }
@@ -64,35 +69,55 @@ describe('a guest with a disk', () => {
         return {
           disks: [{ path, sizeBytes: DISK_MIB * MIB, format: 'raw' }],
           append:
-            'console=ttyS0 quiet panic=1 fw.dirty_pages=500 fw.dirty_mib=4 fw.count_ms=50 ' +
+            'console=ttyS0 quiet panic=1 no_timer_check fw.dirty_pages=500 fw.dirty_mib=4 fw.count_ms=50 ' +
             `fw.disk_write_mib=${WRITE_MIB} fw.disk_write_ms=30 fw.disk_read_mib=${READ_MIB} fw.disk_read_ms=500`,
         };
       },
     );
+    const monitor = (host: HostName) => guestPaths(rig.runDir(host), rig.spec.name).monitor;
+    watch = new Whereabouts({ h1: monitor('h1'), h2: monitor('h2') });
     await until(() => lastWritten('h1') > 3 && sums('h1').length > 0);
   });
+  /** Two machines have never run the guest at once, and where it ran since. */
+  const ranAt = (): string[] => {
+    const stays = watch.stays();
+    expect(twiceMs(stays)).toBe(0);
+    return stays.map((s) => s.host);
+  };
   afterEach(async () => {
+    await watch?.stop();
+    for (const wire of wires.splice(0)) await wire.close();
     await rig?.close();
   });
 
-  type Over = Partial<AgentCommandOf<'start'>> & { pullBps?: number; sizeBytes?: number };
+  /** Paths of disks that a test may cut. */
+  const wires: Wire[] = [];
+  async function wireTo(port: number): Promise<Wire> {
+    const wire = await Wire.to(port);
+    wires.push(wire);
+    return wire;
+  }
+  type Over = Partial<AgentCommandOf<'start'>> & { pullBps?: number; isWired?: boolean };
   async function begin(storage: StorageMode | undefined, over: Over = {}) {
     const id = `s${++lastMigration}`;
-    const { pullBps, ...start } = over;
+    const { pullBps, isWired, ...start } = over;
     const guest = rig.spec;
     const options = { ...(storage === undefined ? {} : { storage }), ...(pullBps === undefined ? {} : { pullBps }) };
     const common = { migration: id, technique: over.technique ?? ('pre-copy' as const), options };
-    const disksFrom =
+    const offer =
       storage === 'on-demand'
         ? await rig.drivers.h1.disks?.offer({ do: 'offerDisks', migration: id, guest: guest.name })
         : undefined;
+    const disksFrom = offer && isWired ? { ...offer, port: (await wireTo(offer.port)).port } : offer;
     const prepared = await rig.drivers.h2.prepare({
       do: 'prepare',
       guest,
       ...common,
       ...(disksFrom === undefined ? {} : { disksFrom }),
     });
-    const { address, port, diskPort } = prepared;
+    const { address, port } = prepared;
+    const diskPort =
+      prepared.diskPort !== undefined && isWired ? (await wireTo(prepared.diskPort)).port : prepared.diskPort;
     await rig.drivers.h1.start({
       ...{ do: 'start', guest: guest.name, address, port, ...(diskPort === undefined ? {} : { diskPort }) },
       ...{ bandwidthBps: BANDWIDTH_BPS, downtimeLimitMs: 300, hybridPasses: 1, pauseBeforeSwitchover: true },
@@ -109,8 +134,10 @@ describe('a guest with a disk', () => {
       return of(name);
     };
     await until(() => sound('preSwitchover'));
-    expect(rig.drivers.h2.guests().map((g) => g.state)).toEqual(['incoming']);
-    await rig.drivers.h1.continueSwitchover(id);
+    if (of('completed') === undefined) {
+      expect(rig.drivers.h2.guests().map((g) => g.state)).toEqual(['incoming']);
+      await rig.drivers.h1.continueSwitchover(id);
+    }
     const end = await until(() => sound('completed'));
     await until(() => events('h2', id).some((e) => e.event === 'resumed'));
     await rig.drivers.h1.finish(id);
@@ -189,6 +216,7 @@ describe('a guest with a disk', () => {
     const before = sums('h2').length;
     await until(() => sums('h2').length > before);
     await worksOn();
+    expect(new Set(ranAt().slice(1))).toEqual(new Set(['h2']));
     await diskIsRight('h2');
   });
 
@@ -211,13 +239,13 @@ describe('a guest with a disk', () => {
     },
   );
 
+  const refusal = async (work: Promise<unknown>) =>
+    work.then(
+      () => 'done',
+      (error: unknown) => (error instanceof FairwayError ? `${error.code}: ${error.message}` : String(error)),
+    );
   /** What cannot be done is refused with a reason, and nothing is made. */
   async function refuses(): Promise<void> {
-    const refusal = async (work: Promise<unknown>) =>
-      work.then(
-        () => 'done',
-        (error: unknown) => (error instanceof FairwayError ? `${error.code}: ${error.message}` : String(error)),
-      );
     expect(await refusal(begin(undefined))).toMatch(/^storage-unsaid: guest vm1 has a disk: say what becomes of it/);
     expect(await refusal(begin('mirrored', { pullBps: 1e6 }))).toMatch(/^technique-conflict: a rate to pull/);
     mkdirSync(join(folder, 'disks-h2'));
@@ -237,18 +265,62 @@ describe('a guest with a disk', () => {
     rmSync(diskAt('h2'));
   }
 
+  const mirrors = (id: string) =>
+    until(() =>
+      rig.reports.h1.some(
+        (m) => m.type === 'progress' && m.migration === id && (m.progress.disk?.transferredBytes ?? 0) > 0,
+      ),
+    );
+
+  /** All ports but one of the destination are in use, then all: refused with a reason, and nothing is left there. */
+  async function portsInUse(): Promise<void> {
+    const squatters = await Promise.all(
+      rig.ports.slice(1).map(async (port) => {
+        const server = createServer();
+        await new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port }, resolve));
+        return server;
+      }),
+    );
+    try {
+      expect(await refusal(begin('mirrored'))).toMatch(
+        /^nbd-port: disks cannot be exported at 127\.0\.0\.1: .*; free a port of incomingPorts there, or give it more/,
+      );
+      expect(rig.drivers.h2.guests()).toEqual([]);
+      expect(rig.drivers.h2.migrations()).toEqual([]);
+      expect(existsSync(diskAt('h2'))).toBe(false);
+    } finally {
+      await Promise.all(squatters.map((s) => new Promise((resolve) => s.close(resolve))));
+    }
+  }
+
   real(
     named('a mirror that is refused, cancelled or cut leaves the guest at home and nothing at the destination'),
     async () => {
       await refuses();
       const one = await begin('mirrored', { bandwidthBps: 16e6 });
-      await until(() =>
-        rig.reports.h1.some((m) => m.type === 'progress' && (m.progress.disk?.transferredBytes ?? 0) > 0),
-      );
+      await mirrors(one.id);
       await rig.drivers.h1.cancel(one.id);
       await until(() => events('h1', one.id).some((e) => e.event === 'cancelled'));
       await rig.drivers.h2.abandon(one.id);
       await rig.drivers.h1.finish(one.id);
+      expect(existsSync(diskAt('h2'))).toBe(false);
+      await portsInUse();
+      // The path of the disks alone is cut in the middle of the copy.
+      const cut = await begin('mirrored', { bandwidthBps: 16e6, isWired: true });
+      await mirrors(cut.id);
+      wires[0]?.cut();
+      const broken = await until(() => events('h1', cut.id).find((e) => e.event === 'failed'));
+      expect(broken.reason).toMatch(/the disk's mirror broke: .*; see that the path between the hosts is there/);
+      await rig.drivers.h2.abandon(cut.id);
+      await rig.drivers.h1.finish(cut.id);
+      // It swallows what is sent and tells nobody: the copy stands still, the guest does not, and it can be cancelled.
+      const still = await begin('mirrored', { bandwidthBps: 16e6, isWired: true });
+      await mirrors(still.id);
+      wires[1]?.freeze();
+      await rig.drivers.h1.cancel(still.id);
+      await until(() => events('h1', still.id).some((e) => e.event === 'cancelled'));
+      await rig.drivers.h2.abandon(still.id);
+      await rig.drivers.h1.finish(still.id);
       expect(existsSync(diskAt('h2'))).toBe(false);
       const two = await begin('mirrored', { bandwidthBps: 16e6 });
       await rig.killMachine?.('h2');
@@ -261,6 +333,7 @@ describe('a guest with a disk', () => {
       const before = lastWritten('h1');
       await until(() => lastWritten('h1') > before + 3);
       expect(rig.console('h2')).toBe('');
+      expect(ranAt()).toEqual(['h1']);
       await diskIsRight('h1');
     },
   );

@@ -35,6 +35,10 @@ export class Wire {
     this.open = false;
     for (const socket of this.sockets.splice(0)) socket.resetAndDestroy();
   }
+  /** Who connects now gets through again. */
+  mend(): void {
+    this.open = true;
+  }
   /** Nothing goes through any more, and nobody is told. */
   freeze(): void {
     this.open = false;
