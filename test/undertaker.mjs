@@ -36,8 +36,15 @@ const statOf = (pid) =>
       .split(' ');
     return { parent: fields[1], started: fields[19] };
   }, undefined);
-/** Seen while the run goes on: its processes with their time of start, and namespaces that are theirs alone. */
-const seen = { processes: new Map(), mounts: new Set(), nets: new Set() };
+/**
+ * Seen while the run goes on: its processes with their time of start, and named network namespaces that they lived in. Ids of
+ * processes and numbers of namespaces are given out again, to other runs too: neither says anything without the other.
+ */
+const seen = { processes: new Map(), nets: new Set() };
+/** Whether a process that lives now is the one that was seen. */
+const isSeen = (pid) => seen.processes.has(pid) && seen.processes.get(pid) === statOf(pid)?.started;
+const numberOf = (name) => `net:[${orNothing(() => statSync(`${NAMESPACES}/${name}`).ino, 0)}]`;
+const named = () => orNothing(() => readdirSync(NAMESPACES), []);
 
 /** All processes below one. */
 function below(root) {
@@ -53,26 +60,26 @@ function below(root) {
 
 function look(mark, runner) {
   const [ownMount, ownNet] = [spaceOf('self', 'mnt'), spaceOf('self', 'net')];
-  const isKnown = (pid) => seen.processes.has(pid) && seen.processes.get(pid) === statOf(pid)?.started;
-  const found = pids().filter((pid) => isKnown(pid) || hasMark(pid, mark));
-  for (const pid of runner === undefined ? [] : below(runner)) found.push(pid);
-  for (const pid of found) {
-    if (Number(pid) === process.pid) continue;
-    seen.processes.set(pid, statOf(pid)?.started);
-    const [mount, net] = [spaceOf(pid, 'mnt'), spaceOf(pid, 'net')];
-    if (mount !== '' && mount !== ownMount) seen.mounts.add(mount);
-    if (net !== '' && net !== ownNet) seen.nets.add(net);
-  }
-  const others = pids().filter((pid) => seen.mounts.has(spaceOf(pid, 'mnt')));
-  return [...new Set([...found, ...others])].filter((pid) => Number(pid) !== process.pid);
+  const found = new Set(pids().filter((pid) => isSeen(pid) || hasMark(pid, mark)));
+  for (const pid of runner === undefined ? [] : below(runner)) found.add(pid);
+  found.delete(String(process.pid));
+  const spaces = (kind, own) =>
+    new Set([...found].map((pid) => spaceOf(pid, kind)).filter((s) => s !== '' && s !== own));
+  const mounts = spaces('mnt', ownMount);
+  for (const pid of pids()) if (mounts.has(spaceOf(pid, 'mnt'))) found.add(pid);
+  for (const pid of found) seen.processes.set(pid, statOf(pid)?.started);
+  const nets = spaces('net', ownNet);
+  for (const name of named()) if (nets.has(numberOf(name))) seen.nets.add(`${name} ${numberOf(name)}`);
+  return [...found];
 }
 
+/** Named namespaces of the run, in which nobody lives any more. */
 function namespaces() {
-  const isOurs = (name) => {
-    const inode = orNothing(() => statSync(`${NAMESPACES}/${name}`).ino, 0);
-    return seen.nets.has(`net:[${inode}]`) || (name.match(/\d+/g) ?? []).some((n) => seen.processes.has(n));
-  };
-  return orNothing(() => readdirSync(NAMESPACES), []).filter(isOurs);
+  const isOurs = (name) =>
+    seen.nets.has(`${name} ${numberOf(name)}`) ||
+    (name.match(/\d+/g) ?? []).some((n) => seen.processes.has(n) && (statOf(n) === undefined || isSeen(n)));
+  const inhabited = new Set(pids().map((pid) => spaceOf(pid, 'net')));
+  return named().filter((name) => isOurs(name) && !inhabited.has(numberOf(name)));
 }
 
 async function buryAll(mark) {
