@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { labelsSchema, macSchema, nameSchema, techniqueSchema } from './common.ts';
+import { termTextSchema } from './terms.ts';
 
 export const AGENT_PROTOCOL = 'fairway-agent/1';
 
@@ -172,6 +173,8 @@ const hello = z.object({
   protocol: z.literal(AGENT_PROTOCOL),
   /** Host name; unique among agents. An agent speaks only for this host. */
   host: nameSchema,
+  /** The newest term of a pair of controllers that this agent knows of: it obeys nobody of an older one. */
+  term: termTextSchema.optional(),
   /** Address that migration streams come from and go to; absent on a host that only has a switch. */
   migrationIp: z.string().optional(),
   /** Datapath the guests are attached to, and the port of it that carries `migrationIp`. */
@@ -400,6 +403,8 @@ export const controllerMessageSchema = z.discriminatedUnion('type', [
     type: z.literal('welcome'),
     protocol: z.literal(AGENT_PROTOCOL),
     progressPeriodMs: z.number().int().positive(),
+    /** Of a pair of controllers: the term in which this one is in charge. */
+    term: termTextSchema.optional(),
   }),
   z.object({ type: z.literal('command'), id: z.number().int(), command: agentCommandSchema }),
   z.object({ type: z.literal('refused'), reason: z.string() }),

@@ -74,8 +74,13 @@ export const controllerConfigSchema = z.strictObject({
         ovsdb: z.string().optional(),
         /** Its address in the IP network that tunnels go through; the switch's host must have it. Needs `ovsdb`. */
         tunnelAddress: z.union([z.ipv4(), z.ipv6()]).optional(),
-        /** Capacity by port name, where switch and database say a wrong one or none. */
-        ports: z.record(z.string(), z.strictObject({ capacity: rate })).default({}),
+        /**
+         * By port name. `capacity`: where switch and database say a wrong one or none. `ipNetwork`: the port leads to the IP network
+         * (a router, or the data centre's fabric) that joins this switch's network with others.
+         */
+        ports: z
+          .record(z.string(), z.strictObject({ capacity: rate.optional(), ipNetwork: z.boolean().default(false) }))
+          .default({}),
       }),
     )
     .default({}),

@@ -133,6 +133,22 @@ export const topologyViewSchema = z.object({
       }),
     )
     .optional(),
+  /**
+   * Guests that keep their address away from home, in a fabric that only an IP network joins with theirs: the datapath at which
+   * their tunnel begins, where they are, and since when. `isAway` is false on the way home.
+   */
+  away: z
+    .array(
+      z.object({
+        guest: z.string(),
+        home: z.string(),
+        host: z.string(),
+        at: portRef,
+        isAway: z.boolean(),
+        sinceMs: z.number(),
+      }),
+    )
+    .optional(),
   agents: z.array(
     z.object({ host: z.string(), connected: z.boolean(), dpid: z.string().nullable(), driver: z.string() }),
   ),

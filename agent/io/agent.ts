@@ -14,10 +14,12 @@ import { type Clock, systemClock } from '../../contracts/clock.ts';
 import { describeIssues, FairwayError } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
 import type { Log } from '../../contracts/log.ts';
+import { termOf } from '../../contracts/terms.ts';
 import { TOKEN_EXPIRED_CLOSE } from '../../contracts/token.ts';
 import { backoffMs } from '../core/backoff.ts';
 import type { DiskCommands, MigrationDriver } from '../core/driver.ts';
 import { createSwitchoverGuard } from '../core/switchoverGuard.ts';
+import { watchCharge } from './charge.ts';
 import { createEmulatedDriver } from './emulatedDriver.ts';
 import { createGate } from './gate.ts';
 import { createLibvirtDriver } from './libvirtDriver.ts';
@@ -73,6 +75,10 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
   let attempt = 0;
   let closed = false;
   let cancelRetry: () => void = () => {};
+  /** Where the session is, and the term in which that controller welcomed it. */
+  let session: { controller: string; term: bigint } | undefined;
+  /** Connections to a controller whose term is over. */
+  const superseded = new WeakSet<WebSocket>();
 
   const send = (message: AgentMessage): void => {
     if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
@@ -83,6 +89,20 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
   };
 
   const controllers = typeof config.controller === 'string' ? [config.controller] : config.controller;
+  const charge = watchCharge({
+    controllers,
+    clock: realTime,
+    obeyed: () => session,
+    onNewer(controller, term) {
+      log('warn', 'controller-superseded', { controller: session?.controller, by: controller, term: String(term) });
+      session = undefined;
+      welcomed = false;
+      // The attempt that follows the end of this connection goes there.
+      attempt = controllers.indexOf(controller) + controllers.length - 1;
+      if (socket) superseded.add(socket);
+      socket?.close(1001);
+    },
+  });
   const switchovers = createSwitchoverGuard({
     clock,
     waitMs: config.switchoverWaitMs,
@@ -113,6 +133,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     type: 'hello',
     protocol: AGENT_PROTOCOL,
     host: config.host,
+    ...(charge.term > 0n ? { term: String(charge.term) } : {}),
     ...(config.migrationIp === undefined ? {} : { migrationIp: config.migrationIp }),
     ...(config.dpid === undefined ? {} : { dpid: config.dpid }),
     ...(config.migrationPort === undefined ? {} : { migrationPort: config.migrationPort }),
@@ -157,7 +178,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     });
     ws.on('message', (data, binary) => {
       heardMs = realTime.now();
-      if (!binary) onMessage(ws, data.toString());
+      if (!binary) onMessage(ws, controller, data.toString());
     });
     // An answer that is no upgrade: what the controller says is worth more than its status.
     let isAnswered = false;
@@ -180,6 +201,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
       stopWarning();
       if (socket === ws) {
         socket = undefined;
+        session = undefined;
         welcomed = false;
       }
       if (closed) return;
@@ -191,7 +213,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     });
   }
 
-  function onMessage(ws: WebSocket, text: string): void {
+  function onMessage(ws: WebSocket, controller: string, text: string): void {
     let value: unknown;
     try {
       value = JSON.parse(text);
@@ -213,6 +235,13 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     const message = parsed.data;
     switch (message.type) {
       case 'welcome':
+        if (!charge.accepts(message.term)) {
+          const reason = `its term ${message.term ?? 0} is over: another controller was in charge in term ${charge.term}`;
+          log('warn', 'controller-not-obeyed', { controller, reason });
+          ws.close(1001);
+          break;
+        }
+        session = { controller, term: termOf(message.term ?? '0') };
         // Short waits again, beginning with the next controller: this one is likely to be what was lost.
         attempt -= Math.floor(attempt / controllers.length) * controllers.length;
         welcomed = true;
@@ -227,6 +256,11 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
         ws.close();
         break;
       case 'command':
+        if (superseded.has(ws)) {
+          const error = `another controller is in charge, in term ${charge.term}`;
+          send({ type: 'result', id: message.id, ok: false, code: 'not-in-charge', error });
+          break;
+        }
         if (message.command.do === 'continueSwitchover' || message.command.do === 'cancel')
           switchovers.decided(message.command.migration);
         gate
@@ -254,6 +288,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     async close() {
       if (closed) return;
       closed = true;
+      charge.close();
       telemetry.close();
       switchovers.close();
       cancelRetry();

@@ -59,6 +59,10 @@ export function statusText(s: StatusView, columns: number): string {
       ]),
     ),
   );
+  const away = (topology.away ?? []).map((g) => {
+    const home = nameOf.get(g.home) ?? g.home;
+    return `Guest ${g.guest} is ${g.isAway ? `at ${g.host}, in another network than its own: a tunnel joins it with ${home}` : 'on its way home'}\n`;
+  });
   const running = s.migrations.filter((m) => !isFinal(m.state));
   const pulls = s.migrations.flatMap((m) => (m.pull && isPullOpen(m.pull) ? [pullLine(m, m.pull, columns - 2)] : []));
   return [
@@ -67,6 +71,7 @@ export function statusText(s: StatusView, columns: number): string {
     s.pair === undefined
       ? ''
       : `${s.pair.role === 'primary' ? 'In charge' : 'Stands by'} in term ${s.pair.term}; the other controller is ${s.pair.peer}\n`,
+    ...away,
     section(
       'Switches',
       ['NAME', 'DATAPATH', 'STATE', 'PORTS UP', 'OPENFLOW', 'ROUND TRIP', 'PACKET-INS DROPPED'],

@@ -19,13 +19,15 @@ export const FEATURE = {
   quench: 7,
   quenchUnknown: 8,
   quenchLldp: 9,
+  /** Of guests away from home. */
+  away: 10,
 } as const;
 export type Feature = (typeof FEATURE)[keyof typeof FEATURE];
 
 /** Cookie and mask that select every flow of ours, whatever its epoch. */
 export const OURS = { cookie: PREFIX << 48n, mask: 0xffffn << 48n } as const;
 
-/** Cookie of a flow; `objectId` is a migration's number, a quenched port's, or 0 (32 bits). */
+/** Cookie of a flow; `objectId` is a migration's number, a quenched port's, of `away` the tunnel's key, or 0 (32 bits). */
 export function cookieFor(feature: Feature, objectId = 0): bigint {
   return (PREFIX << 48n) | (EPOCH << 40n) | (BigInt(feature) << 32n) | BigInt(objectId >>> 0);
 }

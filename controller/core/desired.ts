@@ -6,25 +6,19 @@
 import { of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import type { Priority } from '../../contracts/common.ts';
 import { PRIORITIES } from '../../contracts/common.ts';
-import {
-  findPath,
-  floodPorts,
-  LOCAL_PORT,
-  linkId,
-  nextHops,
-  type PortRef,
-  type Topology,
-} from '../../topology/index.ts';
-import { cookieFor, FEATURE, type Feature } from './cookies.ts';
+import { findPath, floodPorts, LOCAL_PORT, linkId, type PortRef, type Topology } from '../../topology/index.ts';
+import { cookieFor, FEATURE } from './cookies.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
-import { type Flow, flow, type Group, type Instructions, type Match, type Meter } from './flows.ts';
+import { type Flow, flow, type Group, type Meter } from './flows.ts';
+import { ipPortOf, leadsTo } from './ipNetwork.ts';
+import { backOr, leftBehind, overlayFlows } from './overlayFlows.ts';
+import { apply, goto, PRIORITY, type Put, portTowards, TABLE, toController } from './pipeline.ts';
 import type { ControllerState, Job } from './state.ts';
 import { isActive, needsSlice, pullsNow, slicePriority } from './state.ts';
 import { tunnelEnds } from './tunnels.ts';
 import { output, Ways } from './ways.ts';
 
-export const TABLE = { classify: 0, moved: 1, forward: 2 } as const;
 /** Egress queue of each priority's slice; queue 0 is the workload's. */
 export const QUEUE: Record<Priority, number> = { high: 1, medium: 2, low: 3 };
 
@@ -37,38 +31,12 @@ const ETH_VLAN = 0x8100;
 const IPPROTO_TCP = 6;
 /** Enough of a frame to tell who sent it (an ARP behind a VLAN tag), no more. */
 const LEARN_BYTES = 64;
-const PRIORITY = {
-  quenchLldp: 45_000,
-  lldp: 40_000,
-  stream: 30_000,
-  quench: 25_000,
-  source: 20_000,
-  link: 10_000,
-  label: 30_000,
-  tunnel: 25_000,
-  moved: 20_000,
-  arrival: 15_000,
-  pin: 10_000,
-  group: 50_000,
-  announcement: 3000,
-  asking: 2000,
-  host: 1000,
-  unknown: 500,
-};
-
 /** Meters of ours live in a range of their own, since meters carry no cookie. */
 export const METER_BASE = 0xfa00;
 export const METER_COUNT = 1000;
 /** A guard polices above the pace, and its bucket holds half a second: a tight one halves TCP's rate. */
 const GUARD_FACTOR = 1.25;
 const GUARD_SECONDS = 0.5;
-
-type Action = ReturnType<typeof of13.OFPActionOutput> | ReturnType<typeof of13.OFPActionPopVlan>;
-
-const toController = (bytes: number) => of13.OFPActionOutput({ port: ofp.OFPP_CONTROLLER, max_len: bytes });
-const goto = (table: number) => of13.OFPInstructionGotoTable({ table_id: table });
-const apply = (actions: unknown[]) =>
-  of13.OFPInstructionActions({ type: ofp.OFPIT_APPLY_ACTIONS, actions: actions as Action[] });
 
 /** VLAN id that labels a job's straggler tunnel inside the fabric. */
 export function labelOf(state: ControllerState, job: Job): number {
@@ -92,16 +60,6 @@ export function portByName(topology: Topology, dpid: string, name: string): Port
 }
 
 type Tables = Map<string, { flows: Map<string, Flow>; meters: Map<number, Meter>; groups: ReadonlyMap<number, Group> }>;
-type Put = (
-  dpid: string,
-  table: number,
-  priority: number,
-  feature: Feature,
-  match: Match,
-  instructions: Instructions,
-  objectId?: number,
-) => void;
-
 /** Puts flows into the tables of the switches that are in `tables`; others are left out. */
 function putInto(tables: Tables): Put {
   return (dpid, table, priority, feature, match, instructions, objectId = 0) => {
@@ -114,13 +72,13 @@ function putInto(tables: Tables): Put {
 
 type Inputs = Pick<
   ControllerState,
-  'topology' | 'settings' | 'switches' | 'agents' | 'jobs' | 'policy' | 'tunnelPorts' | 'quenches'
+  'topology' | 'settings' | 'switches' | 'agents' | 'jobs' | 'policy' | 'tunnelPorts' | 'quenches' | 'overlays'
 >;
 let last: { inputs: Inputs; tables: ReadonlyMap<string, SwitchTables> } | undefined;
 
 /** Desired flows and meters of every connected switch. Most events change nothing they follow from: then the last answer holds. */
 export function desiredTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
-  const { topology, settings, switches, agents, jobs, policy, tunnelPorts, quenches } = state;
+  const { topology, settings, switches, agents, jobs, policy, tunnelPorts, quenches, overlays } = state;
   const p = last?.inputs;
   const isSame =
     p?.topology === topology &&
@@ -130,10 +88,12 @@ export function desiredTables(state: ControllerState): ReadonlyMap<string, Switc
     p.jobs === jobs &&
     p.policy === policy &&
     p.tunnelPorts === tunnelPorts &&
-    p.quenches === quenches;
+    p.quenches === quenches &&
+    p.overlays === overlays;
   if (last && isSame) return last.tables;
   const tables = deriveTables(state);
-  last = { inputs: { topology, settings, switches, agents, jobs, policy, tunnelPorts, quenches }, tables };
+  const inputs = { topology, settings, switches, agents, jobs, policy, tunnelPorts, quenches, overlays };
+  last = { inputs, tables };
   return tables;
 }
 
@@ -168,6 +128,7 @@ function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables>
     put(dpid, TABLE.moved, PRIORITY.tunnel, FEATURE.infrastructure, comes, []);
   }
   quenchFlows(state, put);
+  overlayFlows(state, put, (job) => destinationPort(state, job));
   for (const job of state.jobs.values()) {
     if (isActive(job) || pullsNow(job)) streamFlows(state, job, put);
     if (!isActive(job)) continue;
@@ -202,24 +163,6 @@ function quenchFlows({ quenches, topology, settings }: ControllerState, put: Put
   }
 }
 
-/** The port of `dpid` that leads to a place; undefined when no way is known. */
-function portTowards(topology: Topology, dpid: string, at: PortRef): number | undefined {
-  if (dpid === at.dpid) return at.portNo;
-  let tables = hopsOf.get(topology);
-  if (!tables) {
-    tables = new Map();
-    hopsOf.set(topology, tables);
-  }
-  let hops = tables.get(at.dpid);
-  if (!hops) {
-    hops = nextHops(topology, at.dpid);
-    tables.set(at.dpid, hops);
-  }
-  return hops.get(dpid);
-}
-
-// A topology never changes, so what was derived from it holds for as long as somebody has it.
-const hopsOf = new WeakMap<Topology, Map<string, ReadonlyMap<string, number>>>();
 const networkOf = new WeakMap<Topology, Map<string, ReadonlyMap<string, SwitchTables>>>();
 
 /** What follows from the network alone, by datapath: recognising senders, forwarding, discovery. */
@@ -345,7 +288,7 @@ interface StreamHop {
 }
 
 /** The way of a job's stream from switch to switch, source first. */
-export function streamHops(state: Pick<ControllerState, 'topology' | 'agents'>, job: Job): StreamHop[] {
+export function streamHops(state: Pick<ControllerState, 'topology' | 'settings' | 'agents'>, job: Job): StreamHop[] {
   const { links } = state.topology;
   const source = state.agents.get(job.from);
   const entry =
@@ -355,11 +298,18 @@ export function streamHops(state: Pick<ControllerState, 'topology' | 'agents'>, 
     const link = job.links[i];
     const isLast = i === job.dpids.length - 1;
     const next = link === undefined ? undefined : links.get(link)?.to;
+    const far = isLast ? undefined : job.dpids[i + 1];
     const outPort = link === undefined ? LOCAL_PORT : linkRef(link).portNo;
-    const hop = { dpid, inPort, outPort, isSure: isLast ? outPort !== inPort : next?.dpid === job.dpids[i + 1] };
+    const hop = {
+      dpid,
+      inPort,
+      outPort,
+      isSure: far === undefined ? outPort !== inPort : leadsTo(state, link ?? '', far),
+    };
     // The way back over a cable is known by itself: it may be lost alone.
     const backIn = next === undefined ? undefined : links.get(linkId(next));
-    inPort = backIn?.to.dpid === dpid ? next?.portNo : undefined;
+    if (next === undefined && far !== undefined && hop.isSure) inPort = ipPortOf(state, far);
+    else inPort = backIn?.to.dpid === dpid ? next?.portNo : undefined;
     return hop;
   });
 }
@@ -392,6 +342,11 @@ function movedFlows(state: ControllerState, job: Job, put: Put): void {
       const match = of13.OFPMatch({ in_port: inPort, eth_dst: mac });
       put(dpid, 1, PRIORITY.moved + 1, FEATURE.moved, match, [apply(actionsAt(inPort))], job.number);
     }
+    const comes = leftBehind(state, job, dpid);
+    if (comes && there.dpid !== dpid) {
+      const match = of13.OFPMatch(comes);
+      put(dpid, 1, PRIORITY.label, FEATURE.moved, match, [apply(actionsAt(comes.in_port))], job.number);
+    }
     const any = of13.OFPMatch({ eth_dst: mac });
     if (!isDirect) put(dpid, 1, PRIORITY.moved, FEATURE.moved, any, [apply(actionsAt(undefined))], job.number);
   };
@@ -401,8 +356,11 @@ function movedFlows(state: ControllerState, job: Job, put: Put): void {
     const { from, to, key } = tunnel;
     const arrived = of13.OFPMatch({ in_port: to.portNo, tunnel_id: BigInt(key), eth_dst: mac });
     put(to.dpid, 1, PRIORITY.label, FEATURE.moved, arrived, [apply([output(there.portNo)])], job.number);
-    const into = [of13.OFPActionSetField({ field: 'tunnel_id', value: BigInt(key) }), output(from.portNo)];
-    if (job.flipped) straggle(from.dpid, () => into);
+    const into = (inPort: number | undefined) => [
+      of13.OFPActionSetField({ field: 'tunnel_id', value: BigInt(key) }),
+      output(backOr(inPort, from.portNo)),
+    ];
+    if (job.flipped) straggle(from.dpid, into);
   } else {
     for (const hop of path?.hops ?? []) {
       if (hop.dpid === oldEdge) {
@@ -412,8 +370,7 @@ function movedFlows(state: ControllerState, job: Job, put: Put): void {
           of13.OFPActionSetField({ field: 'vlan_vid', value: label }),
         ];
         // OpenFlow never sends a frame back where it came from unless told so: stragglers come in by the very link they leave by.
-        const back = (inPort: number | undefined) => (inPort === hop.outPort ? ofp.OFPP_IN_PORT : hop.outPort);
-        straggle(oldEdge, (inPort) => [...tag, output(back(inPort))], [hop.outPort]);
+        straggle(oldEdge, (inPort) => [...tag, output(backOr(inPort, hop.outPort))], [hop.outPort]);
       } else {
         const last = hop.dpid === there.dpid;
         const actions = last ? [of13.OFPActionPopVlan({}), output(there.portNo)] : [output(hop.outPort)];

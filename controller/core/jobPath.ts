@@ -8,6 +8,7 @@ import { isFinal, type Reason } from '../../contracts/common.ts';
 import { formatRate } from '../../contracts/units.ts';
 import { disjointPaths, findPath, LOCAL_PORT, linkId, type PortRef, type Topology } from '../../topology/index.ts';
 import { linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
+import { acrossIp, leadsTo } from './ipNetwork.ts';
 import type { Settled } from './jobs.ts';
 import { workloadBps } from './rates.ts';
 import { pace, sliceFor } from './reserve.ts';
@@ -76,9 +77,12 @@ export function choosePath(state: ControllerState, job: Job, nowMs: number): Cho
   if (typeof ends === 'string') return ends;
   const { source, to } = ends;
   const options = { includeLast: to.portNo <= OFPP_MAX, residualBps: residualOf(state, job, nowMs) };
-  const shortest = findPath(state.topology, source.dpid, to, options);
+  const shortest = findPath(state.topology, source.dpid, to, options) ?? acrossIp(state, source.dpid, to, options);
   if (!shortest)
-    return `no path is known from ${job.from} to ${job.to}: their switches are not connected or no link between them was found`;
+    return (
+      `no path is known from ${job.from} to ${job.to}: their switches are not connected or no link between them was found. ` +
+      'If only an IP network joins them, name the ports that lead to it (switches.*.ports.*.ipNetwork)'
+    );
   const ways: JobPath[] = isWhole(state, job) ? [{ links: job.links, dpids: job.dpids }] : [];
   for (const p of [shortest, ...disjointPaths(state.topology, source.dpid, to, MAX_WAYS, options)]) {
     if (!ways.some((w) => sameWay(w, p))) ways.push({ links: p.links, dpids: p.dpids });
@@ -112,7 +116,7 @@ export function isWhole(state: ControllerState, job: Job): boolean {
   if (typeof ends === 'string' || job.dpids[0] !== ends.source.dpid || job.dpids.at(-1) !== ends.to.dpid) return false;
   const last = job.links[job.dpids.length - 1];
   if (last !== undefined && last !== linkId(ends.to)) return false;
-  return job.dpids.slice(1).every((dpid, i) => state.topology.links.get(job.links[i] ?? '')?.to.dpid === dpid);
+  return job.dpids.slice(1).every((dpid, i) => leadsTo(state, job.links[i] ?? '', dpid));
 }
 
 /**
@@ -131,8 +135,8 @@ function breakOf(t: Turn, job: Job, before: Topology): { link: string | null; te
   };
   for (const [i, far] of job.dpids.slice(1).entries()) {
     const link = job.links[i] ?? '';
-    if (topology.links.get(link)?.to.dpid === far) continue;
-    const was = before.links.get(link)?.to.dpid === far;
+    if (leadsTo(t.state, link, far)) continue;
+    const was = leadsTo(t.state, link, far, before);
     if (was || (isOld(linkRef(link).dpid) && isOld(far))) return { link, text: `link ${link} was lost` };
   }
   const ends = endsOf(t.state, job);

@@ -27,6 +27,7 @@ import { onPaceAnswered } from './hold.ts';
 import { choosePath, confirmReroute, enforcementOn, isWhole, sameWay } from './jobPath.ts';
 import { placeGuests } from './network.ts';
 import { hostOf, newJob } from './newJob.ts';
+import { chooseOverlay, isOverlayReady } from './overlays.ts';
 import { parseAnnouncement } from './packets.ts';
 import { mustHold, turnsOf } from './planning.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
@@ -358,6 +359,11 @@ function decideTechnique(t: Turn, id: string): void {
     state: 'preparing',
   });
   t.reserveNow = true;
+  const cutOff = chooseOverlay(t, t.job(id) as Job);
+  if (cutOff !== undefined) {
+    end(t, t.job(id) as Job, 'failed', cutOff);
+    return;
+  }
   chooseDetour(t, t.job(id) as Job);
   if (options?.storage === 'on-demand') {
     offerDisks(t, t.job(id) as Job);
@@ -462,9 +468,11 @@ export function advance(t: Turn, settled: Settled): boolean {
     if (job.state === 'preparing' && job.destination && job.awaiting === null && job.dpids.length > 0 && !job.isHeld) {
       if (!isThere(t, job.from)) continue;
       const refuser = settled.refusedBy(job.dpids);
+      const home = isOverlayReady(t, job);
       if (refuser !== undefined)
         end(t, job, 'failed', `switch ${refuser} refused flows of this migration: ${refusedWhy(t, refuser)}`);
-      else if (isDetourReady(t, job) && settled.flows(job.dpids) && settled.queues(job.links))
+      else if (typeof home === 'string') end(t, job, 'failed', home);
+      else if (home && isDetourReady(t, t.job(id) as Job) && settled.flows(job.dpids) && settled.queues(job.links))
         start(t, t.job(id) as Job);
     } else if (job.paused) {
       // Who cannot be told to go on will be told when it is back, or goes on by itself.

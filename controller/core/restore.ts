@@ -1,6 +1,7 @@
 /** Jobs of an earlier life of the controller, from its journal. What became of them meanwhile, agents and switches tell. */
 import { isFinal, jobStateSchema } from '../../contracts/common.ts';
 import { restoredPaces } from './hold.ts';
+import { overlayEntry, restoredOverlays } from './overlays.ts';
 import { newPull } from './pull.ts';
 import type { ControllerState, Job } from './state.ts';
 
@@ -48,7 +49,7 @@ function asJob(entry: Record<string, unknown>): Job | undefined {
   return { ...ABSENT, ...(isPulledUnsaid ? { pull: newPull(pullBps, 0) } : {}), ...job } as Job;
 }
 
-/** The state with the jobs the journal tells of: each as it was last written. */
+/** The state with the jobs and the guests away from home that the journal tells of: each as it was last written. */
 export function restoreJobs(state: ControllerState, entries: readonly Record<string, unknown>[]): ControllerState {
   const last = new Map<string, Job>();
   for (const e of entries) {
@@ -65,10 +66,15 @@ export function restoreJobs(state: ControllerState, entries: readonly Record<str
   // Whether a copy still runs is found out anew.
   const known = open.map((j) => (j.isReleased ? { ...j, isReleased: false } : j));
   const jobs = new Map([...ended, ...known].map((j) => [j.id, j]));
-  const nextNumber = all.reduce((n, j) => Math.max(n, j.number + 1), state.nextNumber);
-  return { ...state, jobs, paces: restoredPaces(known), nextNumber };
+  const overlays = restoredOverlays(entries);
+  // A tunnel's key is the number of the job that it began with.
+  const used = [...all.map((j) => j.number), ...[...overlays.values()].map((o) => o.key)];
+  const nextNumber = used.reduce((n, number) => Math.max(n, number + 1), state.nextNumber);
+  return { ...state, jobs, overlays, paces: restoredPaces(known), nextNumber };
 }
 
-/** What a compacted journal must hold: every job as it is now. */
-export const journalOf = (state: ControllerState, nowMs: number): object[] =>
-  [...state.jobs.values()].map((job) => ({ type: 'job', atMs: nowMs, job }));
+/** What a compacted journal must hold: every job, and every guest away from home, as they are now. */
+export const journalOf = (state: ControllerState, nowMs: number): object[] => [
+  ...[...state.jobs.values()].map((job) => ({ type: 'job', atMs: nowMs, job })),
+  ...[...state.overlays.values()].map((o) => overlayEntry(o.guest, o, nowMs)),
+];

@@ -6,6 +6,7 @@
  * A term is the time that one controller of the pair is in charge; its number is the generation id at every switch. It grows by
  * one with each takeover, is kept in the journal, and is never raised to get a switch back.
  */
+import { isNewer, NO_TERM, type Standing } from '../../contracts/terms.ts';
 
 /**
  * `equal`: the only controller, or one of several that do not know of each other. `primary`: in charge of every switch that
@@ -13,27 +14,8 @@
  */
 export type ControllerRole = 'equal' | 'primary' | 'standby';
 
-/** What a switch answers that no controller has given an id yet. */
-const NONE = 0xffff_ffff_ffff_ffffn;
-
 /** The id that wins over the one a switch knows. Ids go round: newer is what is less than half of them ahead. */
-export const nextGeneration = (known: bigint): bigint => (known === NONE ? 1n : BigInt.asUintN(64, known + 1n));
-
-/** The id with which to be somebody's slave: the one that is known, which claims nothing. */
-export const sameGeneration = (known: bigint): bigint => (known === NONE ? 0n : known);
-
-/** Whether an id wins over another; the one that stands for none wins over nothing. */
-export const isNewer = (id: bigint, than: bigint): boolean =>
-  BigInt.asIntN(64, sameGeneration(id) - sameGeneration(than)) > 0n;
-
-/** The newer of two ids. */
-export const newest = (a: bigint, b: bigint): bigint => (isNewer(b, a) ? sameGeneration(b) : sameGeneration(a));
-
-/** One controller of a pair, as it tells the other. */
-export interface Standing {
-  isInCharge: boolean;
-  term: bigint;
-}
+export const nextGeneration = (known: bigint): bigint => (known === NO_TERM ? 1n : BigInt.asUintN(64, known + 1n));
 
 /** Questions in a row without a controller in charge that make a standby take over. */
 export const PROBES_MISSED = 5;

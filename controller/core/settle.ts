@@ -106,9 +106,10 @@ export function withoutForgetting(state: ControllerState, whole: SwitchTables, i
   const flows = new Map(whole.flows);
   for (const [key, f] of installed.flows) {
     const cookie = parseCookie(f.cookie);
+    const isAway = cookie?.feature === FEATURE.away;
     // A port that was quenched in an earlier life is watched anew.
-    if (cookie !== undefined && cookie.feature >= FEATURE.quench) continue;
-    const isOfJob = cookie !== undefined && cookie.feature >= FEATURE.stream;
+    if (cookie !== undefined && cookie.feature >= FEATURE.quench && !isAway) continue;
+    const isOfJob = cookie !== undefined && cookie.feature >= FEATURE.stream && !isAway;
     if (isOfJob && !numbers.has(cookie.objectId)) continue;
     const { eth_dst: mac } = f.match.fields as Record<string, unknown>;
     if (flows.has(key) && (isOfJob || moving.has(String(mac)))) continue;

@@ -32,6 +32,7 @@ import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { OvsPort, PortQos, TunnelKind, TunnelPort } from './events.ts';
 import type { Hold, Pace } from './hold.ts';
 import type { HostMoves } from './hostMoves.ts';
+import type { JobOverlay, Overlay } from './overlays.ts';
 import type { Seal } from './packets.ts';
 import type { Quench, Storm } from './quench.ts';
 import { newSettling, type Settling } from './settle.ts';
@@ -51,6 +52,8 @@ export interface Settings {
   policyStore: string;
   /** Signs the probes of discovery. */
   seal: Seal;
+  /** Whether a port leads to the IP network that joins fabrics which know nothing of each other. Absent: none does. */
+  leadsToIp?(dpid: string, portName: string): boolean;
   /** Absent: no switch has an address for tunnels. */
   tunnels?: TunnelSettings;
 }
@@ -279,6 +282,8 @@ export interface Job {
   recovery: Recovery | null;
   /** How stragglers go from the old edge to the new one; undefined in records of versions that knew labels only. */
   detour?: Detour | null;
+  /** The guest will be away from its home network: how that is joined to it. */
+  overlay?: JobOverlay | null;
   /** Stragglers seen at the old edge, when the last came, and when its counters were read last. */
   stragglers: { packets: number; lastMs: number; readMs?: number };
   /** When the guest stopped at the source and ran at the destination, as their agents saw it. */
@@ -381,6 +386,8 @@ export interface ControllerState {
   /** Tunnel ports by `dpid/name`: as ordered, and their numbers as switches tell them. */
   tunnels: ReadonlyMap<string, TunnelState>;
   tunnelPorts: ReadonlyMap<string, number>;
+  /** Guests away from their home network, by name. */
+  overlays: ReadonlyMap<string, Overlay>;
   /** What the last reservation left on each link, by link id. */
   shares: ReadonlyMap<string, LinkReservation>;
   /** By job: the pace of its source, and while that one's agent is away what is known of the copy. */
@@ -426,6 +433,7 @@ export function initialState(
     directions: new Map(),
     tunnels: new Map(),
     tunnelPorts: new Map(),
+    overlays: new Map(),
     shares: new Map(),
     paces: new Map(),
     holds: new Map(),

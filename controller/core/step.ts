@@ -36,6 +36,7 @@ import {
   onSwitchUp,
   tablesFound,
 } from './network.ts';
+import { followOverlays, overlayEntry } from './overlays.ts';
 import { advancePulls, onPull, onPullDone, pullAgain, watchPulls } from './pull.ts';
 import { endQuenches, onPacketInsOver, quenchesCounted } from './quench.ts';
 import { directionsNow } from './rates.ts';
@@ -203,6 +204,7 @@ function settle(t: Turn, events: readonly Event[], before: ControllerState): voi
   )
     reserveAll(t);
   for (let round = 0; round < MAX_ROUNDS; round++) {
+    followOverlays(t);
     writeQueues(t);
     writeTunnels(t);
     const settled = writeTables(t);
@@ -403,6 +405,7 @@ function publish(t: Turn, before: ControllerState, events: readonly Event[]): vo
   if (
     state.topology !== before.topology ||
     state.agents !== before.agents ||
+    state.overlays !== before.overlays ||
     state.discovery.reportedMs !== before.discovery.reportedMs ||
     state.quenches !== before.quenches ||
     (state.switches !== before.switches && connected(state) !== connected(before))
@@ -423,6 +426,13 @@ function publish(t: Turn, before: ControllerState, events: readonly Event[]): vo
       topic: 'migrations',
       data: { migrations: migrationViews(state, changed, t.nowMs) },
     });
+  }
+  if (state.overlays !== before.overlays) {
+    for (const guest of new Set([...state.overlays.keys(), ...before.overlays.keys()])) {
+      const now = state.overlays.get(guest) ?? null;
+      if (now !== (before.overlays.get(guest) ?? null))
+        t.effects.push({ kind: 'journal', entry: overlayEntry(guest, now, t.nowMs) });
+    }
   }
   if (t.newDecisions.length > 0)
     t.effects.push({ kind: 'publish', topic: 'decisions', data: { decisions: t.newDecisions } });

@@ -1,7 +1,8 @@
 /**
- * Tunnels between the old and the new edge of a move, across an IP network that knows nothing of labels: VXLAN, GRE or
+ * Tunnels between the old and the new edge of a move, across an IP network that knows nothing of labels, and between a guest and
+ * the home network it is away from (`overlays.ts`): VXLAN, GRE or
  * Geneve ports that the switches make when they are told so through OVSDB (`controller/io/tunnels.ts`). Which there should be
- * follows from the jobs alone; the difference becomes effects, as with flows and queues. A tunnel is used once a signed
+ * follows from jobs and guests alone; the difference becomes effects, as with flows and queues. A tunnel is used once a signed
  * probe has come through it. `desired.ts` makes the flows, `jobs.ts` waits. Part of `step.ts`.
  *
  * Tunnel ports are no part of the topology: nothing is flooded into them, no path leads through them, no host is behind them.
@@ -22,7 +23,7 @@ const HEADERS: Record<TunnelKind, number> = { vxlan: 36, geneve: 36, gre: 28 };
 const INNER_ETHERNET = 14;
 const IPV6_MORE = 20;
 /** Ports are waited for, and then a probe through them, this long; then the move goes on without the tunnel. */
-const READY_MS = 8000;
+export const READY_MS = 8000;
 
 const OFPP_MAX = 0xffffff00;
 const reason = (rule: string, text: string, inputs: Reason['inputs'] = {}): Reason => ({ rule, text, inputs });
@@ -43,8 +44,8 @@ export type Detour =
   /** `from` and `to` are datapaths; the key tells migrations that share the ports. */
   | { by: 'tunnel'; from: string; to: string; key: number; sinceMs: number; isReady: boolean };
 
-/** The two ports of a tunnel, one at each end. */
-function endsOf(state: ControllerState, a: string, b: string): [TunnelPort, TunnelPort] | undefined {
+/** The two ports of a tunnel, one at each end; undefined where a switch has no address for one. */
+export function endsOf(state: ControllerState, a: string, b: string): [TunnelPort, TunnelPort] | undefined {
   const { tunnels } = state.settings;
   const [here, there] = [tunnels?.addressOf(a), tunnels?.addressOf(b)];
   if (!tunnels || here === undefined || there === undefined) return undefined;
@@ -64,6 +65,8 @@ export function chooseDetour(t: Turn, job: Job): void {
   const from = t.state.agents.get(job.from)?.dpid;
   const to = t.state.agents.get(job.to)?.dpid;
   if (!from || !to || from === to) return;
+  // What comes to the old place of a guest that leaves its home network takes the tunnel that it keeps.
+  if (job.overlay?.anchor === from) return;
   const ends = endsOf(t.state, from, to);
   const path = findPath(t.state.topology, from, { dpid: to, portNo: OFPP_LOCAL });
   if (path && !(ends && t.state.settings.tunnels?.use === 'always')) {
@@ -81,22 +84,42 @@ export function chooseDetour(t: Turn, job: Job): void {
 
 const OFPP_LOCAL = 0xfffffffe;
 
-/** Ports that the jobs need, by id. A job that has given its tunnel up needs none. */
+/** Datapaths between which there are to be tunnels for guests away from home, or on their way there. */
+function pairsOfGuests(state: ControllerState): { from: string; to: string }[] {
+  const pairs = [...state.overlays.values()].filter((o) => o.isAway).map((o) => ({ from: o.anchor, to: o.at.dpid }));
+  for (const job of state.jobs.values()) {
+    if (!isActive(job)) continue;
+    if (job.overlay) pairs.push({ from: job.overlay.anchor, to: job.overlay.to });
+    // What is under way in the tunnel to the place that it leaves must not be lost with it.
+    const anchor = state.overlays.get(job.guest)?.anchor;
+    const left = state.agents.get(job.from)?.dpid;
+    if (anchor !== undefined && left && left !== anchor) pairs.push({ from: anchor, to: left });
+  }
+  return pairs;
+}
+
+/** Ports that are needed, by id. A job that has given its tunnel up needs none. */
 export function tunnelsWanted(state: ControllerState): Map<string, TunnelPort> {
   const wanted = new Map<string, TunnelPort>();
-  for (const job of state.jobs.values()) {
-    if (!isActive(job) || job.detour?.by !== 'tunnel') continue;
-    for (const end of endsOf(state, job.detour.from, job.detour.to) ?? []) wanted.set(idOf(end.dpid, end.name), end);
-  }
+  const add = (from: string, to: string) => {
+    for (const end of endsOf(state, from, to) ?? []) wanted.set(idOf(end.dpid, end.name), end);
+  };
+  for (const job of state.jobs.values())
+    if (isActive(job) && job.detour?.by === 'tunnel') add(job.detour.from, job.detour.to);
+  for (const { from, to } of pairsOfGuests(state)) add(from, to);
   return wanted;
 }
+
+/** The port of a switch that leads by a tunnel to another one, once the switch has told it. */
+export const tunnelPortOf = (state: ControllerState, dpid: string, towards: string): number | undefined =>
+  state.tunnelPorts.get(idOf(dpid, tunnelName(towards)));
 
 /** Where a job's tunnel begins and ends, once the switches have told the ports; undefined before, and for other jobs. */
 export function tunnelEnds(state: ControllerState, job: Job): { from: PortRef; to: PortRef; key: number } | undefined {
   if (job.detour?.by !== 'tunnel') return undefined;
   const { from, to, key } = job.detour;
-  const there = state.tunnelPorts.get(idOf(from, tunnelName(to)));
-  const back = state.tunnelPorts.get(idOf(to, tunnelName(from)));
+  const there = tunnelPortOf(state, from, to);
+  const back = tunnelPortOf(state, to, from);
   if (there === undefined || back === undefined) return undefined;
   return { from: { dpid: from, portNo: there }, to: { dpid: to, portNo: back }, key };
 }
@@ -196,18 +219,25 @@ export function tunnelsStale(t: Turn, dpid: string): void {
   if (next.size > 0) t.set({ tunnels: next });
 }
 
-/** Sends a probe into every tunnel that a job waits for. The first one also makes the switch look its far end up. */
+/** Sends a probe into every tunnel that waits to be proven. The first one also makes the switch look its far end up. */
 export function probeTunnels(t: Turn): void {
-  for (const job of t.state.jobs.values()) {
-    if (!isActive(job) || job.detour?.by !== 'tunnel' || job.detour.isReady) continue;
-    const ends = tunnelEnds(t.state, job);
-    if (!ends || proven(t.state, job)) continue;
+  const pairs = pairsOfGuests(t.state).flatMap(({ from, to }) => [
+    { from, to },
+    { from: to, to: from },
+  ]);
+  for (const job of t.state.jobs.values())
+    if (isActive(job) && job.detour?.by === 'tunnel' && !job.detour.isReady) pairs.push(job.detour);
+  const done = new Set<string>();
+  for (const { from, to } of pairs) {
+    const portNo = tunnelPortOf(t.state, from, to);
+    const isDone = done.has(`${from} ${to}`) || isProven(t.state, from, to);
+    if (isDone || portNo === undefined || tunnelPortOf(t.state, to, from) === undefined) continue;
+    done.add(`${from} ${to}`);
     const { seal } = t.state.settings;
     const serial = t.state.discovery.nextSerial;
     t.set({ discovery: { ...t.state.discovery, nextSerial: serial + 1 } });
-    const { dpid, portNo } = ends.from;
-    const probe = { dpid, portNo, sourceMac: '0e:46:57:00:00:01', ttlSeconds: 10, serial, sentMs: t.nowMs };
-    t.effects.push({ kind: 'packetOut', dpid, portNo, frame: buildLldp(probe, seal) });
+    const probe = { dpid: from, portNo, sourceMac: '0e:46:57:00:00:01', ttlSeconds: 10, serial, sentMs: t.nowMs };
+    t.effects.push({ kind: 'packetOut', dpid: from, portNo, frame: buildLldp(probe, seal) });
   }
 }
 
@@ -225,10 +255,26 @@ export function onTunnelFrame(t: Turn, here: PortRef, frame: Buffer): boolean {
   return true;
 }
 
-function proven(state: ControllerState, job: Job): boolean {
-  if (job.detour?.by !== 'tunnel') return false;
-  const { from, to } = job.detour;
-  return (state.tunnels.get(idOf(to, tunnelName(from)))?.provenMs ?? null) !== null;
+/** Whether a probe has come through the tunnel in this direction. */
+export const isProven = (state: ControllerState, from: string, to: string): boolean =>
+  (state.tunnels.get(idOf(to, tunnelName(from)))?.provenMs ?? null) !== null;
+
+/** Both ports of a tunnel, as ordered. */
+const statesOf = (state: ControllerState, from: string, to: string): (TunnelState | undefined)[] =>
+  [idOf(from, tunnelName(to)), idOf(to, tunnelName(from))].map((id) => state.tunnels.get(id));
+
+/** Why a tunnel cannot be had; undefined while it may still come. */
+export function tunnelTrouble(state: ControllerState, from: string, to: string, isLate: boolean): string | undefined {
+  const note = statesOf(state, from, to)
+    .map((x) => x?.note ?? '')
+    .find((n) => n !== '');
+  if (note !== undefined || !isLate) return note;
+  const kind = state.settings.tunnels?.kind ?? 'vxlan';
+  const gate = kind === 'gre' ? 'IP protocol 47' : `UDP port ${state.settings.tunnels?.udpPort ?? DEFAULT_PORT[kind]}`;
+  return (
+    `no probe came through the ${kind} tunnel within ${READY_MS / 1000} s: check that tunnelAddress of both switches is right and ` +
+    `that ${gate} is open between them`
+  );
 }
 
 /**
@@ -239,19 +285,14 @@ export function isDetourReady(t: Turn, job: Job): boolean {
   const { detour } = job;
   if (detour?.by !== 'tunnel' || detour.isReady) return true;
   const { from, to } = detour;
-  const both = [idOf(from, tunnelName(to)), idOf(to, tunnelName(from))].map((id) => t.state.tunnels.get(id));
-  const note = both.map((x) => x?.note ?? '').find((n) => n !== '');
-  if (both.every((x) => x?.applied && !x.inFlight) && proven(t.state, job)) {
+  if (statesOf(t.state, from, to).every((x) => x?.applied && !x.inFlight) && isProven(t.state, from, to)) {
     t.setJob(job.id, { detour: { ...detour, isReady: true } });
-    t.decide('reroute', job.id, readyReasons(t.state, job, both as TunnelState[]));
+    const use = `stragglers of ${job.guest} will go through it`;
+    t.decide('reroute', job.id, readyReasons(t.state, job, { from, fromName: job.from, to, use }));
     return true;
   }
-  if (note === undefined && t.nowMs - detour.sinceMs < READY_MS) return false;
-  const kind = t.state.settings.tunnels?.kind ?? 'vxlan';
-  const why =
-    note ??
-    `no probe came through the ${kind} tunnel within ${READY_MS / 1000} s: check that tunnelAddress of both switches is right and ` +
-      `that ${kind === 'gre' ? 'IP protocol 47' : `UDP port ${t.state.settings.tunnels?.udpPort ?? DEFAULT_PORT[kind]}`} is open between them`;
+  const why = tunnelTrouble(t.state, from, to, t.nowMs - detour.sinceMs >= READY_MS);
+  if (why === undefined) return false;
   const hasPath = findPath(t.state.topology, from, { dpid: to, portNo: OFPP_LOCAL }) !== undefined;
   const instead = hasPath ? 'stragglers go under a label instead' : 'stragglers have no way';
   t.setJob(job.id, { detour: hasPath ? { by: 'label' } : null });
@@ -262,13 +303,19 @@ export function isDetourReady(t: Turn, job: Job): boolean {
 /** UDP ports that IANA assigned. */
 export const DEFAULT_PORT = { vxlan: 4789, geneve: 6081 } as const;
 
-function readyReasons(state: ControllerState, job: Job, ends: readonly TunnelState[]): Reason[] {
+/** The record of a tunnel that a job may rely on: what it is for, and whether the guest's frames fit through it. */
+export function readyReasons(
+  state: ControllerState,
+  job: Job,
+  tunnel: { from: string; fromName: string; to: string; use: string },
+): Reason[] {
+  const ends = statesOf(state, tunnel.from, tunnel.to).flatMap((x) => x ?? []);
   const kind = state.settings.tunnels?.kind ?? 'vxlan';
   const address = ends[0]?.applied?.remoteAddress ?? '';
   const overhead = tunnelOverhead(kind, address);
   const ready = reason(
     'tunnel.ready',
-    `a probe came through the ${kind} tunnel from ${job.from} to ${address}: stragglers of ${job.guest} will go through it`,
+    `a probe came through the ${kind} tunnel from ${tunnel.fromName} to ${address}: ${tunnel.use}`,
     { overheadBytes: overhead },
   );
   const guestPorts = new Set([...state.agents.values()].flatMap((a) => a.guests.map((g) => g.portName)));

@@ -76,6 +76,13 @@ export function topologyView(state: ControllerState): TopologyView {
     hostMoves: [...state.discovery.hostMoves].map(([mac, { from, to, moves, refused, heldUntilMs }]) => {
       return { mac, from, to, moves, refused, heldUntilMs };
     }),
+    ...(state.overlays.size === 0
+      ? {}
+      : {
+          away: [...state.overlays.values()].map((o) => ({
+            ...{ guest: o.guest, home: o.anchor, host: o.host, at: o.at, isAway: o.isAway, sinceMs: o.sinceMs },
+          })),
+        }),
     agents: [...state.agents.values()].map((a) => ({
       host: a.host,
       connected: a.connected,

@@ -16,6 +16,7 @@ import {
 import type { Clock } from '../../contracts/clock.ts';
 import { describeIssues, FairwayError } from '../../contracts/common.ts';
 import type { Log } from '../../contracts/log.ts';
+import { isNewer, termOf } from '../../contracts/terms.ts';
 import { type ClockOffset, withExchange } from '../core/telemetry.ts';
 
 export interface AgentGatewayOptions {
@@ -27,6 +28,10 @@ export interface AgentGatewayOptions {
   /** Everything but hello and result; `clock`: by how much the agent's clock is ahead of ours, once that is known. */
   onMessage(host: string, message: AgentMessage, clock?: ClockOffset): void;
   onDown(host: string): void;
+  /** Of a pair of controllers: the term of this one, 0 before the first. Undefined: it stands alone, and terms say nothing to it. */
+  term?(): bigint | undefined;
+  /** An agent was led in a newer term than this controller's; it is turned away. */
+  onNewerTerm?(term: bigint, host: string): void;
   /** A connection that has not said hello after this long is closed, ms. */
   helloTimeoutMs?: number;
   /** Period of the check whether agents are alive, ms; an agent silent for three is given up. */
@@ -72,7 +77,8 @@ export class AgentGateway {
   #refused = 0;
 
   constructor(o: AgentGatewayOptions) {
-    this.#o = { helloTimeoutMs: 5_000, pingMs: 5_000, takeoverMs: 2_000, ...o };
+    const alone = { term: () => undefined, onNewerTerm: () => {} };
+    this.#o = { helloTimeoutMs: 5_000, pingMs: 5_000, takeoverMs: 2_000, ...alone, ...o };
     this.#stopBeat = o.clock.every(this.#o.pingMs, () => this.#beat());
   }
 
@@ -229,6 +235,13 @@ export class AgentGateway {
       this.#end(session, `its token is for ${session.onlyHost} and not for ${hello.host}: make one for ${hello.host}`);
       return;
     }
+    const term = this.#o.term();
+    const known = hello.term === undefined ? 0n : termOf(hello.term);
+    if (term !== undefined && isNewer(known, term)) {
+      this.#end(session, `the agent of ${hello.host} was led in term ${known}; this controller is in term ${term}`);
+      this.#o.onNewerTerm(known, hello.host);
+      return;
+    }
     const old = this.#byHost.get(hello.host);
     if (!old) {
       this.#welcome(session, hello);
@@ -277,7 +290,11 @@ export class AgentGateway {
     session.host = hello.host;
     this.#byHost.set(hello.host, session);
     this.#o.log('info', 'agent.up', { host: hello.host, driver: hello.driver, guests: hello.guests.length });
-    this.#say(session, { type: 'welcome', protocol: AGENT_PROTOCOL, progressPeriodMs: this.#o.progressPeriodMs });
+    const term = this.#o.term();
+    this.#say(session, {
+      ...{ type: 'welcome', protocol: AGENT_PROTOCOL, progressPeriodMs: this.#o.progressPeriodMs },
+      ...(term ? { term: String(term) } : {}),
+    });
     this.#tell(hello.host, 'hello', () => this.#o.onUp(hello.host, hello));
   }
 

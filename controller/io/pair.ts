@@ -6,10 +6,12 @@ import type { WebSocket } from 'ws';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { Log } from '../../contracts/log.ts';
-import { isMissed, isNewer, newest, nextGeneration, type Standing, verdict } from '../core/roles.ts';
+import { askStanding } from '../../contracts/standing.ts';
+import { isNewer, newest, type Standing } from '../../contracts/terms.ts';
+import { isMissed, nextGeneration, verdict } from '../core/roles.ts';
 import { followJournal, JournalFeed } from './follow.ts';
 import type { JournalEntry, JournalLike } from './journal.ts';
-import { askPeer, watchPeer } from './standby.ts';
+import { watchPeer } from './standby.ts';
 
 /** How long a primary that starts waits for its peer to say who is in charge. */
 const ASK_MS = 2000;
@@ -34,6 +36,8 @@ export interface PairEvents {
   onStepDown(): readonly object[];
   /** The newest generation id that any switch knows. */
   knownGeneration(): bigint;
+  /** While standing by: the policy that is in force at the one in charge, as its journal has it. */
+  onPolicy(doc: unknown): void;
   /** What the journal is to hold now, see `Pair.whole`. */
   whole(): object[];
 }
@@ -52,12 +56,16 @@ function termOf(entries: readonly JournalEntry[]): bigint {
 export class Pair {
   readonly #o: PairOptions;
   readonly #feed: JournalFeed;
-  /** While standing by: the last entry of each job, by its id. */
-  readonly #jobs = new Map<string, JournalEntry>();
+  /** While standing by: the last entry of each thing that the journal tells of, see `subjectOf`. */
+  readonly #last = new Map<string, JournalEntry>();
+  /** The newest term that an agent has obeyed. */
+  #heard = 0n;
   #events: PairEvents | undefined;
   #term: bigint;
   #isInCharge: boolean;
   #missed = 0;
+  /** Whether the other has been heard of since this one stepped down. */
+  #isInSight = true;
   #unwatch = () => {};
   #unfollow = () => {};
 
@@ -75,7 +83,7 @@ export class Pair {
     if (o.configured === 'standby') return new Pair(o, term, false);
     const asking = new AbortController();
     const cancel = o.clock.after(ASK_MS, () => asking.abort());
-    const peer = await askPeer(o.peer, asking.signal);
+    const peer = await askStanding(o.peer, asking.signal);
     cancel();
     const isOther = peer !== undefined && (peer.isInCharge || isNewer(peer.term, term));
     if (isOther) o.log('warn', 'controller.peerInCharge', { peer: o.peer, term: String(peer.term) });
@@ -99,20 +107,20 @@ export class Pair {
     return this.#o.peer;
   }
 
-  /** Jobs of the journal as far as it was followed, while standing by. */
+  /** The journal as far as it was followed, while standing by. */
   get entries(): JournalEntry[] {
-    return [...this.#jobs.values()];
+    return [...this.#last.values()];
   }
 
-  /** What a journal that is written anew must hold; `jobs` are those of the controller in charge. */
-  whole(jobs: () => object[]): object[] {
-    return [termEntry(this.#term), ...(this.#isInCharge ? jobs() : this.#jobs.values())];
+  /** What a journal that is written anew must hold; `own` is that of the controller in charge. */
+  whole(own: () => object[]): object[] {
+    return [termEntry(this.#term), ...(this.#isInCharge ? own() : this.#last.values())];
   }
 
   /** Begins to watch and, on standby, to follow. */
   start(events: PairEvents): void {
     this.#events = events;
-    this.#unwatch = watchPeer({ url: this.#o.peer, clock: this.#o.clock, onAnswer: (a) => this.#heard(a) });
+    this.#unwatch = watchPeer({ url: this.#o.peer, clock: this.#o.clock, onAnswer: (a) => this.#answered(a) });
     if (!this.#isInCharge) this.#follow();
   }
 
@@ -149,20 +157,29 @@ export class Pair {
     this.#feed.tell(termEntry(term));
   }
 
-  /** Another controller is in charge, as the other or a switch says. */
+  /** An agent tells of a term in which it was led; a newer one than this controller's ends that. */
+  heardTerm(term: bigint, host: string): void {
+    this.#heard = newest(this.#heard, term);
+    if (isNewer(term, this.#term)) this.stepDown(`the agent of ${host} was led in term ${term}`);
+  }
+
+  /** Another controller is in charge, as the other, a switch or an agent says. */
   stepDown(reason: string): void {
     if (!this.#isInCharge) return;
     this.#isInCharge = false;
     this.#missed = 0;
+    // Somebody leads who was not seen by this one: that it is still not seen does not mean that it has gone.
+    this.#isInSight = false;
     this.#o.log('error', 'controller.stepsDown', { reason, term: String(this.#term), peer: this.#o.peer });
     this.#feed.close();
     this.#keep((this.#events?.onStepDown() ?? []) as readonly JournalEntry[]);
     this.#follow();
   }
 
-  #heard(peer: Standing | undefined): void {
+  #answered(peer: Standing | undefined): void {
     const me = { isInCharge: this.#isInCharge, term: this.#term, configured: this.#o.configured };
-    this.#missed = !me.isInCharge && isMissed(me, peer) ? this.#missed + 1 : 0;
+    this.#isInSight ||= peer !== undefined;
+    this.#missed = !me.isInCharge && this.#isInSight && isMissed(me, peer) ? this.#missed + 1 : 0;
     switch (verdict(me, peer, this.#missed)) {
       case 'stepDown':
         this.stepDown(`${this.#o.peer} is in charge in term ${peer?.term}`);
@@ -178,11 +195,11 @@ export class Pair {
     if (events === undefined) return;
     this.#unfollow();
     this.#missed = 0;
-    this.#term = nextGeneration(newest(this.#term, events.knownGeneration()));
+    this.#term = nextGeneration(newest(newest(this.#term, this.#heard), events.knownGeneration()));
     this.#isInCharge = true;
     this.#o.journal.append(termEntry(this.#term));
     events.onTakeOver(this.#term, this.entries);
-    this.#jobs.clear();
+    this.#last.clear();
   }
 
   #follow(): void {
@@ -215,12 +232,22 @@ export class Pair {
   }
 
   #keep(entries: readonly JournalEntry[]): void {
-    this.#jobs.clear();
+    this.#last.clear();
     for (const e of entries) this.#add(e);
   }
 
   #add(entry: JournalEntry): void {
-    const job = entry.job as { id?: unknown } | null | undefined;
-    if (entry.type === 'job' && typeof job?.id === 'string') this.#jobs.set(job.id, entry);
+    const subject = subjectOf(entry);
+    if (subject === undefined) return;
+    this.#last.set(subject, entry);
+    if (entry.type === 'policy' && !this.#isInCharge) this.#events?.onPolicy(entry.doc);
   }
+}
+
+/** What an entry is about: of several about one thing the last counts. Undefined for terms, which are kept apart. */
+function subjectOf(entry: JournalEntry): string | undefined {
+  if (entry.type === 'policy') return 'policy';
+  if (entry.type === 'overlay') return typeof entry.guest === 'string' ? `overlay ${entry.guest}` : undefined;
+  const job = entry.job as { id?: unknown } | null | undefined;
+  return entry.type === 'job' && typeof job?.id === 'string' ? `job ${job.id}` : undefined;
 }

@@ -3,6 +3,7 @@
  * one at a time, effects come out and are carried out; nothing is decided here.
  */
 import { randomBytes } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { ControllerConfig } from '../../contracts/config.ts';
@@ -31,7 +32,7 @@ import { Journal, type JournalLike, MemoryJournal } from './journal.ts';
 import { OvsdbClient } from './ovsdb.ts';
 import { OvsPortWatch } from './ovsPorts.ts';
 import { Pair } from './pair.ts';
-import { openPolicyStore } from './policyStores/index.ts';
+import { openPolicyStore, policyDifference } from './policyStores/index.ts';
 import { QosManager } from './qos.ts';
 import { discoveryKey, makeSeal } from './seal.ts';
 import { SwitchServer } from './switches.ts';
@@ -89,6 +90,7 @@ function settingsOf(config: ControllerConfig, seal: Seal): Settings {
     hasQueues: (dpid) => config.switches[dpid]?.ovsdb !== undefined,
     policyStore: config.policy.store,
     seal,
+    leadsToIp: (dpid, portName) => config.switches[dpid]?.ports[portName]?.ipNetwork === true,
     tunnels: {
       kind: config.tunnels.kind,
       use: config.tunnels.use,
@@ -125,6 +127,8 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     let working = true;
     let compacting = false;
     let stopped = false;
+    /** On standby: the policy of the one in charge. */
+    let leading: unknown;
 
     const { role, peer } = config.openflow;
     const pair =
@@ -140,9 +144,15 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     undo.push(() => store.close());
     const first = await store.start(
       (doc, status) => {
+        const isNew = !isDeepStrictEqual(doc, policy.compiled.doc);
         policy = { compiled: compilePolicy(doc), status };
-        if (isInCharge()) emit({ kind: 'policyChanged', policy: policy.compiled, status });
-        else state = fresh();
+        if (isInCharge()) {
+          if (isNew) record(policyEntry());
+          emit({ kind: 'policyChanged', policy: policy.compiled, status });
+        } else {
+          state = fresh();
+          takePolicyOver();
+        }
       },
       (status) => {
         policy = { ...policy, status };
@@ -153,14 +163,29 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     let policy = { compiled: compilePolicy(first.doc), status: first.status };
     const fresh = (): ControllerState => initialState(settings, policy.compiled, policy.status, clock.now());
     let state = isInCharge() ? restoreJobs(fresh(), journal.entries) : fresh();
+    const policyEntry = () => ({ type: 'policy', atMs: clock.now(), doc: policy.compiled.doc });
     /** What readers see: on standby, jobs as the other's journal tells of them. */
     const shown = (): ControllerState =>
       pair === undefined || pair.isInCharge ? state : restoreJobs(state, pair.entries);
     const wholeJournal = (): object[] => {
-      const jobs = () => journalOf(state, clock.now());
-      return pair === undefined ? jobs() : pair.whole(jobs);
+      const own = () => [policyEntry(), ...journalOf(state, clock.now())];
+      return pair === undefined ? own() : pair.whole(own);
     };
     await journal.compact(wholeJournal);
+
+    /**
+     * A standby's own file or memory is brought to the policy of the one in charge, as by an operator's edit, so that it decides
+     * by the same one after a takeover. What is in Redis both read there, and the journal may be behind it.
+     */
+    function takePolicyOver(): void {
+      if (leading === undefined || isInCharge() || stopped || store.kind === 'redis') return;
+      const fields = policyDifference(policy.compiled.doc, leading);
+      if (fields === undefined || Object.keys(fields).length === 0) return;
+      log('warn', 'policy.takenOver', { from: peer, fields: Object.keys(fields).slice(0, 20) });
+      store
+        .patch(fields, `controller ${peer}`)
+        .catch((error) => log('error', 'policy.notTakenOver', { from: peer, error: String(error) }));
+    }
 
     const queues = new Map<string, QosManager>();
     const tunnels = new Map<string, TunnelManager>();
@@ -197,6 +222,9 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       onMessage: (host, message, clock) =>
         emit({ kind: 'agentMessage', host, message, ...(clock === undefined ? {} : { clock }) }),
       onDown: (host) => emit({ kind: 'agentDown', host }),
+      ...(pair === undefined
+        ? {}
+        : { term: () => pair.term, onNewerTerm: (term: bigint, host: string) => pair.heardTerm(term, host) }),
     });
     undo.push(() => agents.close());
 
@@ -229,7 +257,12 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       pair.start({
         whole: wholeJournal,
         knownGeneration: () => switches.knownGeneration,
+        onPolicy(doc) {
+          leading = doc;
+          takePolicyOver();
+        },
         onTakeOver(term, entries) {
+          leading = undefined;
           beginAnew(entries);
           sweepTunnels();
           feed.resync();
@@ -242,12 +275,12 @@ export async function startController(config: ControllerConfig, o: ServerOptions
             });
         },
         onStepDown() {
-          const jobs = journalOf(state, clock.now());
+          const own = [policyEntry(), ...journalOf(state, clock.now())];
           beginAnew([]);
           switches.standBy();
           agents.dismiss('another controller is in charge');
           feed.resync();
-          return jobs;
+          return own;
         },
       });
       undo.push(() => pair.close());

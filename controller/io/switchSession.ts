@@ -17,13 +17,14 @@ import {
 } from 'node-openflow';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
+import { isNewer, sameGeneration } from '../../contracts/terms.ts';
 import type { PeerCertificate } from '../core/certificates.ts';
 import { OURS } from '../core/cookies.ts';
 import type { Event, FlowCounter, PortCounter, PortDescription, QueueCounter, WriteOutcome } from '../core/events.ts';
 import { type Flow, flow, type Group, type GroupAbility, groupFound, isOurGroup } from '../core/flows.ts';
 import { PacketInLimiter } from '../core/packetLimits.ts';
 import { type Refusal, repair } from '../core/repair.ts';
-import { type ControllerRole, sameGeneration } from '../core/roles.ts';
+import type { ControllerRole } from '../core/roles.ts';
 import { fromVersion, SWITCH_VERSIONS, type SwitchVersion, toVersion } from '../core/versions.ts';
 
 const HELLO_MS = 10_000;
@@ -249,6 +250,15 @@ export class SwitchSession {
       if (isStale(error) && this.dpid !== undefined) this.#owner.fenced(this.dpid);
       throw error;
     }
+  }
+
+  /** Asks whether this controller is still the switch's master: a switch of 1.3 says nothing when another takes its place. */
+  async checkRole(): Promise<void> {
+    if (this.dpid === undefined || !this.isAnnounced || this.#owner.role !== 'primary') return;
+    const r = await this.request(of13.OFPRoleRequest({ role: ofp.OFPCR_ROLE_NOCHANGE, generation_id: 0n }));
+    if (this.#closed || this.#owner.role !== 'primary' || r.cls !== 'OFPRoleReply') return;
+    const isOver = r.role === ofp.OFPCR_ROLE_SLAVE || isNewer(r.generation_id, this.#owner.generation());
+    if (isOver) this.#owner.fenced(this.dpid);
   }
 
   async #knownGeneration(): Promise<bigint> {

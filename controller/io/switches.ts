@@ -10,11 +10,12 @@ import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { Log } from '../../contracts/log.ts';
 import type { SessionView } from '../../contracts/rest.ts';
+import { newest } from '../../contracts/terms.ts';
 import { bindingProblem, type CertificateRules, type PeerCertificate } from '../core/certificates.ts';
 import { OURS } from '../core/cookies.ts';
 import type { Event } from '../core/events.ts';
 import { removeGroup } from '../core/flows.ts';
-import { type ControllerRole, newest, nextGeneration } from '../core/roles.ts';
+import { type ControllerRole, nextGeneration } from '../core/roles.ts';
 import { versionText } from '../core/versions.ts';
 import { type SessionOwner, SwitchSession, type WriteResult } from './switchSession.ts';
 
@@ -26,6 +27,8 @@ const LOG_LINES_AT_ONCE = 20;
 const OVER_WINDOW_MS = 250;
 /** Dropped packet-ins are told of this often. */
 const DROP_REPORT_MS = 10_000;
+/** A primary asks its switches this often whether it still is their master. */
+const ROLE_CHECK_MS = 1000;
 const RECONNECT_FIRST_MS = 1000;
 const RECONNECT_MOST_MS = 30_000;
 const CONNECT_MS = 10_000;
@@ -148,6 +151,7 @@ export class SwitchServer implements SessionOwner {
     this.#stops = [
       o.clock.every(DROP_REPORT_MS, () => this.#reportDrops()),
       o.clock.every(OVER_WINDOW_MS, () => this.#tellOver()),
+      o.clock.every(ROLE_CHECK_MS, () => this.#checkRoles()),
     ];
   }
 
@@ -234,6 +238,13 @@ export class SwitchServer implements SessionOwner {
     this.#log('error', 'controller.fenced', { dpid, advice: 'another controller has taken over; this one stands by' });
     this.standBy();
     this.#onFenced();
+  }
+
+  /** One that has a newer master ends this controller's term, even while nothing is to be written. */
+  #checkRoles(): void {
+    if (this.#role !== 'primary') return;
+    for (const [dpid, session] of this.sessions)
+      session.checkRole().catch((error) => this.#log('debug', 'switch.role', { dpid, error: String(error) }));
   }
 
   // ---- connections -------------------------------------------------------------------------------------------------

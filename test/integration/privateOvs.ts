@@ -89,6 +89,21 @@ export class PrivateOvs {
     return execFileSync('ovs-ofctl', [...words, ...args], { encoding: 'utf8' }).trim();
   }
 
+  /** A cable from a device of another namespace, which is made, to a port of a bridge; both its ends are up. */
+  plug(bridge: string, port: string, namespace: string, device: string, mac?: string): void {
+    const far = ['type', 'veth', 'peer', 'name', port, 'netns', this.netns];
+    execFileSync('ip', ['link', 'add', device, 'netns', namespace, ...far]);
+    if (mac !== undefined) execFileSync('ip', ['-n', namespace, 'link', 'set', device, 'address', mac]);
+    for (const [ns, dev] of [
+      [namespace, device],
+      [this.netns, port],
+    ] as const) {
+      execFileSync('ip', ['netns', 'exec', ns, 'ethtool', '-K', dev, 'tx', 'off'], { stdio: 'ignore' });
+      execFileSync('ip', ['-n', ns, 'link', 'set', dev, 'up']);
+    }
+    this.vsctl('add-port', bridge, port);
+  }
+
   /** Runs a command inside the namespace. */
   inside(...args: string[]): string {
     return execFileSync('ip', ['netns', 'exec', this.netns, ...args], { encoding: 'utf8' }).trim();

@@ -2,18 +2,20 @@
  * The controller's switch sessions against a real ovs-vswitchd in a namespace of its own: limited to one OpenFlow version, over
  * TLS both ways, and waiting to be connected to. Certificates are made for the test and thrown away with it.
  */
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { connect as connectTls } from 'node:tls';
 import { of13, ofproto_v1_3 as ofp } from 'node-openflow';
+import { FairwayClient } from '../../cli/client.ts';
 import { systemClock } from '../../contracts/clock.ts';
 import { cookieFor, FEATURE } from '../../controller/core/cookies.ts';
 import type { Event } from '../../controller/core/events.ts';
 import { addFlow, flow, removeFlow, writeMeter } from '../../controller/core/flows.ts';
 import { SwitchServer, type SwitchServerOptions } from '../../controller/io/switches.ts';
 import { gate } from './gate.ts';
-import { PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
+import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
 const { reason, real, named } = gate(whyNoOvs(), existsSync('/usr/bin/openssl') ? undefined : 'openssl is missing');
 jest.setTimeout(120_000);
@@ -40,7 +42,7 @@ function wire(): void {
   address.host = `${subnet}.2`;
 }
 
-function authority(dir: string): void {
+function authority(dir: string, authorityName = 'test authority'): void {
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
   openssl(
     'req',
@@ -52,7 +54,7 @@ function authority(dir: string): void {
     '-nodes',
     '-days',
     '1',
-    ...['-subj', '/CN=test authority', '-keyout', 'ca-key.pem', '-out', 'ca.pem'],
+    ...['-subj', `/CN=${authorityName}`, '-keyout', 'ca-key.pem', '-out', 'ca.pem'],
   );
   for (const [name, cn] of [
     ['controller', 'controller'],
@@ -85,6 +87,9 @@ function authority(dir: string): void {
 
 const pki = mkdtempSync(join(tmpdir(), 'fairway-pki-'));
 const file = (name: string) => join(pki, name);
+
+/** Gives the switch one of the certificates. */
+const present = (name: string) => ovs.vsctl('set-ssl', file(`${name}-key.pem`), file(`${name}.pem`), file('ca.pem'));
 
 beforeAll(async () => {
   if (reason !== undefined) return;
@@ -347,7 +352,6 @@ describe('over TLS', () => {
     ca: readFileSync(file('ca.pem')),
     rules: { byDpid: new Map(byDpid), allowUnbound: false },
   });
-  const present = (name: string) => ovs.vsctl('set-ssl', file(`${name}-key.pem`), file(`${name}.pem`), file('ca.pem'));
 
   real(named('a switch is served whose certificate names its datapath id'), async () => {
     const s = await listen({ tls: tls() });
@@ -414,6 +418,122 @@ describe('over TLS', () => {
     await ovs.startSwitch();
     await until(() => saw('switchUp').length === 4, `both are up again; log: ${logged}`, 1200);
     expect(saw('switchDown')).toHaveLength(2);
+  });
+});
+
+describe('a controller as a process of its own, over TLS', () => {
+  const TOKEN = 'token-of-the-tls-test';
+  let dir: string;
+  let child: ChildProcess | undefined;
+  /** Names of the namespaces that play hosts. */
+  const hosts = { one: `fwseh${process.pid}a`, two: `fwseh${process.pid}b` };
+
+  beforeAll(() => {
+    dir = mkdtempSync(join(tmpdir(), 'fairway-tls-process-'));
+  });
+  afterEach(async () => {
+    await kill(child);
+    for (const ns of Object.values(hosts)) execFileSync('sh', ['-c', `ip netns del ${ns} 2>/dev/null || true`]);
+  });
+  afterAll(() => rmSync(dir, { recursive: true }));
+
+  const log = () => readFileSync(join(dir, 'log'), 'utf8');
+  const lines = (event: string) =>
+    log()
+      .split('\n')
+      .filter((l) => l.includes(`"event":"${event}"`))
+      .map((l) => JSON.parse(l) as Record<string, unknown>);
+
+  /** Starts `fairway controller`, and answers its OpenFlow port and a client of its HTTP interface. */
+  async function start(): Promise<{ port: number; client: FairwayClient }> {
+    const config = {
+      openflow: {
+        ...{ host: address.controller, port: 0 },
+        tls: { key: file('controller-key.pem'), cert: file('controller.pem'), ca: file('ca.pem') },
+      },
+      ...{ http: { port: 0 }, policy: { store: 'memory' }, journal: join(dir, 'journal') },
+    };
+    writeFileSync(join(dir, 'config.json'), JSON.stringify(config));
+    const main = join(import.meta.dirname, '../../dist/cli/main.js');
+    child = spawn(process.execPath, [main, 'controller', '--config', join(dir, 'config.json')], {
+      cwd: dir,
+      stdio: ['ignore', 'ignore', openSync(join(dir, 'log'), 'w')],
+      env: { PATH: process.env.PATH, FAIRWAY_TOKEN: TOKEN },
+    });
+    await until(() => lines('controller.up').length > 0, `the controller is up; log: ${log()}`, 1200);
+    const { openflowPort, httpPort } = lines('controller.up')[0] as { openflowPort: number; httpPort: number };
+    return { port: openflowPort, client: new FairwayClient({ url: `http://127.0.0.1:${httpPort}`, token: TOKEN }) };
+  }
+
+  /** A host at a port of the bridge. */
+  function host(ns: string, bridgeName: string, ip: string): void {
+    execFileSync('ip', ['netns', 'add', ns]);
+    ovs.plug(bridgeName, `h${ip.at(-1)}`, ns, 'eth0');
+    execFileSync('ip', ['-n', ns, 'addr', 'add', `${ip}/24`, 'dev', 'eth0']);
+  }
+  const reaches = () => {
+    const ping = ['netns', 'exec', hosts.one, 'ping', '-c', '1', '-W', '1', '10.9.0.2'];
+    return spawnSync('ip', ping, { stdio: 'ignore' }).status === 0;
+  };
+  const states = async (client: FairwayClient) =>
+    (await client.status()).sessions?.map(({ dpid, tls }) => ({ dpid, tls }));
+
+  real(named('serves the switch that a certificate is for, and says why not any other'), async () => {
+    const { port, client } = await start();
+    const target = `ssl:${address.controller}:${port}`;
+    const nowhere = 'ssl:127.0.0.1:9';
+    present('a1');
+    bridge('br0', A, 'OpenFlow13');
+    bridge('br1', B, 'OpenFlow13');
+    host(hosts.one, 'br0', '10.9.0.1');
+    host(hosts.two, 'br0', '10.9.0.2');
+    expect(reaches()).toBe(false);
+    point('br0', target);
+    point('br1', target);
+    await until(() => lines('switch.up').length > 0, `the switch is served; log: ${log()}`, 1200);
+    await until(reaches, 'the switch forwards', 20);
+    // The certificate of br0 in the hands of br1.
+    await until(
+      () =>
+        lines('switch.gone').some((l) => String(l.reason).includes(`is bound to datapath ${A} and was used for ${B}`)),
+      `br1 is refused; log: ${log()}`,
+    );
+    expect(await states(client)).toEqual([{ dpid: A, tls: true }]);
+
+    // Without a certificate, and with one of an authority that is not ours.
+    const refused = lines('switch.tls').length;
+    const bare = connectTls({ host: address.controller, port, rejectUnauthorized: false });
+    bare.on('error', () => {});
+    await until(() => lines('switch.tls').length > refused, `it is refused; log: ${log()}`);
+    expect(lines('switch.tls').at(-1)?.error).toMatch(/peer did not return a certificate/);
+    bare.destroy();
+    const other = join(dir, 'other');
+    mkdirSync(other);
+    authority(other, 'another authority');
+    ovs.vsctl('set-ssl', join(other, 'a1-key.pem'), join(other, 'a1.pem'), file('ca.pem'));
+    // Without any controller in its database, a switch would forget its flows.
+    point('br0', nowhere);
+    point('br1', nowhere);
+    await until(() => lines('switch.down').length > 0, `the switch has gone; log: ${log()}`);
+    const before = lines('switch.tls').length;
+    point('br0', target);
+    const whyRefused = () =>
+      lines('switch.tls')
+        .slice(before)
+        .map((l) => `${l.error} ${l.advice}`);
+    await until(
+      () => whyRefused().some((w) => /certificate.*openflow\.tls\.ca/is.test(w)),
+      `it is refused; log: ${log()}`,
+    );
+    expect(await states(client)).toEqual([]);
+    // It goes on with what it holds, and is served again when it has its own certificate.
+    expect(reaches()).toBe(true);
+    point('br0', nowhere);
+    present('a1');
+    point('br0', target);
+    await until(() => lines('switch.up').length > 1, `the switch is served again; log: ${log()}`, 1200);
+    expect(await states(client)).toEqual([{ dpid: A, tls: true }]);
+    expect(reaches()).toBe(true);
   });
 });
 

@@ -10,7 +10,7 @@ import { type PolicyCodec, type PolicyStore, policyCodec } from './store.ts';
 export { FilePolicyStore } from './file.ts';
 export { MemoryPolicyStore } from './memory.ts';
 export { RedisPolicyStore } from './redis.ts';
-export { type PolicyCodec, type PolicyStore, policyCodec } from './store.ts';
+export { type PolicyCodec, type PolicyStore, policyCodec, policyDifference } from './store.ts';
 
 /** The store that the `policy` part of the controller's configuration asks for, not started yet. */
 export function openPolicyStore(

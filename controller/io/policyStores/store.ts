@@ -82,6 +82,16 @@ export function changesBetween(before: Flat, after: Flat): PolicyChange[] {
     .sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
+/** The patch that turns a document into another one; undefined where that is none. */
+export function policyDifference(from: PolicyDocument, to: unknown): PolicyPatch | undefined {
+  try {
+    const after = policyCodec.flatten(policyCodec.parse(to));
+    return Object.fromEntries(changesBetween(policyCodec.flatten(from), after).map((c) => [c.path, c.after]));
+  } catch {
+    return undefined;
+  }
+}
+
 /** What a patch would change. */
 export function changesOf(before: Flat, fields: PolicyPatch): PolicyChange[] {
   return Object.entries(fields).map(([path, value]) => ({

@@ -65,7 +65,7 @@ export async function waitFor<T>(
 export const pause = (ms: number): Promise<void> => new Promise((r) => setTimeout(r, ms));
 
 /** A child that answers each line with one line, and says `ready` first. */
-class Helper {
+export class Helper {
   readonly child: ChildProcess;
   readonly #lines: Interface;
   readonly #waiting: { resolve(line: string): void; reject(error: Error): void }[] = [];
@@ -91,6 +91,36 @@ class Helper {
   }
 }
 
+/** Starts a program of ours in a namespace; `ends` gets what ends it. What it logs is in a file of `dir`. */
+export function startHelper(
+  dir: string,
+  namespace: string,
+  program: string,
+  args: string[],
+  ends: (() => unknown)[],
+): Helper {
+  const log = openSync(join(dir, `${program.replaceAll('/', '-')}.log`), 'a');
+  const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, join(DIST, program), ...args], {
+    stdio: ['pipe', 'pipe', log],
+  });
+  ends.push(() => kill(child));
+  return new Helper(child);
+}
+
+/** A port on the loopback interface that leads where a relay (`sim/lab/relay.ts`), which listens at `path`, leads. */
+export async function openDoor(
+  path: string,
+  startRelay: (from: string) => Helper,
+  ends: (() => unknown)[],
+): Promise<string> {
+  rmSync(path, { force: true });
+  await startRelay(`unix:${path}`).next();
+  const server: Server = createServer((outside) => joinSockets(outside, createConnection(path)));
+  await new Promise<void>((r) => server.listen(0, '127.0.0.1', r));
+  ends.push(() => server.close());
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
 /** One `fairway controller`, which can be killed and started again with the same configuration. */
 export class ControllerProcess {
   readonly name: string;
@@ -104,6 +134,19 @@ export class ControllerProcess {
     this.folder = folder;
     this.client = client;
     this.#start = start;
+  }
+
+  /** A controller in a namespace, with `config.yaml` in its folder, whose HTTP interface is at `url`. */
+  static inside(namespace: string, name: string, folder: string, url: string, token: string): ControllerProcess {
+    const args = [join(DIST, 'cli/main.js'), 'controller', '--config', join(folder, 'config.yaml')];
+    return new ControllerProcess(name, folder, new FairwayClient({ url, token, timeoutMs: 5000 }), () => {
+      const log = openSync(join(folder, 'log'), 'a');
+      return spawn('ip', ['netns', 'exec', namespace, process.execPath, ...args, '--log-level', 'debug'], {
+        cwd: folder,
+        stdio: ['ignore', 'ignore', log],
+        env: { PATH: process.env.PATH, FAIRWAY_TOKEN: token },
+      });
+    });
   }
 
   get pid(): number {
@@ -230,9 +273,13 @@ export class FaultNet {
     const set = ['datapath_type=netdev', 'fail_mode=secure', 'protocols=OpenFlow13'];
     const other = [`other-config:datapath-id=${DPID[name]}`, 'other-config:disable-in-band=true'];
     this.ovs.vsctl('add-br', name, '--', 'set', 'bridge', name, ...set, ...other);
-    const targets = [...this.#ports.values()].map((p) => `tcp:${CONTROL.controllers}:${p.openflow}`);
-    this.ovs.vsctl('set-controller', name, ...targets);
-    this.#patient(name);
+    this.#pointAt(name, [...this.#ports.keys()]);
+  }
+
+  #pointAt(bridge: Bridge, controllers: readonly string[]): void {
+    const targets = controllers.map((c) => `tcp:${CONTROL.controllers}:${this.#ports.get(c)?.openflow}`);
+    this.ovs.vsctl('set-controller', bridge, ...targets);
+    this.#patient(bridge);
   }
 
   /** A switch that lost its controller tries again within a second, as those of a data centre would within a few. */
@@ -294,12 +341,7 @@ export class FaultNet {
   }
 
   #helper(namespace: string, program: string, args: string[]): Helper {
-    const log = openSync(join(this.dir, `${program.replaceAll('/', '-')}.log`), 'a');
-    const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, join(DIST, program), ...args], {
-      stdio: ['pipe', 'pipe', log],
-    });
-    this.#ends.push(() => kill(child));
-    return new Helper(child);
+    return startHelper(this.dir, namespace, program, args, this.#ends);
   }
 
   // ---- controllers ---------------------------------------------------------------------------------------------------
@@ -326,20 +368,7 @@ export class FaultNet {
       policy[section] = { ...(policy[section] as Json), ...(fields as Json) };
     writeFileSync(join(folder, 'policy.yaml'), stringify(policy));
     const url = await this.#door(name, ports.http);
-    const args = [join(DIST, 'cli/main.js'), 'controller', '--config', join(folder, 'config.yaml')];
-    const controller = new ControllerProcess(
-      name,
-      folder,
-      new FairwayClient({ url, token: TOKEN, timeoutMs: 5000 }),
-      () => {
-        const log = openSync(join(folder, 'log'), 'a');
-        return spawn('ip', ['netns', 'exec', this.ns('ctl'), process.execPath, ...args, '--log-level', 'debug'], {
-          cwd: folder,
-          stdio: ['ignore', 'ignore', log],
-          env: { PATH: process.env.PATH, FAIRWAY_TOKEN: TOKEN },
-        });
-      },
-    );
+    const controller = ControllerProcess.inside(this.ns('ctl'), name, folder, url, TOKEN);
     this.#ends.push(() => controller.stop());
     await controller.start();
     return controller;
@@ -353,21 +382,32 @@ export class FaultNet {
   /** A port on the loopback interface that leads to a controller's HTTP port in the control namespace. */
   async #door(name: string, port: number): Promise<string> {
     const path = join(this.dir, `${name}.sock`);
-    rmSync(path, { force: true });
-    const relay = this.#helper(this.ns('ctl'), 'sim/lab/relay.js', [
-      `unix:${path}`,
-      `tcp:${CONTROL.controllers}:${port}`,
-    ]);
-    await relay.next();
-    const server: Server = createServer((outside) => joinSockets(outside, createConnection(path)));
-    await new Promise<void>((r) => server.listen(0, '127.0.0.1', r));
-    this.#ends.push(() => server.close());
-    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const relay = (from: string) =>
+      this.#helper(this.ns('ctl'), 'sim/lab/relay.js', [from, `tcp:${CONTROL.controllers}:${port}`]);
+    return openDoor(path, relay, this.#ends);
   }
 
   /** Takes the cable between controllers on one side, switches and agents on the other, down or up again. */
   controlCable(state: 'up' | 'down'): void {
     execFileSync('ip', ['-n', this.ns('ctl'), 'link', 'set', 'eth0', state]);
+  }
+
+  /**
+   * A way of its own to a TCP port of the control namespace, at another port there; the function that is answered has it fall
+   * silent, as a network that is cut does, and speak again.
+   */
+  async passage(from: number, to: number): Promise<(state: 'cut' | 'mended') => void> {
+    const at = (port: number) => `tcp:${CONTROL.controllers}:${port}`;
+    const relay = this.#helper(this.ns('ctl'), 'sim/lab/relay.js', [at(from), at(to)]);
+    await relay.next();
+    // What stands still does not hear that it is to end.
+    this.#ends.push(() => relay.child.kill('SIGCONT'));
+    return (state) => void relay.child.kill(state === 'cut' ? 'SIGSTOP' : 'SIGCONT');
+  }
+
+  /** Tells the switches of these controllers only; sessions with the others end. */
+  reachOnly(...names: string[]): void {
+    for (const b of BRIDGES) this.#pointAt(b, names);
   }
 
   // ---- agents and workload -------------------------------------------------------------------------------------------
@@ -474,6 +514,12 @@ export class FaultNet {
   trace(bridge: Bridge, packet: string): string {
     const ctl = join(this.ovs.dir, 'switchd.ctl');
     return execFileSync('ovs-appctl', ['-t', ctl, 'ofproto/trace', bridge, packet], { encoding: 'utf8' });
+  }
+
+  /** Lines of the agents' log with this event name. */
+  agentEvents(event: string): Json[] {
+    const log = readFileSync(join(this.dir, 'test-children-agents.js.log'), 'utf8').split('\n');
+    return log.flatMap((l) => (l.includes(`"event":"${event}"`) ? [JSON.parse(l) as Json] : []));
   }
 
   async stop(): Promise<void> {

@@ -1,5 +1,6 @@
 /** A WebSocket server that plays the controller for tests of the agent: it welcomes, orders, and remembers what it hears. */
 import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { type AgentMessage, agentMessageSchema } from '../../../contracts/agent.ts';
@@ -7,6 +8,9 @@ import { type AgentMessage, agentMessageSchema } from '../../../contracts/agent.
 /** A controller that writes down what it hears, per connection. */
 export class FakeController {
   readonly server: WebSocketServer;
+  readonly #http: Server;
+  /** What it says of itself at `/healthz` and in its welcome; undefined: it stands alone. */
+  standing: { role: 'primary' | 'standby'; term: string } | undefined;
   sockets = new Map<string, WebSocket>();
   heard: { host: string; message: AgentMessage }[] = [];
   authorizations: (string | undefined)[] = [];
@@ -16,7 +20,9 @@ export class FakeController {
   private lastId = 0;
 
   private constructor(port: number) {
-    this.server = new WebSocketServer({ port, host: '127.0.0.1' });
+    this.#http = createServer((_request, response) => response.end(JSON.stringify({ ok: true, ...this.standing })));
+    this.#http.listen(port, '127.0.0.1');
+    this.server = new WebSocketServer({ server: this.#http });
     this.server.on('connection', (socket, request) => {
       this.connections++;
       this.authorizations.push(request.headers.authorization);
@@ -26,7 +32,8 @@ export class FakeController {
         if (message.type === 'hello') {
           host = message.host;
           this.sockets.set(host, socket);
-          const welcome = { type: 'welcome', protocol: 'fairway-agent/1', progressPeriodMs: 100 };
+          const term = this.standing && { term: this.standing.term };
+          const welcome = { type: 'welcome', protocol: 'fairway-agent/1', progressPeriodMs: 100, ...term };
           if (this.welcomes) socket.send(JSON.stringify(welcome));
         }
         this.heard.push({ host, message });
@@ -40,7 +47,7 @@ export class FakeController {
     return controller;
   }
   get port(): number {
-    return (this.server.address() as AddressInfo).port;
+    return (this.#http.address() as AddressInfo).port;
   }
   /** Resolves with the first message from `from` on that fits; waits for it if need be. */
   async until<T>(pick: (m: AgentMessage, host: string) => T | undefined, from = 0): Promise<T> {
@@ -73,6 +80,8 @@ export class FakeController {
   async close(): Promise<void> {
     for (const c of this.server.clients) c.terminate();
     this.server.close();
-    await once(this.server, 'close');
+    this.#http.closeAllConnections();
+    this.#http.close();
+    await once(this.#http, 'close');
   }
 }

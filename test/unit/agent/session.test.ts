@@ -164,4 +164,33 @@ describe("the agent's session", () => {
     await hello('h1', from);
     expect(controller.connections).toBe(2);
   });
+
+  test('of two controllers it obeys the one in charge in the newer term, and no older one any more', async () => {
+    const other = await FakeController.listen();
+    controller.standing = { role: 'primary', term: '3' };
+    other.standing = { role: 'standby', term: '3' };
+    const urls = [controller, other].map((c) => `ws://127.0.0.1:${c.port}`);
+    const config = agentConfigSchema.parse({ host: 'h1', controller: urls, driver: 'emulated', guests: [spec] });
+    const driver = createEmulatedDriver({ config, clock, log: silentLog, fabric });
+    agents.push(await startAgent(config, { token: 'secret', log: silentLog, clock, driver, stopGuestsOnClose: true }));
+    expect((await hello('h1')).term).toBeUndefined();
+    expect(await controller.command('h1', { do: 'finish', migration: 'm1' })).toMatchObject({ ok: true });
+
+    // They do not see each other: the second takes over, and the first has not heard of it.
+    const heard = other.heard.length;
+    other.standing = { role: 'primary', term: '4' };
+    const said = await other.until((m) => (m.type === 'hello' ? m : undefined), heard);
+    expect(said.term).toBe('4');
+    expect(await other.command('h1', { do: 'finish', migration: 'm1' })).toMatchObject({ ok: true });
+
+    // The second is gone: the first welcomes the agent in its old term, and is not obeyed.
+    const before = controller.heard.length;
+    await other.close();
+    const again = await controller.until((m) => (m.type === 'hello' ? m : undefined), before);
+    expect(again.term).toBe('4');
+    const asked = controller.heard.length;
+    controller.standing = { role: 'primary', term: '5' };
+    await controller.until((m) => (m.type === 'guests' ? m : undefined), before);
+    expect(controller.heard.slice(before, asked).map((x) => x.message.type)).not.toContain('guests');
+  });
 });

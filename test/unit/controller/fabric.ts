@@ -47,6 +47,8 @@ export interface FabricOptions {
   /** Switches have groups. */
   groups?: boolean;
   tunnels?: TunnelSettings;
+  /** Ports of these names lead to an IP network. */
+  ipPorts?: readonly string[];
 }
 
 export class Fabric {
@@ -77,6 +79,7 @@ export class Fabric {
       policyStore: 'memory',
       seal: makeSeal(KEY),
       ...(o.tunnels ? { tunnels: o.tunnels } : {}),
+      ...(o.ipPorts ? { leadsToIp: (_dpid: string, name: string) => o.ipPorts?.includes(name) === true } : {}),
     };
     const status = { state: 'accepted' as const, revision: 1, reason: '', atMs: 0 };
     this.state = initialState(settings, compilePolicy(o.policy ?? DEFAULT_POLICY), status, this.nowMs);
@@ -383,6 +386,28 @@ export function twoHypervisors(o: FabricOptions = {}): Fabric {
 
 export const CORE_1 = '00000000000000c1';
 export const CORE_2 = '00000000000000c2';
+export const HV3 = '0000000000000003';
+
+/**
+ * Two fabrics that only an IP network joins: hv1 with a client at its core, and hv2 and hv3 at another core with a client of its
+ * own. Port 9 of the cores, `ip`, leads to the IP network.
+ */
+export function twoIslands(o: FabricOptions = {}, guests: GuestInfo[] = [guest()]): Fabric {
+  const f = new Fabric({ ipPorts: ['ip'], ...o });
+  for (const dpid of [HV1, HV2, HV3]) f.addSwitch(dpid, { [UPLINK]: 'up', 2: 'tap1', 3: 'tap2', [LOCAL]: 'br0' });
+  f.addSwitch(CORE_1, { 1: 'to-hv1', 3: 'client', 9: 'ip' });
+  f.addSwitch(CORE_2, { 1: 'to-hv2', 2: 'to-hv3', 3: 'client', 9: 'ip' });
+  f.cable(HV1, UPLINK, CORE_1, 1);
+  f.cable(HV2, UPLINK, CORE_2, 1);
+  f.cable(HV3, UPLINK, CORE_2, 2);
+  for (const dpid of [HV1, HV2, HV3, CORE_1, CORE_2]) f.connect(dpid);
+  f.pass(2500);
+  f.agentUp('hv1', HV1, '10.0.0.1', guests);
+  f.agentUp('hv2', HV2, '10.1.0.2', []);
+  f.agentUp('hv3', HV3, '10.1.0.3', []);
+  return f;
+}
+
 /** Second uplink of a hypervisor, to the second core. */
 export const UPLINK_2 = 4;
 

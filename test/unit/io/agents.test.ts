@@ -97,6 +97,42 @@ test('hello is welcomed and told; messages come through; a hang-up is told', asy
   expect(told).toEqual(['up hv1', 'down hv1']);
 });
 
+test('of a pair: the term is in the welcome; an agent that was led in a newer one is turned away and told of', async () => {
+  const newer: string[] = [];
+  let term = 0n;
+  gateway.close();
+  gateway = new AgentGateway({
+    ...{ clock, log: silentLog, progressPeriodMs: 500, onMessage: () => {}, onUp: (host) => told.push(`up ${host}`) },
+    onDown: (host) => told.push(`down ${host}`),
+    term: () => term,
+    onNewerTerm: (t, host) => newer.push(`${host} ${t}`),
+  });
+  const first = await agent('hv1');
+  expect(first.got[0]).not.toHaveProperty('term');
+  term = 3n;
+  expect((await agent('hv2')).got[0]).toMatchObject({ type: 'welcome', term: '3' });
+  const led = async (host: string, known: string) => {
+    const a = await connect();
+    a.say({ ...hello(host), term: known });
+    await until(() => a.got.length > 0, 'it was answered');
+    return a.got[0];
+  };
+  expect(await led('hv3', '3')).toMatchObject({ type: 'welcome' });
+  expect(await led('hv4', '4')).toMatchObject({
+    type: 'refused',
+    reason: expect.stringMatching(/led in term 4.*in term 3/),
+  });
+  expect(newer).toEqual(['hv4 4']);
+  expect(told).toEqual(['up hv1', 'up hv2', 'up hv3']);
+});
+
+test('a controller that stands alone does not mind terms', async () => {
+  const a = await connect();
+  a.say({ ...hello('hv1'), term: '7' });
+  await until(() => a.got.length > 0, 'it was answered');
+  expect(a.got[0]).toMatchObject({ type: 'welcome' });
+});
+
 test('no hello in time, another message first, another protocol: turned away with the reason', async () => {
   const silent = await connect();
   await settle();

@@ -45,8 +45,8 @@ async function start(name: 'a' | 'b'): Promise<FairwayServer> {
     policy: { store: 'memory' },
     journal: join(dir, `journal-${name}`),
   });
-  // Ten times as fast: a second of the watch is a tenth.
-  const server = await startController(config, { log: silentLog, clock: systemClock(10), token });
+  // Five times as fast: a second of the watch is a fifth.
+  const server = await startController(config, { log: silentLog, clock: systemClock(5), token });
   running.add(server);
   return server;
 }
@@ -61,7 +61,7 @@ const standing = async (name: 'a' | 'b') => (await clientOf(name).status()).pair
 async function stands(name: 'a' | 'b', role: 'primary' | 'standby', term: string): Promise<void> {
   const want = { role, term, peer: urlOf(name === 'a' ? 'b' : 'a') };
   let seen: unknown;
-  for (let i = 0; i < 200; i++) {
+  for (let i = 0; i < 500; i++) {
     seen = await standing(name);
     if (JSON.stringify(seen) === JSON.stringify(want)) break;
     await new Promise((r) => setTimeout(r, 20));
@@ -132,4 +132,45 @@ test('a primary whose journal is of an older term than its peer gives way, thoug
   await start('a');
   await stands('b', 'primary', '6');
   await stands('a', 'standby', '6');
+});
+
+test('the policy of the one in charge is the one after a takeover', async () => {
+  const a = await start('a');
+  await clientOf('a').patchPolicy({ 'marks.low': 16, 'overrides.guests.db.technique.hybridPasses': 3 });
+  const b = await start('b');
+  /** Resolves when the standby has the policy that the one in charge has. */
+  const follows = async (): Promise<void> => {
+    let docs: unknown[] = [];
+    for (let i = 0; i < 200; i++) {
+      docs = [(await clientOf('b').policy()).policy, (await clientOf('a').policy()).policy];
+      if (JSON.stringify(docs[0]) === JSON.stringify(docs[1])) break;
+      await new Promise((r) => setTimeout(r, 20));
+    }
+    expect(docs[0]).toEqual(docs[1]);
+  };
+  await follows();
+  await clientOf('a').patchPolicy({ 'marks.low': 18, 'overrides.guests.db.technique.hybridPasses': 4 });
+  await follows();
+  await stop(a);
+  await stands('b', 'primary', '1');
+  expect((await clientOf('b').policy()).policy.marks.low).toBe(18);
+  expect(running).toContain(b);
+});
+
+test('an agent that was led in a newer term ends the term of the one in charge, which leads again when it has heard of the other', async () => {
+  const a = await start('a');
+  const ws = new WebSocket(`${urlOf('a').replace('http', 'ws')}/agent`, {
+    headers: { authorization: `Bearer ${token}` },
+  });
+  await new Promise((r) => ws.once('open', r));
+  const hello = { type: 'hello', protocol: 'fairway-agent/1', host: 'h', driver: 'none', techniques: [], guests: [] };
+  ws.send(JSON.stringify({ ...hello, migrations: [], term: '8' }));
+  await stands('a', 'standby', '0');
+  // Longer than it takes a standby to miss its primary: whoever led the agent may be there, unseen.
+  await new Promise((r) => setTimeout(r, 1500));
+  await stands('a', 'standby', '0');
+  await start('b');
+  await stands('a', 'primary', '9');
+  ws.terminate();
+  expect(running).toContain(a);
 });

@@ -4,15 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { WebSocketServer } from 'ws';
 import { systemClock } from '../../../contracts/clock.ts';
 import { silentLog } from '../../../contracts/log.ts';
-import {
-  isMissed,
-  isNewer,
-  newest,
-  nextGeneration,
-  type Standing,
-  sameGeneration,
-  verdict,
-} from '../../../controller/core/roles.ts';
+import { isNewer, newest, type Standing, sameGeneration } from '../../../contracts/terms.ts';
+import { isMissed, nextGeneration, verdict } from '../../../controller/core/roles.ts';
 import { followJournal, JournalFeed } from '../../../controller/io/follow.ts';
 import type { JournalEntry } from '../../../controller/io/journal.ts';
 import { watchPeer } from '../../../controller/io/standby.ts';

@@ -1,0 +1,174 @@
+/**
+ * Guests that keep their address in a network that does not reach them on layer 2: one that has moved to a fabric that only an IP
+ * network joins with its own stays a member of its home network through a tunnel, from the switch it left (the anchor) to the
+ * one it is at. The tunnel's ports are kept by `tunnels.ts`, like those for stragglers, but for as long as the guest is away;
+ * `overlayFlows.ts` has the flows. Which guests are away is in the journal. Part of `step.ts`.
+ */
+import type { Reason } from '../../contracts/common.ts';
+import { findPath, LOCAL_PORT, linkId, type PortRef, type Topology } from '../../topology/index.ts';
+import type { ControllerState, Job } from './state.ts';
+import { isActive, withEntry, withoutEntry } from './state.ts';
+import { endsOf, isProven, READY_MS, readyReasons, tunnelTrouble } from './tunnels.ts';
+import type { Turn } from './turn.ts';
+
+/** A guest away from home, or on its way. */
+export interface Overlay {
+  guest: string;
+  mac: string;
+  /** Datapath of the home network at which the tunnel begins. */
+  anchor: string;
+  /** Of the tunnel: tells guests that share its ports. */
+  key: number;
+  /** The guest's port, and the host. */
+  at: PortRef;
+  host: string;
+  /** The fabric has no way from the anchor to the guest. */
+  isAway: boolean;
+  sinceMs: number;
+  /** Since when no agent reports the guest; null while one does. */
+  goneSinceMs: number | null;
+}
+
+/** What a job does about its guest's home network; `overlayOf` decides. */
+export interface JobOverlay {
+  anchor: string;
+  /** Datapath that the guest comes to. */
+  to: string;
+  key: number;
+  sinceMs: number;
+  isReady: boolean;
+}
+
+/** A guest that no agent reports for so long has ended: an agent that starts anew reports what it finds at once. */
+const GONE_MS = 10_000;
+
+const reason = (rule: string, text: string, inputs: Reason['inputs'] = {}): Reason => ({ rule, text, inputs });
+
+/** Whether the fabric leads from one switch to another. */
+export const isJoined = (topology: Topology, from: string, to: string): boolean =>
+  from === to || findPath(topology, from, { dpid: to, portNo: LOCAL_PORT }) !== undefined;
+
+/**
+ * Decides, when a job begins to be prepared, whether its guest will be away from its home network where it goes. Answers why it
+ * cannot go there, where that is so.
+ */
+export function chooseOverlay(t: Turn, job: Job): string | undefined {
+  const from = t.state.agents.get(job.from)?.dpid;
+  const to = t.state.agents.get(job.to)?.dpid;
+  if (!from || !to) return undefined;
+  const known = t.state.overlays.get(job.guest);
+  const anchor = known?.anchor ?? from;
+  if (isJoined(t.state.topology, anchor, to)) return undefined;
+  const far = `${job.to} is in a fabric that only an IP network joins with the one ${job.guest} has its address in`;
+  if (t.state.settings.forwarding !== 'managed')
+    return `${far}; a guest can keep its address there with forwarding: managed only, since a switch that forwards by its own learning sends nothing into a tunnel`;
+  if (!endsOf(t.state, anchor, to)) {
+    const lacking = [anchor, to].filter((dpid) => t.state.settings.tunnels?.addressOf(dpid) === undefined);
+    return `${far}, and there can be no tunnel: give ${lacking.map((d) => `switch ${d}`).join(' and ')} ovsdb and tunnelAddress`;
+  }
+  const key = known?.key ?? job.number & 0xffffff;
+  t.setJob(job.id, { overlay: { anchor, to, key, sinceMs: t.nowMs, isReady: false } });
+  return undefined;
+}
+
+/**
+ * Whether a job need not wait for its guest's tunnel home (any more): probes went through it both ways. A text where it cannot
+ * be had: the guest would be cut off from its network.
+ */
+export function isOverlayReady(t: Turn, job: Job): boolean | string {
+  const { overlay } = job;
+  if (!overlay || overlay.isReady) return true;
+  const { anchor, to } = overlay;
+  if (isProven(t.state, anchor, to) && isProven(t.state, to, anchor)) {
+    t.setJob(job.id, { overlay: { ...overlay, isReady: true } });
+    const home = t.state.settings.nameOf(anchor) ?? anchor;
+    const use = `what is for ${job.guest} goes through it from its home network for as long as it is away, and back`;
+    t.decide('reroute', job.id, readyReasons(t.state, job, { from: anchor, fromName: home, to, use }));
+    return true;
+  }
+  const trouble = tunnelTrouble(t.state, anchor, to, t.nowMs - overlay.sinceMs >= READY_MS);
+  return trouble === undefined ? false : `${job.guest} would be cut off from its network at ${job.to}: ${trouble}`;
+}
+
+/** Brings what is known of guests away from home up to date with jobs, places and the network. */
+export function followOverlays(t: Turn): void {
+  const jobs = [...t.state.jobs.values()].filter(isActive);
+  for (const job of jobs) if (job.overlay && job.flipped && !t.state.overlays.has(job.guest)) begin(t, job);
+  if (t.state.overlays.size === 0) return;
+  const moving = new Set(jobs.map((j) => j.guest));
+  for (const overlay of t.state.overlays.values()) {
+    const now = followed(t, overlay);
+    if (!moving.has(now.guest)) {
+      if (!now.isAway) {
+        finish(t, now, 'home', `${now.guest} is in its home network again`);
+        continue;
+      }
+      if (now.goneSinceMs !== null && t.nowMs - now.goneSinceMs >= GONE_MS) {
+        finish(t, now, 'ended', `${now.guest} has ended: no agent reports it`);
+        continue;
+      }
+    }
+    if (now !== overlay) t.set({ overlays: withEntry(t.state.overlays, now.guest, now) });
+  }
+}
+
+function begin(t: Turn, job: Job): void {
+  const place = t.state.topology.locations.get(job.spec.mac);
+  if (!job.overlay || place?.kind !== 'guest') return;
+  const { anchor, key } = job.overlay;
+  const { guest, to: host } = job;
+  const mac = job.spec.mac;
+  const overlay = { guest, mac, anchor, key, host, at: place.at, isAway: true, sinceMs: t.nowMs, goneSinceMs: null };
+  t.set({ overlays: withEntry(t.state.overlays, guest, overlay) });
+  const home = t.state.settings.nameOf(anchor) ?? anchor;
+  const text = `${guest} keeps its address at ${job.to}: all it sends and gets goes through the tunnel to ${home}, its home network`;
+  t.decide('reroute', job.id, [reason('overlay.begins', text, { anchor, key, at: linkId(place.at) })]);
+}
+
+/** The same object where nothing is new. */
+function followed(t: Turn, o: Overlay): Overlay {
+  const { topology, agents } = t.state;
+  const reporting = [...agents.values()].find((a) => a.guests.some((g) => g.spec.name === o.guest));
+  // Whoever had it last may only be away: what it does not say proves nothing.
+  const isMissed = reporting === undefined && agents.get(o.host)?.connected === true;
+  const goneSinceMs = isMissed ? (o.goneSinceMs ?? t.nowMs) : null;
+  const place = topology.locations.get(o.mac);
+  const at = place?.kind === 'guest' ? place.at : o.at;
+  const host = [...agents.values()].find((a) => a.dpid === at.dpid)?.host ?? o.host;
+  const isAway = !isJoined(topology, o.anchor, at.dpid);
+  const isSame = goneSinceMs === o.goneSinceMs && linkId(at) === linkId(o.at) && host === o.host && isAway === o.isAway;
+  return isSame ? o : { ...o, at, host, isAway, goneSinceMs };
+}
+
+function finish(t: Turn, o: Overlay, why: 'home' | 'ended', text: string): void {
+  t.set({ overlays: withoutEntry(t.state.overlays, o.guest) });
+  t.decide('reroute', null, [reason(`overlay.${why}`, `${text}: its tunnel is taken down`, { guest: o.guest })]);
+  t.log('info', `overlay.${why}`, { guest: o.guest, anchor: o.anchor });
+}
+
+/** A journal's entry of a guest that is away, or, with null, no more. */
+export const overlayEntry = (guest: string, overlay: Overlay | null, atMs: number) => ({
+  ...{ type: 'overlay', atMs, guest, overlay },
+});
+
+/** Guests away from home as a journal tells of them. */
+export function restoredOverlays(entries: readonly Record<string, unknown>[]): ReadonlyMap<string, Overlay> {
+  const last = new Map<string, Overlay>();
+  for (const e of entries) {
+    if (e.type !== 'overlay' || typeof e.guest !== 'string') continue;
+    const o = e.overlay as Partial<Overlay> | null | undefined;
+    const isSound =
+      [o?.mac, o?.anchor, o?.host, o?.at?.dpid].every((x) => typeof x === 'string') &&
+      [o?.key, o?.at?.portNo, o?.sinceMs].every((x) => typeof x === 'number');
+    if (isSound)
+      last.set(e.guest, { ...(o as Overlay), guest: e.guest, isAway: o?.isAway !== false, goneSinceMs: null });
+    else if (o === null) last.delete(e.guest);
+  }
+  return last;
+}
+
+/** Of the active jobs, those whose guest will be away from its home network. */
+export const jobsAway = (state: ControllerState): (Job & { overlay: JobOverlay })[] =>
+  [...state.jobs.values()].filter(
+    (j): j is Job & { overlay: JobOverlay } => isActive(j) && (j.overlay ?? null) !== null,
+  );
