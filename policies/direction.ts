@@ -13,6 +13,8 @@ export interface TrafficSeen {
   outBps: number;
   /** 0 when unknown: then only silence is idle. */
   capacityBps: number;
+  /** So much of what was seen may belong to migration streams, whose counters are not read at the same instant; 0 when absent. */
+  uncertainBps?: number;
   /** Each reading of the window; the means alone count when absent. */
   readings?: readonly { inBps: number; outBps: number }[];
   /** The direction it had so far. */
@@ -20,7 +22,7 @@ export interface TrafficSeen {
 }
 
 /**
- * Rules: `direction.idle` (less than idleShare of the link, both ways together), `direction.inShare`,
+ * Rules: `direction.idle` (both ways together less than idleShare of the link above what is uncertain), `direction.inShare`,
  * `direction.outShare`, `direction.mixed`; `direction.kept` (it is beyond the limit of the direction it had by less than
  * `direction.hysteresis`, or the readings do not agree enough to change it), `direction.unsure` (they do not agree and there
  * was none before: mixed).
@@ -29,10 +31,10 @@ export interface TrafficSeen {
  */
 export function classifyDirection(seen: TrafficSeen, policy: CompiledPolicy): Decided<Direction> {
   const { hysteresis, minConfidence } = policy.doc.direction;
-  const { before, capacityBps, readings = [] } = seen;
+  const { before, capacityBps, uncertainBps = 0, readings = [] } = seen;
   const now = classifyOnce(seen, policy.doc.direction);
   const agree = readings.filter(
-    (r) => classifyOnce({ ...r, capacityBps }, policy.doc.direction).value === now.value,
+    (r) => classifyOnce({ ...r, capacityBps, uncertainBps }, policy.doc.direction).value === now.value,
   ).length;
   const confidence = (agree + 1) / (readings.length + 2);
   const reason = now.reasons[0] as Reason;
@@ -73,7 +75,7 @@ function widened(limits: Limits, kept: Direction, by: number): Limits {
 }
 
 function classifyOnce(
-  seen: { inBps: number; outBps: number; capacityBps: number },
+  seen: Pick<TrafficSeen, 'inBps' | 'outBps' | 'capacityBps' | 'uncertainBps'>,
   { inShare, outShare, idleShare }: Limits,
 ): Decided<Direction> {
   const inBps = Math.max(0, seen.inBps);
@@ -87,8 +89,10 @@ function classifyOnce(
   });
   const percent = `${inputs.inSharePercent} % of the traffic comes in`;
   if (totalBps === 0) return decided('idle', 'idle', 'there is no traffic');
-  if (totalBps < idleShare * seen.capacityBps) {
-    return decided('idle', 'idle', `the traffic is below ${idleShare * 100} % of the link`);
+  const { uncertainBps = 0 } = seen;
+  if (totalBps < idleShare * seen.capacityBps + uncertainBps) {
+    const beside = uncertainBps > 0 ? ' and what counters of the migration beside it may be late' : '';
+    return decided('idle', 'idle', `the traffic is below ${idleShare * 100} % of the link${beside}`);
   }
   if (share >= inShare) return decided('in', 'inShare', `${percent}, at least ${inShare * 100} %`);
   if (share <= outShare) return decided('out', 'outShare', `${percent}, at most ${outShare * 100} %`);
