@@ -238,11 +238,16 @@ real(
         technique: 'pre-copy',
       });
       const id = migrations[0]?.id ?? '';
-      await waitFor('the switches to confirm the new place', async () => {
+      let last = '';
+      const isReady = async () => {
         const m = (await controller.client.status()).migrations.find((x) => x.id === id);
         if (m?.state === 'failed') throw new Error(`the migration failed: ${m.note}`);
+        last = `${m?.state}, ${m?.note}: ${m?.reasons.at(-1)?.text}`;
         return m?.reasons.some((r) => r.rule === 'reroute.confirmed') || undefined;
-      });
+      };
+      await waitFor('the switches to confirm the new place', isReady, 60_000).catch((error) =>
+        Promise.reject(new Error(`${error}; the migration is ${last}`)),
+      );
       ip(guest, 'link', 'set', now, 'arp', 'on');
       ip(guest, 'route', 'replace', '10.0.0.0/24', 'dev', now, 'src', GUEST.ip);
       ip(guest, 'link', 'set', old, 'down');
