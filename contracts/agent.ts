@@ -40,7 +40,7 @@ export const guestSpecSchema = z.object({
   kernel: z.string().optional(),
   initrd: z.string().optional(),
   append: z.string().optional(),
-  /** In the order in which the guest sees them. QEMU guests only: libvirt's own are in its definitions. */
+  /** In the order in which the guest sees them. Of libvirt's guests: those that are files, and neither shared nor read-only. */
   disks: z.array(diskSchema).max(8).optional(),
   ip: z.string().optional(),
   /** What the policy's `overrides` go by; they move with the guest. The label `tenant` says whose guest it is. */
@@ -118,6 +118,8 @@ export const abilitiesSchema = z.object({
   holdsSwitchover: z.enum(['stopped', 'held', 'none']),
   /** What can become of disks here; absent: nothing may be said of them. */
   storage: z.array(storageModeSchema).optional(),
+  /** Of modes that cannot be had here: why not, and what to do about it. */
+  storageRefusals: z.partialRecord(storageModeSchema, z.string()).optional(),
 });
 export type Abilities = z.infer<typeof abilitiesSchema>;
 
@@ -314,6 +316,8 @@ export const agentCommandSchema = z.discriminatedUnion('do', [
     tls: z.boolean().optional(),
     /** Storage `mirrored`: the port, also at `address`, that takes the disks; as `prepare` answered. */
     diskPort: z.number().int().min(1).max(65535).optional(),
+    /** Driver libvirt, storage `mirrored`: where each of the guest's disks will be; as `prepare` answered. */
+    diskPaths: z.array(z.string().min(1).max(1000)).max(8).optional(),
     /** Payload rate QEMU may send at, bit/s (bytes of the stream, without packet headers). */
     bandwidthBps: finite,
     /** What the path will carry during stop-and-copy, bit/s of payload. */
@@ -387,6 +391,8 @@ export const prepareResultSchema = z.object({
   tls: z.boolean().optional(),
   /** Storage `mirrored`: where the disks are taken. */
   diskPort: z.number().int().min(1).max(65535).optional(),
+  /** Driver libvirt, storage `mirrored`: where the disks will be, in the order of the guest's `disks`. */
+  diskPaths: z.array(z.string()).optional(),
 });
 export type PrepareResult = z.infer<typeof prepareResultSchema>;
 /** Value of a `measureDirtyRate` result; fields as in guestTelemetrySchema. */

@@ -108,55 +108,62 @@ export type ControllerConfig = z.infer<typeof controllerConfigSchema>;
 
 const controllerAddress = z.string().regex(/^wss?:\/\//, 'must be a ws:// or wss:// address');
 
-export const agentConfigSchema = z.strictObject({
-  host: nameSchema,
-  /** ws://host:port of the controller; with a standby, of both. */
-  controller: z.union([controllerAddress, z.array(controllerAddress).min(1).max(8)]),
-  tokenFile: z.string().default('fairway.token'),
-  driver: z.enum(['qmp', 'libvirt', 'emulated', 'none']).default('qmp'),
-  migrationIp: z.string().optional(),
-  dpid: dpidSchema.optional(),
-  migrationPort: z.string().optional(),
-  /** Directory for sockets, guest definitions and state; created with mode 0700. */
-  runDir: z.string().default('/run/fairway-agent'),
-  qemu: z.string().default('qemu-system-x86_64'),
-  /** Driver `libvirt`: the guests are libvirt's, and are copied by it. */
-  libvirt: z
-    .strictObject({
-      uri: z.string().min(1).default('qemu:///system'),
-      /**
-       * Connection URI at which other hosts' libvirt daemons (mode `p2p`) or agents (`direct`) reach this host's. Default
-       * `qemu+tls://<migrationIp>/system`.
-       */
-      peerUri: z.string().min(1).optional(),
-      /** p2p: the source's daemon speaks to the destination's, and goes on if the agent ends; direct: `virsh` speaks to both. */
-      mode: z.enum(['p2p', 'direct']).default('p2p'),
-      /** Paces are set to the byte by `qemu-monitor-command`, which libvirt marks the guest with; else to whole MiB/s. */
-      monitorCommands: z.boolean().default(true),
-      virsh: z.string().default('virsh'),
-    })
-    .prefault({}),
-  /** The local Open vSwitch that guests' network cards and queue filters belong to. */
-  ovs: z.strictObject({ db: z.string().default('unix:/run/openvswitch/db.sock'), bridge: z.string() }).optional(),
-  /** TCP ports offered to incoming migrations, [from, to]. */
-  incomingPorts: z.tuple([z.number().int(), z.number().int()]).default([49152, 49215]),
-  /** Most migrations at a time that leave this host, and that come to it. Default: no limit. */
-  limits: z
-    .strictObject({ outgoing: z.number().int().min(1).optional(), incoming: z.number().int().min(1).optional() })
-    .prefault({}),
-  /** Memory that guests may have here together, MiB; evacuations and plans keep to it. Default: not limited. */
-  guestMemoryMiB: z.number().int().min(1).max(1_073_741_824).optional(),
-  /** What guests' labels `only-on` and `never-on` name. */
-  hostLabels: labelsSchema.default({}),
-  /** A guest that stands still before its switch-over waits this long for the controller; then its copy goes on by itself. */
-  switchoverWaitMs: z.number().int().min(100).max(600_000).default(5000),
-  /** Folders that kernels, initial RAM disks and disks of guests sent here may lie in. Empty: anywhere. */
-  guestFiles: z.array(z.string().startsWith('/')).default([]),
-  /** Driver qmp: where disks of guests that come here are put. Default: where they were on the host they come from. */
-  diskFolder: z.string().startsWith('/').optional(),
-  /** Driver qmp: folder with QEMU's x509 credentials; copies then go over TLS, and never without. */
-  migrationTls: z.strictObject({ dir: z.string().startsWith('/') }).optional(),
-  /** Guests to start with the agent. */
-  guests: z.array(guestSpecSchema).default([]),
-});
+export const agentConfigSchema = z
+  .strictObject({
+    host: nameSchema,
+    /** ws://host:port of the controller; with a standby, of both. */
+    controller: z.union([controllerAddress, z.array(controllerAddress).min(1).max(8)]),
+    tokenFile: z.string().default('fairway.token'),
+    driver: z.enum(['qmp', 'libvirt', 'emulated', 'none']).default('qmp'),
+    migrationIp: z.string().optional(),
+    dpid: dpidSchema.optional(),
+    migrationPort: z.string().optional(),
+    /** Directory for sockets, guest definitions and state; created with mode 0700. */
+    runDir: z.string().default('/run/fairway-agent'),
+    qemu: z.string().default('qemu-system-x86_64'),
+    /** Driver `libvirt`: the guests are libvirt's, and are copied by it. */
+    libvirt: z
+      .strictObject({
+        uri: z.string().min(1).default('qemu:///system'),
+        /**
+         * Connection URI at which other hosts' libvirt daemons (mode `p2p`) or agents (`direct`) reach this host's. Default
+         * `qemu+tls://<migrationIp>/system`.
+         */
+        peerUri: z.string().min(1).optional(),
+        /** p2p: the source's daemon speaks to the destination's, and goes on if the agent ends; direct: `virsh` speaks to both. */
+        mode: z.enum(['p2p', 'direct']).default('p2p'),
+        /** Paces are set to the byte by `qemu-monitor-command`, which libvirt marks the guest with; else to whole MiB/s. */
+        monitorCommands: z.boolean().default(true),
+        /** Copies go over TLS with the certificates of libvirt's own configuration, and never without. */
+        migrationTls: z.boolean().default(false),
+        virsh: z.string().default('virsh'),
+      })
+      .prefault({}),
+    /** The local Open vSwitch that guests' network cards and queue filters belong to. */
+    ovs: z.strictObject({ db: z.string().default('unix:/run/openvswitch/db.sock'), bridge: z.string() }).optional(),
+    /** TCP ports offered to incoming migrations, [from, to]. */
+    incomingPorts: z.tuple([z.number().int(), z.number().int()]).default([49152, 49215]),
+    /** Most migrations at a time that leave this host, and that come to it. Default: no limit. */
+    limits: z
+      .strictObject({ outgoing: z.number().int().min(1).optional(), incoming: z.number().int().min(1).optional() })
+      .prefault({}),
+    /** Memory that guests may have here together, MiB; evacuations and plans keep to it. Default: not limited. */
+    guestMemoryMiB: z.number().int().min(1).max(1_073_741_824).optional(),
+    /** What guests' labels `only-on` and `never-on` name. */
+    hostLabels: labelsSchema.default({}),
+    /** A guest that stands still before its switch-over waits this long for the controller; then its copy goes on by itself. */
+    switchoverWaitMs: z.number().int().min(100).max(600_000).default(5000),
+    /** Folders that kernels, initial RAM disks and disks of guests sent here may lie in. Empty: anywhere. */
+    guestFiles: z.array(z.string().startsWith('/')).default([]),
+    /** Where disks of guests that come here are put. Default: where they were on the host they come from. */
+    diskFolder: z.string().startsWith('/').optional(),
+    /** Driver qmp: folder with QEMU's x509 credentials; copies then go over TLS, and never without. */
+    migrationTls: z.strictObject({ dir: z.string().startsWith('/') }).optional(),
+    /** Guests to start with the agent. */
+    guests: z.array(guestSpecSchema).default([]),
+  })
+  .refine((c) => c.driver !== 'libvirt' || c.migrationTls === undefined, {
+    path: ['migrationTls'],
+    message: 'is for driver qmp; libvirt has certificates of its own: set libvirt.migrationTls instead',
+  });
 export type AgentConfig = z.infer<typeof agentConfigSchema>;

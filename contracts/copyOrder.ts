@@ -42,7 +42,10 @@ export function contradiction(c: CopyOrder, abilities: Pick<Abilities, 'multifdP
 /** What a hypervisor lacks for an order; undefined when it can carry it out. */
 export function lacking(c: CopyOrder, abilities: Abilities): string | undefined {
   const { autoConverge, xbzrle, multifd, storage } = c.options ?? {};
-  if (storage !== undefined && !(abilities.storage ?? []).includes(storage)) return `it cannot do storage ${storage}`;
+  if (storage !== undefined && !(abilities.storage ?? []).includes(storage)) {
+    const why = abilities.storageRefusals?.[storage];
+    return `it cannot do storage ${storage}${why === undefined ? '' : `: ${why}`}`;
+  }
   if (!abilities.techniques.includes(c.technique)) return `it cannot do ${c.technique}`;
   if (c.mayTurnPostcopy === true && !abilities.techniques.includes('post-copy')) return 'it cannot do post-copy';
   if (autoConverge === true && !abilities.autoConverge) return 'it has no auto-converge';

@@ -32,6 +32,8 @@ export interface DestinationState {
   readonly port: number;
   /** Ports to try after `port`. */
   readonly otherPorts: readonly number[];
+  /** Storage mirrored, where the hypervisor takes the disks by itself: the port it will listen at. */
+  readonly diskPort?: number;
   /** The guest has run here: this machine is the guest now and must not be thrown away. */
   readonly guestRan: boolean;
   /** Port listened on since the stream broke, or being tried. */

@@ -33,6 +33,8 @@ export interface PreparedDestination {
   tls?: boolean;
   /** Storage `mirrored`: where the disks are taken. */
   diskPort?: number;
+  /** libvirt, storage `mirrored`: where they will be. */
+  diskPaths?: string[];
 }
 
 /** What a driver does for disks that stay behind (storage `on-demand`); `contracts/agent.ts` describes the commands. */

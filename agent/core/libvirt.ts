@@ -56,8 +56,8 @@ export function statsToInfo(stats: Record<string, string>, status: string): Migr
   };
 }
 
-/** What is asked of a definition (`virsh dumpxml --xpath`): each as a line. */
-export const DEFINITION = '/domain/@type|/domain/memory|/domain/vcpu|/domain/os/type/@machine';
+/** What is asked of a definition (`virsh dumpxml --xpath`): each as a line, disks as several. */
+export const DEFINITION = '/domain/@type|/domain/memory|/domain/vcpu|/domain/os/type/@machine|/domain/devices/disk';
 
 /** What a guest is, from its definition and from the table of its network cards (`virsh domiflist`), of which the first counts. */
 export function readDefinition(definition: string, cards: string) {
@@ -136,13 +136,17 @@ export function versionIn(text: string, label: string): Version | undefined {
  * What a libvirt can do, from `virsh version --daemon` and `virsh help migrate`: the program and its library know an option
  * only if both have it. Compression by several connections came with libvirt 9.4.
  */
-export function libvirtAbilities(version: string, help: string): Abilities {
+export function libvirtAbilities(version: string, help: string, monitorCommands: boolean): Abilities {
   const daemon = versionIn(version, 'Running against daemon') ?? versionIn(version, 'Using library') ?? [0, 0, 0];
   const qemu = versionIn(version, 'Running hypervisor') ?? [0, 0, 0];
   const has = (option: string): boolean => new RegExp(`--${option}\\b`).test(help);
   const compressions: MultifdCompression[] = !has('parallel') ? [] : ['none'];
   if (has('parallel') && has('comp-zlib-level')) compressions.push('zlib');
   if (has('parallel') && has('comp-zstd-level')) compressions.push('zstd');
+  const whyNoMirror = !monitorCommands
+    ? 'virsh cannot pace the copy of a disk while a guest is moved: set libvirt.monitorCommands, or share the disks'
+    : 'its virsh has no --copy-storage-all with --disks-port: install libvirt 1.2.17 or later, or share the disks';
+  const mirrors = monitorCommands && has('copy-storage-all') && has('disks-port');
   return {
     hypervisor: `libvirt ${daemon.join('.')}, QEMU ${qemu.join('.')}`,
     techniques: TECHNIQUES.filter((t) => has('postcopy') || (t !== 'post-copy' && t !== 'hybrid')),
@@ -151,8 +155,13 @@ export function libvirtAbilities(version: string, help: string): Abilities {
     multifd: compressions,
     multifdPostcopy: has('parallel') && atLeast(qemu, 10, 1) && atLeast(daemon, 11, 6),
     holdsSwitchover: 'held',
-    // What `virsh migrate` does unless it is told otherwise; libvirt refuses disks that it does not think safe to share.
-    storage: ['shared'],
+    // Shared is what `virsh migrate` does unless it is told otherwise; libvirt refuses disks that it does not think safe to share.
+    storage: mirrors ? ['shared', 'mirrored'] : ['shared'],
+    storageRefusals: {
+      ...(mirrors ? {} : { mirrored: whyNoMirror }),
+      'on-demand':
+        'libvirt ends the machine at the source as soon as its guest has left, and nobody would be there to read its disks from: mirror or share them',
+    },
   };
 }
 
@@ -169,6 +178,10 @@ export interface MigrateOptions {
   switchoverBandwidth: boolean;
   /** The copy is not to switch over until it is told what the path carries then. */
   held: boolean;
+  /** Memory and disks go over TLS, with the certificates that libvirt is configured with. */
+  tls: boolean;
+  /** Storage mirrored: how many disks there are, and files with the definition that the destination is to have. */
+  mirrored?: { disks: number; xml: string; persistentXml?: string };
 }
 
 /**
@@ -179,6 +192,9 @@ export function migrateArguments(c: AgentCommandOf<'start'>, peer: string, o: Mi
   const host = c.address.includes(':') ? `[${c.address}]` : c.address;
   const { autoConverge, xbzrle, xbzrleCacheMiB, multifd } = c.options ?? {};
   const switchover = o.held ? '1' : String(wholeMibPerS(c.switchoverBps ?? c.bandwidthBps));
+  const { mirrored } = o;
+  // Each mirror gets what is said here until it is told otherwise, and so does memory.
+  const bandwidth = wholeMibPerS(c.bandwidthBps / Math.max(1, mirrored?.disks ?? 1));
   const methods = [
     ...(xbzrle === true ? ['xbzrle'] : []),
     ...(multifd !== undefined && multifd.compression !== 'none' ? [multifd.compression] : []),
@@ -190,14 +206,29 @@ export function migrateArguments(c: AgentCommandOf<'start'>, peer: string, o: Mi
     ...(c.technique === 'stop-and-copy' ? [] : ['--live']),
     ...(o.mode === 'p2p' ? ['--p2p'] : []),
     ...(o.persistent ? ['--persistent', '--undefinesource'] : []),
-    ...['--bandwidth', String(wholeMibPerS(c.bandwidthBps))],
+    ...['--bandwidth', String(bandwidth)],
     ...(o.switchoverBandwidth ? ['--available-switchover-bandwidth', switchover] : []),
     ...(mayBePostcopy(c) ? ['--postcopy', '--postcopy-bandwidth', String(wholeMibPerS(c.bandwidthBps))] : []),
     ...(autoConverge === true ? ['--auto-converge'] : []),
     ...(methods.length > 0 ? ['--compressed', '--comp-methods', methods.join(',')] : []),
     ...(xbzrle === true && xbzrleCacheMiB !== undefined ? ['--comp-xbzrle-cache', String(xbzrleCacheMiB * MIB)] : []),
     ...(multifd !== undefined ? ['--parallel', '--parallel-connections', String(multifd.channels)] : []),
+    ...(o.tls ? ['--tls'] : []),
+    ...(mirrored === undefined
+      ? []
+      : ['--copy-storage-all', '--disks-port', String(c.diskPort), '--xml', mirrored.xml]),
+    ...(mirrored?.persistentXml === undefined ? [] : ['--persistent-xml', mirrored.persistentXml]),
   ];
+}
+
+/** What a person can do about a copy that libvirt refused or that broke, beside what libvirt said. */
+export function libvirtReason(said: string): string {
+  if (/\b(TLS|x509|certificates?|credentials)\b/i.test(said)) {
+    const cure =
+      'copies over TLS need ca-cert.pem, and certificates and keys made for the migrationIp of each host, in the folder that migrate_tls_x509_cert_dir of both libvirts names';
+    return `${said}; ${cure}`;
+  }
+  return said;
 }
 
 /**

@@ -29,7 +29,8 @@
  * Mirrored disks come first (phase `disks`): only when the mirror has caught up once does memory follow, so that the copy of
  * memory is not the longer for it. From then on the slice is divided (`core/storage.ts`). The hypervisor is always made to
  * wait before its switch-over: the guest stands still, the mirror is ended (`draining`), and only then is the
- * switch-over told of and gone on with, so that no write is lost and two machines never write one disk.
+ * switch-over told of and gone on with, so that no write is lost and two machines never write one disk. A hypervisor that does
+ * these steps by itself (libvirt) is only watched, and told the pace of each part (`byHypervisor`).
  */
 import type { AgentCommandOf, CopyProgress, Stream } from '../../contracts/agent.ts';
 import { mayBePostcopy } from '../../contracts/copyOrder.ts';
@@ -89,6 +90,8 @@ export interface SourceState {
   readonly mirror: {
     /** Not ended yet. */
     readonly isOn: boolean;
+    /** It begins memory when the mirror has caught up, and ends the mirror before the switch-over. */
+    readonly byHypervisor?: true;
     /** Until memory followed, ms. */
     readonly aloneMs: number;
     /** What the guest was seen to write, bit/s. */
@@ -184,8 +187,17 @@ export function isEnded(phase: SourcePhase): phase is 'completed' | 'failed' | '
   return phase === 'completed' || phase === 'failed' || phase === 'cancelled';
 }
 
-/** The machine's first state, and the first thing to do. */
-export function startSource(command: AgentCommandOf<'start'>, nowMs: number): SourceResult {
+/**
+ * The machine's first state, and the first thing to do.
+ *
+ * @param mirrors who ends mirrors, when there are any
+ */
+export function startSource(
+  command: AgentCommandOf<'start'>,
+  nowMs: number,
+  mirrors: 'agent' | 'hypervisor' = 'agent',
+): SourceResult {
+  const byHypervisor = mirrors === 'hypervisor' ? ({ byHypervisor: true } as const) : {};
   return {
     state: {
       role: 'source',
@@ -207,7 +219,10 @@ export function startSource(command: AgentCommandOf<'start'>, nowMs: number): So
       moved: null,
       stalled: false,
       recovery: null,
-      mirror: command.diskPort === undefined ? null : { isOn: true, aloneMs: 0, writeBps: 0, sample: null, done: null },
+      mirror:
+        command.diskPort === undefined
+          ? null
+          : { isOn: true, ...byHypervisor, aloneMs: 0, writeBps: 0, sample: null, done: null },
       failing: null,
     },
     actions: [
@@ -416,7 +431,7 @@ function onStatus(before: SourceState, info: MigrateInfo, nowMs: number): Source
       break;
     case 'pre-switchover':
       if (phase !== 'starting' && phase !== 'setup' && phase !== 'active') break;
-      if (state.mirror?.isOn === true) {
+      if (state.mirror?.isOn === true && state.mirror.byHypervisor !== true) {
         state = { ...state, phase: 'draining' };
         actions.push({ do: 'drainDisks', diskBps: state.switchoverBps ?? state.bandwidthBps });
       } else {
@@ -500,7 +515,9 @@ const WRITE_SAMPLE_MS = 1000;
 function onDisks(before: SourceState, disks: DiskJobs, nowMs: number): SourceResult {
   const { mirror, phase } = before;
   if (mirror === null || !mirror.isOn || isEnded(phase) || phase === 'draining') return { state: before, actions: [] };
-  if (disks.status === 'failed' || (disks.status === 'ended' && before.failing === null)) {
+  // What its hypervisor makes of a mirror that broke, it will say.
+  const isOurs = mirror.byHypervisor !== true;
+  if (isOurs && (disks.status === 'failed' || (disks.status === 'ended' && before.failing === null))) {
     const why = disks.error ?? 'it ended by itself';
     if (phase === 'disks') return end(before, 'failed', why);
     if (before.cancelRequested) return { state: before, actions: [] };
@@ -518,6 +535,7 @@ function onDisks(before: SourceState, disks: DiskJobs, nowMs: number): SourceRes
     mirror: {
       ...mirror,
       ...{ writeBps, done, sample: isDue ? { totalBytes: done.totalBytes, atMs: nowMs } : sample },
+      isOn: phase === 'disks' || disks.status !== 'ended',
       aloneMs: isCaughtUp ? nowMs - before.startedMs : mirror.aloneMs,
     },
   };
@@ -543,7 +561,7 @@ function onDisks(before: SourceState, disks: DiskJobs, nowMs: number): SourceRes
     Math.abs(shares(state).diskBps - shares(before).diskBps) > 0.02 * state.bandwidthBps
   ) {
     actions.push({ do: 'setParameters', parameters: paceParameters(state) });
-    actions.push({ do: 'paceDisks', diskBps: shares(state).diskBps });
+    if (state.mirror?.isOn === true) actions.push({ do: 'paceDisks', diskBps: shares(state).diskBps });
   }
   return { state, actions };
 }

@@ -4,7 +4,7 @@
  * What a version of QEMU can do is asked of it (`query-migrate-capabilities`, `query-migrate-parameters`), except where only
  * the version tells.
  */
-import type { Abilities, CopyOptions, MultifdCompression } from '../../contracts/agent.ts';
+import type { Abilities, AgentCommandOf, CopyOptions, MultifdCompression } from '../../contracts/agent.ts';
 import { FairwayError, TECHNIQUES, type Technique } from '../../contracts/common.ts';
 import { type CopyOrder, contradiction, lacking, mayBePostcopy } from '../../contracts/copyOrder.ts';
 
@@ -31,6 +31,25 @@ export function checkOrder(c: CopyOrder, abilities: Abilities, host: string): vo
   if (lack !== undefined) {
     throw new FairwayError('technique-unsupported', `${abilities.hypervisor} on ${host}: ${lack}`, ['badInput']);
   }
+}
+
+/**
+ * Both ends encrypt, or none does: nothing is sent in the clear that was not meant to be.
+ *
+ * @param here this host copies over TLS
+ * @param key what to set in a host's configuration
+ * @throws FairwayError `tls-mismatch` (badInput).
+ */
+export function checkTls(
+  command: Pick<AgentCommandOf<'start'>, 'address' | 'tls'>,
+  here: boolean,
+  host: string,
+  key: string,
+): void {
+  if (here === (command.tls === true)) return;
+  const [has, lacks] = here ? [host, command.address] : [command.address, host];
+  const text = `${has} copies over TLS only, and ${lacks} has no credentials for it: set ${key} on both hosts or on neither`;
+  throw new FairwayError('tls-mismatch', text, ['badInput']);
 }
 
 /** Capabilities of both ends. They must agree, and none can change once the copy runs. */

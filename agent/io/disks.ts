@@ -20,7 +20,7 @@ import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import { copyNode, type DiskJobs, diskNodes, receivedBytes, sumJobs } from '../core/storage.ts';
 import { run } from './hostNet.ts';
-import type { QmpClient } from './qmp.ts';
+import type { QmpClient, QmpCommands } from './qmp.ts';
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 const isNothing = (error: unknown): boolean =>
@@ -98,7 +98,7 @@ export function removeDisks(paths: readonly string[]): void {
  * Puts files aside whose guest has gone with their contents: no one takes them for the guest's disk by mistake, and they are
  * still there if they are wanted. Of each only the last is kept.
  */
-export function putAside(disks: readonly Disk[]): void {
+export function putAside(disks: readonly Pick<Disk, 'path'>[]): void {
   for (const { path } of disks) if (existsSync(path)) renameSync(path, `${path}.left`);
 }
 
@@ -166,13 +166,14 @@ export async function ownAgain(qmp: QmpClient, count: number): Promise<void> {
 const jobsSchema = z.array(
   z.object({
     id: z.string(),
+    type: z.string(),
     status: z.string(),
     'current-progress': z.number(),
     'total-progress': z.number(),
     error: z.string().optional(),
   }),
 );
-const askJobs = async (qmp: QmpClient) => jobsSchema.parse(await qmp.execute('query-jobs', undefined, SLOW_MS));
+const askJobs = async (qmp: QmpCommands) => jobsSchema.parse(await qmp.execute('query-jobs', undefined, SLOW_MS));
 
 export const mirrorIds = (count: number): string[] => Array.from({ length: count }, (_, i) => diskNodes(i).mirrorJob);
 export const pullIds = (count: number): string[] => Array.from({ length: count }, (_, i) => diskNodes(i).pullJob);
@@ -180,6 +181,13 @@ export const pullIds = (count: number): string[] => Array.from({ length: count }
 /** How a guest's mirrors (or pulls) stand; undefined when there are none. */
 export async function askDiskJobs(qmp: QmpClient, ids: readonly string[]): Promise<DiskJobs | undefined> {
   return sumJobs(await askJobs(qmp), ids);
+}
+
+/** How mirrors stand that the hypervisor's manager has begun, and what they are called; no `jobs` when there are none. */
+export async function askMirrors(qmp: QmpCommands): Promise<{ ids: string[]; jobs: DiskJobs | undefined }> {
+  const mirrors = (await askJobs(qmp)).filter((job) => job.type === 'mirror');
+  const ids = mirrors.map((job) => job.id);
+  return { ids, jobs: sumJobs(mirrors, ids) };
 }
 
 /** Begins to copy all disks; those that are being copied already stay so. @throws FairwayError when QEMU refuses. */
@@ -204,7 +212,7 @@ export async function startMirrors(qmp: QmpClient, count: number, to: DiskOffer,
 }
 
 /** Sets the pace of a guest's mirrors or pulls, all together, bit/s. Jobs that have ended are left out. */
-export async function paceDiskJobs(qmp: QmpClient, ids: readonly string[], bps: number): Promise<void> {
+export async function paceDiskJobs(qmp: QmpCommands, ids: readonly string[], bps: number): Promise<void> {
   const speed = Math.floor(bytesPerS(bps) / Math.max(1, ids.length));
   for (const device of ids) {
     await qmp.execute('block-job-set-speed', { device, speed }).catch((error: unknown) => {

@@ -77,8 +77,14 @@ function whyRefused(c: AgentCommand, folders: readonly string[]): string | undef
   if (c.do !== 'start' && c.do !== 'recoverOutgoing') return undefined;
   if (isIP(c.address) === 0) return `address: ${c.address} is not an IP address`;
   if (c.do === 'recoverOutgoing') return undefined;
+  for (const [i, path] of (c.diskPaths ?? []).entries()) {
+    if (!isPlainPath(path)) return `diskPaths.${i}: ${JSON.stringify(path)} is not a plain absolute path`;
+  }
   return c.peer === undefined ? undefined : whyBadPeer(c.peer);
 }
+
+const isPlainPath = (path: string): boolean =>
+  isAbsolute(path) && normalize(path) === path && !path.endsWith(sep) && !/[\0-\x1f]/.test(path);
 
 /** A guest's files are used by the hypervisor with all its rights: only plain absolute paths, in the folders given if any are. */
 function whyBadFiles(spec: GuestSpec, folders: readonly string[]): string | undefined {
@@ -89,7 +95,7 @@ function whyBadFiles(spec: GuestSpec, folders: readonly string[]): string | unde
   ];
   for (const [name, path] of paths) {
     if (path === undefined) continue;
-    if (!isAbsolute(path) || normalize(path) !== path || path.endsWith(sep) || /[\0-\x1f]/.test(path)) {
+    if (!isPlainPath(path)) {
       return `guest.${name}: ${JSON.stringify(path)} is not a plain absolute path`;
     }
     if (folders.length > 0 && !folders.some((f) => path.startsWith(join(normalize(f), sep)))) {

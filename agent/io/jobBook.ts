@@ -48,6 +48,8 @@ export interface JobBookOptions {
   momentsOf?(guest: string): Pick<EventMessage, 'stoppedAtMs' | 'resumedAtMs'>;
   /** The guest has left: what is here of it is a husk. */
   onDeparted(guest: string): void;
+  /** The migration is history. */
+  onForgotten?(id: string): void;
 }
 
 export interface JobBook {
@@ -140,6 +142,7 @@ export function createJobBook(options: JobBookOptions): JobBook {
     job.stopPolling();
     jobs.delete(job.id);
     rmSync(fileOf(job.id), { force: true });
+    options.onForgotten?.(job.id);
   }
 
   function make(id: string, guest: string, state: Job['state'], events: EventMessage[], written: string): Job {

@@ -32,6 +32,9 @@ export interface QmpClient {
   close(): void;
 }
 
+/** What most need of a client. */
+export type QmpCommands = Pick<QmpClient, 'execute'>;
+
 interface Waiting {
   command: string;
   resolve(value: unknown): void;

@@ -533,6 +533,7 @@ function start(t: Turn, job: Job): void {
     ...(destination.peer === undefined ? {} : { peer: destination.peer }),
     ...(destination.tls === undefined ? {} : { tls: destination.tls }),
     ...(destination.diskPort === undefined ? {} : { diskPort: destination.diskPort }),
+    ...(destination.diskPaths === undefined ? {} : { diskPaths: destination.diskPaths }),
     bandwidthBps,
     switchoverBps: switchoverPayloadBps(t, job),
     downtimeLimitMs: doc.technique.downtimeLimitMs,

@@ -1,50 +1,16 @@
 /** Copies over TLS between real QEMUs, with certificates made for the occasion; and the modes of sockets and files. */
-import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { COPY_METHODS, type CopyMethod } from '../../agent/core/techniques.ts';
+import { makeCredentials, whyNoCredentials } from './credentials.ts';
 import type { HostName } from './driverContract.ts';
 import { gate } from './gate.ts';
 import { makeQmpRig, type QmpRig } from './qmpRig.ts';
 import { whyNoRealGuests } from './realGuests.ts';
 
-function whyNot(): string | undefined {
-  try {
-    execFileSync('openssl', ['version'], { stdio: 'ignore' });
-  } catch {
-    return 'openssl is not installed';
-  }
-  return whyNoRealGuests();
-}
-const { reason, real, named } = gate(whyNot());
+const { reason, real, named } = gate(whyNoCredentials() ?? whyNoRealGuests());
 jest.setTimeout(120_000);
-
-/** A certificate authority of its own, and a key that is good at both ends for 127.0.0.1. */
-function makeCredentials(folder: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-  openssl(
-    'req',
-    '-x509',
-    '-days',
-    '2',
-    ...key,
-    '-subj',
-    '/CN=test authority',
-    '-keyout',
-    'ca-key.pem',
-    '-out',
-    'ca-cert.pem',
-  );
-  openssl('req', ...key, '-subj', '/CN=host', '-keyout', 'server-key.pem', '-out', 'host.csr');
-  writeFileSync(join(folder, 'ext'), 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n');
-  const signed = ['-CA', 'ca-cert.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial', '-days', '2', '-extfile', 'ext'];
-  openssl('x509', '-req', '-in', 'host.csr', ...signed, '-out', 'server-cert.pem');
-  for (const what of ['cert', 'key'])
-    copyFileSync(join(folder, `server-${what}.pem`), join(folder, `client-${what}.pem`));
-}
 
 let folder: string;
 let rig: QmpRig | undefined;

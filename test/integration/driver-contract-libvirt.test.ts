@@ -1,127 +1,124 @@
-/** The drivers' contract on real guests of two libvirt daemons, each in namespaces of its own. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+/**
+ * The drivers' contract on real guests of two libvirt daemons, each in namespaces of its own; and what only libvirt's own means can
+ * be tested for, on the same pair: copies over TLS, mirrored disks.
+ */
+import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { EventMessage } from '../../agent/core/driver.ts';
 import { createLibvirtDriver } from '../../agent/io/libvirtDriver.ts';
-import type { GuestSpec } from '../../contracts/agent.ts';
+import type { AgentCommandOf, GuestSpec } from '../../contracts/agent.ts';
 import { systemClock } from '../../contracts/clock.ts';
+import { FairwayError } from '../../contracts/common.ts';
 import { agentConfigSchema } from '../../contracts/config.ts';
 import { silentLog } from '../../contracts/log.ts';
-import { buildGuestImage } from '../../sim/lab/guest/build.ts';
-import { cacheDir } from '../../sim/lab/guests.ts';
-import { collectReports, driverContract, HOSTS, type HostName, type Rig } from './driverContract.ts';
-import { type PrivateLibvirt, startLibvirt, whyNoLibvirt } from './privateLibvirt.ts';
-import { countingGuest, readIfThere, whyNoRealGuests } from './realGuests.ts';
+import { whyNoCredentials } from './credentials.ts';
+import {
+  checkDisk,
+  coldData,
+  DISK_GUEST,
+  DISK_MIB,
+  diskImage,
+  lastWrittenIn,
+  MIB,
+  sumOf,
+  sumsIn,
+} from './diskGuest.ts';
+import { driverContract, HOSTS, type HostName } from './driverContract.ts';
+import { gate } from './gate.ts';
+import { diskFolderOf, type LibvirtRig, makeLibvirtRig } from './libvirtRig.ts';
+import { whyNoLibvirt } from './privateLibvirt.ts';
+import { whyNoRealGuests } from './realGuests.ts';
 
 jest.setTimeout(120_000);
-const FIRST_PORT = 45_000 + (process.pid % 300) * 10;
+const { reason, real, named } = gate(whyNoRealGuests() ?? whyNoLibvirt() ?? whyNoCredentials());
 
-function domainXml(spec: GuestSpec, serial: string): string {
-  return `<domain type='qemu'>
-  <name>${spec.name}</name>
-  <memory unit='MiB'>${spec.memoryMiB}</memory>
-  <vcpu>1</vcpu>
-  <os>
-    <type arch='x86_64' machine='pc'>hvm</type>
-    <kernel>${spec.kernel}</kernel>
-    <initrd>${spec.initrd}</initrd>
-    <cmdline>${spec.append}</cmdline>
-  </os>
-  <features><acpi/></features>
-  <devices>
-    <emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <serial type='file'><source path='${serial}' append='on'/></serial>
-    <interface type='user'><mac address='${spec.mac}'/><model type='virtio'/><rom enabled='no'/></interface>
-    <memballoon model='none'/>
-    <video><model type='none'/></video>
-  </devices>
-</domain>
-`;
-}
+const SLOW_BPS = 24e6;
+const FAST_BPS = 1.6e9;
+const OTHER: Record<HostName, HostName> = { h1: 'h2', h2: 'h1' };
 
-async function make(): Promise<Rig> {
-  const folder = mkdtempSync(join(tmpdir(), 'fw-lv-'));
-  const daemons: Partial<Record<HostName, PrivateLibvirt>> = {};
-  const closers: (() => Promise<void>)[] = [];
-  const close = async (): Promise<void> => {
-    for (const c of closers.reverse()) await c();
-    rmSync(folder, { recursive: true, force: true });
-  };
-  try {
-    const image = await buildGuestImage(cacheDir(), silentLog);
-    const wanted = countingGuest(image);
-    const started = await Promise.all(HOSTS.map((h) => startLibvirt(`fw-${h}`, join(folder, h))));
-    HOSTS.forEach((h, i) => {
-      daemons[h] = started[i] as PrivateLibvirt;
-      closers.push(() => (started[i] as PrivateLibvirt).close());
-    });
-    // The console goes along in the guest's definition: both machines append to the same file, as on a shared disk.
-    const serial = join(folder, 'serial.log');
-    const xml = join(folder, 'vm1.xml');
-    writeFileSync(xml, domainXml(wanted, serial));
-    await (daemons.h1 as PrivateLibvirt).virsh('define', xml);
-    await (daemons.h1 as PrivateLibvirt).virsh('start', wanted.name);
-    definitionOn = async (host) => daemons[host]?.virsh('dumpxml', '--inactive', wanted.name).catch(() => undefined);
-    definition = (await definitionOn('h1')) as string;
-    const { reports, to } = collectReports();
-    const driver = (host: HostName) => {
-      const { uri } = daemons[host] as PrivateLibvirt;
-      const config = agentConfigSchema.parse({
-        host,
-        controller: 'ws://127.0.0.1:1',
-        driver: 'libvirt',
-        libvirt: { uri, peerUri: uri },
-        migrationIp: '127.0.0.1',
-        runDir: join(folder, `run-${host}`),
-        incomingPorts: [FIRST_PORT, FIRST_PORT + 9],
-      });
-      return createLibvirtDriver({ config, clock: systemClock(), log: silentLog });
-    };
-    const drivers = { h1: driver('h1'), h2: driver('h2') };
-    for (const host of HOSTS) {
-      drivers[host].setProgressPeriod(50);
-      await drivers[host].open(to(host));
-      closers.push(() => drivers[host].close({ stopGuests: true }));
-    }
-    const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
-    while (!readIfThere(serial).includes('fw-count')) await pause(50);
-    const spec = drivers.h1.guests()[0]?.spec as GuestSpec;
-    return {
-      drivers,
-      reports,
-      spec,
-      console: () => readIfThere(serial),
-      sharedConsole: true,
-      pause,
-      async restart(host) {
-        await drivers[host].close({ stopGuests: false });
-        drivers[host] = driver(host);
-        drivers[host].setProgressPeriod(50);
-        await drivers[host].open(to(host));
-      },
-      async killMachine(host) {
-        await daemons[host]?.virsh('destroy', spec.name);
-      },
-      close,
-    };
-  } catch (error) {
-    await close();
-    throw error;
+let rig: LibvirtRig;
+/** The guest's definition before its first move. */
+let definition: string | undefined;
+let lastMigration = 0;
+
+async function until<T>(what: () => T | undefined | false): Promise<T> {
+  for (;;) {
+    const found = what();
+    if (found !== undefined && found !== false) return found;
+    await rig.pause(20);
   }
 }
+const eventsOf = (host: HostName, id: string): EventMessage[] =>
+  rig.reports[host].filter((m): m is EventMessage => m.type === 'event' && m.migration === id);
+const event = (host: HostName, id: string, name: EventMessage['event'], from = 0): Promise<EventMessage> =>
+  until(() => {
+    const events = eventsOf(host, id).slice(from);
+    const failed = events.find((m) => m.event === 'failed');
+    if (failed !== undefined && name !== 'failed') throw new Error(`the copy failed: ${failed.reason}`);
+    return events.find((m) => m.event === name);
+  });
+const home = (): HostName => (rig.drivers.h1.guests().some((g) => g.state === 'running') ? 'h1' : 'h2');
+const statesOn = (host: HostName) => rig.drivers[host].guests().map((g) => g.state);
+const refusal = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'done',
+    (error: unknown) => (error instanceof FairwayError ? `${error.code}: ${error.message}` : String(error)),
+  );
 
-const reason = whyNoRealGuests() ?? whyNoLibvirt();
-const real = reason === undefined ? test : test.skip;
-const named = (name: string) => (reason === undefined ? name : `skipped, because ${reason}: ${name}`);
-/** The guest's definition before the first move, and how each host has it now. */
-let definition: string;
-let definitionOn: (host: HostName) => Promise<string | undefined>;
+type Over = Partial<AgentCommandOf<'start'>>;
+interface Copy {
+  id: string;
+  from: HostName;
+  to: HostName;
+}
+/** Prepares a copy of the guest that runs, to the other host, and starts it. */
+async function begin(guest: GuestSpec, over: Over = {}): Promise<Copy> {
+  const from = home();
+  const to = OTHER[from];
+  const id = `more-${++lastMigration}`;
+  const common = { migration: id, technique: over.technique ?? ('pre-copy' as const), options: over.options ?? {} };
+  const { portName: _, ...at } = await rig.drivers[to].prepare({ do: 'prepare', guest, ...common });
+  await rig.drivers[from].start({
+    ...{ do: 'start', guest: guest.name, ...at, bandwidthBps: FAST_BPS, downtimeLimitMs: 300, hybridPasses: 1 },
+    ...{ pauseBeforeSwitchover: false, ...common, ...over },
+  });
+  return { id, from, to };
+}
+async function arrives({ id, from, to }: Copy): Promise<EventMessage> {
+  const end = await event(from, id, 'completed');
+  await event(to, id, 'resumed');
+  await rig.drivers[from].finish(id);
+  await rig.drivers[to].finish(id);
+  expect([statesOn(from), statesOn(to)]).toEqual([[], ['running']]);
+  return end;
+}
+/** What the counting guest said, wherever it was: nothing lost, nothing twice. */
+async function countsOn(): Promise<void> {
+  const counts = () =>
+    rig
+      .console('h1')
+      .split('\n')
+      .slice(0, -1)
+      .flatMap((line) => /fw-count (\d+)\r?$/.exec(line)?.[1] ?? [])
+      .map(Number);
+  const from = counts().length;
+  await until(() => counts().length >= from + 3);
+  expect(counts()).toEqual(counts().map((_, i) => i + 1));
+}
 
 describe('QEMU by libvirt', () => {
-  driverContract({ make, ...(reason === undefined ? {} : { skipped: reason }) });
+  driverContract({
+    async make() {
+      rig = await makeLibvirtRig();
+      definition = await rig.definition('h1', rig.spec.name);
+      return rig;
+    },
+    ...(reason === undefined ? {} : { skipped: reason }),
+  });
 
   real(named('the definition is where the guest is, as it was, and nowhere else'), async () => {
-    const found = await Promise.all(HOSTS.map(definitionOn));
+    const found = await Promise.all(HOSTS.map((h) => rig.definition(h, rig.spec.name)));
     expect(found.filter((text) => text !== undefined)).toEqual([definition]);
   });
 
@@ -135,5 +132,131 @@ describe('QEMU by libvirt', () => {
     const uri = 'qemu+unix:///system?socket=/nonexistent/libvirt-sock';
     await expect(open({ uri })).rejects.toMatchObject({ code: 'libvirt-unreachable', labels: ['retryable'] });
     await expect(open({ uri, virsh: '/nonexistent/virsh' })).rejects.toMatchObject({ code: 'libvirt-missing' });
+  });
+
+  describe('copies over TLS', () => {
+    const parameters = async (host: HostName): Promise<{ 'tls-creds'?: string }> => {
+      const command = JSON.stringify({ execute: 'query-migrate-parameters' });
+      const text = await rig.virsh(host, 'qemu-monitor-command', rig.spec.name, command);
+      return (JSON.parse(text) as { return: { 'tls-creds'?: string } }).return;
+    };
+
+    real(
+      named('are refused by a host that has no certificates for them, or encrypts when the other does not'),
+      async () => {
+        const from = home();
+        await rig.reconfigure((host) => (host === from ? {} : { libvirt: { migrationTls: true } }));
+        expect(await refusal(begin(rig.spec))).toMatch(/^tls-mismatch: .* set libvirt.migrationTls on both hosts/);
+        await rig.drivers[OTHER[from]].abandon(`more-${lastMigration}`);
+        await rig.reconfigure(() => ({ libvirt: { migrationTls: true } }));
+        renameSync(rig.credentials, `${rig.credentials}.away`);
+        try {
+          expect(await refusal(begin(rig.spec))).toMatch(/^start-failed: .*; .* migrate_tls_x509_cert_dir of both/);
+        } finally {
+          renameSync(`${rig.credentials}.away`, rig.credentials);
+        }
+        await rig.drivers[OTHER[from]].abandon(`more-${lastMigration}`);
+        await rig.drivers[from].finish(`more-${lastMigration}`);
+        expect([statesOn(from), statesOn(OTHER[from])]).toEqual([['running'], []]);
+        await countsOn();
+      },
+    );
+
+    real(named('go with the certificates of both libvirts, and the guest counts on'), async () => {
+      await rig.reconfigure(() => ({ libvirt: { migrationTls: true } }));
+      for (const technique of ['post-copy', 'pre-copy'] as const) {
+        const copy = await begin(rig.spec, { technique, bandwidthBps: SLOW_BPS });
+        await until(() =>
+          rig.reports[copy.from].some(
+            (m) => m.type === 'progress' && m.migration === copy.id && m.progress.transferredBytes > 500e3,
+          ),
+        );
+        expect((await parameters(copy.from))['tls-creds']).toMatch(/tls/);
+        const faster = { do: 'setBandwidth' as const, migration: copy.id, bandwidthBps: FAST_BPS };
+        await rig.drivers[copy.from].setBandwidth(faster);
+        await arrives(copy);
+        await countsOn();
+      }
+    });
+  });
+
+  describe('a guest with a disk', () => {
+    const cold = coldData(24);
+    const diskAt = (host: HostName): string => join(diskFolderOf(rig, host), 'vm2.img');
+    const MIRRORED = { storage: 'mirrored' as const };
+    let console: () => string;
+    let guest: GuestSpec;
+
+    beforeAll(async () => {
+      if (reason !== undefined) return;
+      await rig.reconfigure((host) => ({ diskFolder: diskFolderOf(rig, host), libvirt: { migrationTls: true } }));
+      for (const host of HOSTS) await rig.killMachine?.(host).catch(() => undefined);
+      writeFileSync(diskAt('h1'), diskImage(cold));
+      const { kernel, initrd } = rig.machine;
+      const spec = { ...rig.spec, name: 'vm2', mac: '52:54:00:00:00:02', kernel, initrd, append: DISK_GUEST };
+      console = await rig.run('h1', spec, diskAt('h1'));
+      await until(() => lastWrittenIn(console()) > 3 && sumsIn(console()).length > 0);
+      guest = await until(() => rig.drivers.h1.guests().find((g) => g.spec.name === 'vm2')?.spec);
+    });
+    async function worksOn(): Promise<void> {
+      const before = [lastWrittenIn(console()), sumsIn(console()).length] as const;
+      await until(() => lastWrittenIn(console()) > before[0] + 3 && sumsIn(console()).length > before[1] + 1);
+      expect(new Set(sumsIn(console()))).toEqual(new Set([sumOf(cold)]));
+    }
+    /** bytes/s that the mirrors may copy, all together; undefined while there are none. */
+    const mirrorSpeed = async (host: HostName): Promise<number | undefined> => {
+      const text = await rig.virsh(host, 'qemu-monitor-command', 'vm2', '{"execute":"query-block-jobs"}');
+      const jobs = (JSON.parse(text) as { return: { speed: number }[] }).return;
+      return jobs.length === 0 ? undefined : jobs.reduce((sum, job) => sum + job.speed, 0);
+    };
+
+    real(named('is told with its disk, and what cannot be done is refused with what to do'), async () => {
+      expect(guest.disks).toEqual([{ path: diskAt('h1'), sizeBytes: DISK_MIB * MIB, format: 'raw' }]);
+      expect(await refusal(begin(guest, { options: { storage: 'on-demand' } }))).toMatch(
+        /^technique-unsupported: .* it cannot do storage on-demand: libvirt ends the machine .*: mirror or share them/,
+      );
+      writeFileSync(diskAt('h2'), 'somebody’s');
+      expect(await refusal(begin(guest, { options: MIRRORED }))).toMatch(/^disk-exists: .* nothing is written over/);
+      rmSync(diskAt('h2'));
+      expect(statesOn('h2')).toEqual([]);
+    });
+
+    real(named('stays at home when its mirror is cancelled, and nothing is left at the destination'), async () => {
+      const bandwidthBps = 16e6;
+      const { id } = await begin(guest, { options: MIRRORED, bandwidthBps });
+      await until(() =>
+        rig.reports.h1.some(
+          (m) => m.type === 'progress' && m.migration === id && (m.progress.disk?.transferredBytes ?? 0) > 0,
+        ),
+      );
+      expect(await mirrorSpeed('h1')).toBe(bandwidthBps / 8);
+      await rig.drivers.h1.setBandwidth({ do: 'setBandwidth', migration: id, bandwidthBps: 8e6 });
+      expect(await mirrorSpeed('h1')).toBe(1e6);
+      await rig.drivers.h1.cancel(id);
+      await event('h1', id, 'cancelled');
+      await rig.drivers.h1.finish(id);
+      await rig.drivers.h2.abandon(id);
+      expect([existsSync(diskAt('h1')), existsSync(diskAt('h2'))]).toEqual([true, false]);
+      expect([statesOn('h1'), statesOn('h2')]).toEqual([['running'], []]);
+    });
+
+    real(named('goes along with it, over TLS, held and let go, there and back as post-copy'), async () => {
+      const there = await begin(guest, { options: MIRRORED, bandwidthBps: 400e6, pauseBeforeSwitchover: true });
+      await event('h1', there.id, 'preSwitchover');
+      await rig.drivers.h1.continueSwitchover(there.id);
+      const { progress } = await arrives(there);
+      expect(progress?.disk?.remainingBytes).toBe(0);
+      expect(progress?.disk?.transferredBytes).toBeGreaterThanOrEqual(DISK_MIB * MIB);
+      expect([existsSync(diskAt('h1')), existsSync(`${diskAt('h1')}.left`)]).toEqual([false, true]);
+      await worksOn();
+      expect(await rig.definition('h1', 'vm2')).toBeUndefined();
+      expect(await rig.definition('h2', 'vm2')).toContain(`file='${diskAt('h2')}'`);
+      const moved = await until(() => rig.drivers.h2.guests()[0]?.spec);
+      const back = await begin(moved, { options: MIRRORED, bandwidthBps: 400e6, technique: 'post-copy' });
+      await arrives(back);
+      await worksOn();
+      await rig.virsh('h1', 'destroy', 'vm2');
+      checkDisk(diskAt('h1'), cold, lastWrittenIn(console()));
+    });
   });
 });

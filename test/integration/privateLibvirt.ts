@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -41,6 +41,20 @@ cp "$folder/qemu.conf" "$folder/libvirtd.conf" /etc/libvirt/
 if [ -d "$folder/pki" ]; then mkdir -p /etc/pki; mount --bind "$folder/pki" /etc/pki; fi
 exec libvirtd -f /etc/libvirt/libvirtd.conf -p "$folder/pid"
 `;
+
+/** Ends machines that a failed daemon lost sight of: their command lines or open files name this folder. */
+export function killMachinesOf(folder: string): void {
+  for (const pid of readdirSync('/proc').filter((n) => /^\d+$/.test(n))) {
+    try {
+      const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+      if (!line.includes('qemu-system')) continue;
+      const files = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+      if ([line, ...files].some((text) => text.includes(folder))) process.kill(Number(pid), 'SIGKILL');
+    } catch {
+      // It ended by itself.
+    }
+  }
+}
 
 export interface PrivateLibvirt {
   readonly uri: string;
@@ -80,15 +94,7 @@ export async function startLibvirt(name: string, folder: string, moreQemuConf = 
     const timer = setTimeout(() => daemon.kill('SIGKILL'), 10_000);
     await ended;
     clearTimeout(timer);
-    // Machines that a failed daemon lost sight of: their command lines name this folder.
-    for (const pid of readdirSync('/proc').filter((n) => /^\d+$/.test(n))) {
-      try {
-        const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-        if (line.includes('qemu-system') && line.includes(folder)) process.kill(Number(pid), 'SIGKILL');
-      } catch {
-        // It ended by itself.
-      }
-    }
+    killMachinesOf(folder);
   }
 
   try {

@@ -2,6 +2,7 @@
 import {
   createEventReader,
   libvirtAbilities,
+  libvirtReason,
   migrateArguments,
   parsePairs,
   readDefinition,
@@ -99,7 +100,7 @@ describe('a migration', () => {
     ...{ do: 'start', migration: 'm1', guest: 'web1', technique: 'pre-copy', address: '192.0.2.2', port: 49152 },
     ...{ bandwidthBps: 100e6, downtimeLimitMs: 300, hybridPasses: 2, pauseBeforeSwitchover: false },
   };
-  const options = { mode: 'p2p', persistent: false, switchoverBandwidth: true, held: false } as const;
+  const options = { mode: 'p2p', persistent: false, switchoverBandwidth: true, held: false, tls: false } as const;
   const words = (over: Partial<typeof command>, o: Partial<Parameters<typeof migrateArguments>[2]> = {}) =>
     migrateArguments({ ...command, ...over }, 'qemu+tls://h2/system', { ...options, ...o }).join(' ');
 
@@ -130,6 +131,16 @@ describe('a migration', () => {
     expect(words({ options: { multifd: { channels: 3, compression: 'none' } } })).not.toContain('--compressed');
   });
 
+  test('takes disks along, each at its share of the pace, and goes over TLS', () => {
+    const mirrored = { disks: 2, xml: '/run/m1.xml', persistentXml: '/run/m1.persistent.xml' };
+    expect(words({ diskPort: 49153 }, { mirrored })).toContain(
+      '--bandwidth 5 --available-switchover-bandwidth 11 --copy-storage-all --disks-port 49153 --xml /run/m1.xml ' +
+        '--persistent-xml /run/m1.persistent.xml',
+    );
+    expect(words({ diskPort: 49153 }, { mirrored: { disks: 1, xml: '/run/m1.xml' } })).not.toContain('persistent-xml');
+    expect(words({}, { tls: true })).toMatch(/ --tls$/);
+  });
+
   test('keeps to its pace: whole MiB/s, never more, never 0', () => {
     expect([8 * 1024 * 1024 * 3.9, 1, 0].map(wholeMibPerS)).toEqual([3, 1, 1]);
   });
@@ -137,8 +148,9 @@ describe('a migration', () => {
 
 test('what a libvirt can do is told by its versions and by its options', () => {
   const version = 'Using library: libvirt 11.3.0\nRunning hypervisor: QEMU 10.0.2\nRunning against daemon: 11.3.0\n';
-  const help = '--postcopy --auto-converge --comp-xbzrle-cache --parallel --comp-zlib-level --comp-zstd-level';
-  expect(libvirtAbilities(version, help)).toEqual({
+  const help =
+    '--postcopy --auto-converge --comp-xbzrle-cache --parallel --comp-zlib-level --comp-zstd-level --copy-storage-all --disks-port';
+  expect(libvirtAbilities(version, help, true)).toEqual({
     hypervisor: 'libvirt 11.3.0, QEMU 10.0.2',
     techniques: ['pre-copy', 'post-copy', 'hybrid', 'stop-and-copy'],
     autoConverge: true,
@@ -146,12 +158,24 @@ test('what a libvirt can do is told by its versions and by its options', () => {
     multifd: ['none', 'zlib', 'zstd'],
     multifdPostcopy: false,
     holdsSwitchover: 'held',
-    storage: ['shared'],
+    storage: ['shared', 'mirrored'],
+    storageRefusals: { 'on-demand': expect.stringMatching(/ends the machine at the source.*mirror or share them/) },
   });
-  expect(libvirtAbilities(version, '--auto-converge')).toMatchObject({
+  expect(libvirtAbilities(version, help, false)).toMatchObject({
+    storage: ['shared'],
+    storageRefusals: { mirrored: expect.stringMatching(/set libvirt.monitorCommands/) },
+  });
+  expect(libvirtAbilities(version, '--auto-converge', true)).toMatchObject({
     techniques: ['pre-copy', 'stop-and-copy'],
     multifd: [],
+    storage: ['shared'],
+    storageRefusals: { mirrored: expect.stringMatching(/--copy-storage-all/) },
   });
+});
+
+test('what libvirt says of credentials comes with what to do about them', () => {
+  expect(libvirtReason('Unable to read TLS confirmation')).toMatch(/^Unable to .*; .* migrate_tls_x509_cert_dir/);
+  expect(libvirtReason('operation aborted')).toBe('operation aborted');
 });
 
 test.each([

@@ -129,4 +129,30 @@ describe('a source with a mirrored disk', () => {
       { do: 'event', message: { event: 'cancelled' } },
     ]);
   });
+
+  test('is only watched and paced where the hypervisor mirrors by itself', () => {
+    state = startSource(command, 0, 'hypervisor').state;
+    for (const to of ['capabilities', 'parameters'] as const) feed({ type: 'reply', to }, 0);
+    // Even that it broke: what becomes of it the hypervisor says.
+    expect(feed({ type: 'disks', disks: { status: 'failed', done: done(10, 1000) } }, 100)).toMatchObject([
+      { do: 'progress' },
+    ]);
+    const begun = feed({ type: 'disks', disks: { status: 'ready', done: done(1000, 1000) } }, 5000);
+    expect(begun.map((a) => a.do)).toEqual(['progress', 'setParameters', 'paceDisks', 'migrate']);
+    feed({ type: 'reply', to: 'migrate' }, 5000);
+    feed({ type: 'status', info: { status: 'active' } }, 5100);
+    // Nothing to drain: it switches over by itself, or is held while the mirror goes on.
+    expect(feed({ type: 'status', info: { status: 'pre-switchover' } }, 6000)).toMatchObject([
+      { do: 'event', message: { event: 'preSwitchover' } },
+    ]);
+    expect(state.mirror?.isOn).toBe(true);
+    // Ended, it leaves all to memory.
+    expect(feed({ type: 'disks', disks: { status: 'ended', done: done(1000, 1000) } }, 6100)).toMatchObject([
+      { do: 'setParameters', parameters: { 'max-bandwidth': 10e6 } },
+    ]);
+    expect(state.mirror?.isOn).toBe(false);
+    expect(feed({ type: 'setBandwidth', bandwidthBps: 40e6 }, 6200)).toMatchObject([
+      { do: 'setParameters', parameters: { 'max-bandwidth': 5e6 } },
+    ]);
+  });
 });
