@@ -1,9 +1,18 @@
 /**
  * OpenFlow 1.4 and 1.5 for a core that speaks 1.3: `toVersion` re-makes the messages the controller sends, `fromVersion`
  * those it gets. Pure. What is the same in all three goes through unchanged but for its version; the differences are
- * ports and queues with properties (1.4), meters as actions, statistics in OXS form and bucket properties (1.5).
+ * ports and queues with properties (1.4), meters as actions, statistics in OXS form and groups whose buckets have ids and
+ * properties (1.5).
  */
-import { type OfAction, type OfInstruction, type OfMessage, of13, of15, ofproto_v1_3 as ofp } from 'node-openflow';
+import {
+  type OfAction,
+  type OfInstruction,
+  type OfMessage,
+  of13,
+  of15,
+  ofproto_v1_3 as ofp,
+  ofproto_v1_5 as ofp15,
+} from 'node-openflow';
 
 /** Versions of switches that are served: 1.3, 1.4 and 1.5 by their number on the wire. */
 export type SwitchVersion = 4 | 5 | 6;
@@ -61,15 +70,14 @@ function to15(m: OfMessage<4>): OfMessage<6> {
       return of15.OFPPacketOut({ buffer_id, match: of15.OFPMatch({ in_port }), actions, data });
     }
     case 'OFPGroupMod': {
-      const { command, type, group_id, buckets } = m;
+      const { command, type, group_id } = m;
       const isDelete = command === ofp.OFPGC_DELETE;
-      return of15.OFPGroupMod({
-        command,
-        type,
-        group_id,
-        buckets: isDelete ? [] : buckets.map((b, i) => bucketTo15(b, i, type)),
-      });
+      const buckets = isDelete ? [] : m.buckets.map((b, i) => bucketTo15(b, i, type));
+      // It is about the group as a whole: only commands for single buckets, which are not used, name one. OpenFlow 1.5.1 §7.3.4.3.
+      return of15.OFPGroupMod({ command, type, group_id, command_bucket_id: ofp15.OFPG_BUCKET_ALL, buckets });
     }
+    case 'OFPGroupDescStatsRequest':
+      return of15.OFPGroupDescStatsRequest({ group_id: ofp.OFPG_ALL });
     case 'OFPFlowStatsRequest': {
       const { table_id, out_port, out_group, cookie, cookie_mask, match } = m;
       return of15.OFPFlowDescStatsRequest({ table_id, out_port, out_group, cookie, cookie_mask, match });
@@ -88,6 +96,7 @@ function to15(m: OfMessage<4>): OfMessage<6> {
     case 'OFPPortStatsRequest':
     case 'OFPQueueStatsRequest':
     case 'OFPMeterFeaturesStatsRequest':
+    case 'OFPGroupFeaturesStatsRequest':
       return { ...m, version: 6 };
     default:
       throw new RangeError(`${m.cls} is not sent to switches of OpenFlow 1.5`);
@@ -98,8 +107,10 @@ type Bucket = MessageOf<4, 'OFPGroupMod'>['buckets'][number];
 
 function bucketTo15(b: Bucket, index: number, type: number) {
   const weight = type === ofp.OFPGT_SELECT ? [of15.OFPGroupBucketPropWeight({ weight: b.weight })] : [];
-  const port = b.watch_port === ofp.OFPP_ANY ? [] : [of15.OFPGroupBucketPropWatch({ type: 1, watch: b.watch_port })];
-  const group = b.watch_group === ofp.OFPG_ANY ? [] : [of15.OFPGroupBucketPropWatch({ type: 2, watch: b.watch_group })];
+  const watch = (watched: number, none: number, prop: number) =>
+    watched === none ? [] : [of15.OFPGroupBucketPropWatch({ type: prop, watch: watched })];
+  const port = watch(b.watch_port, ofp.OFPP_ANY, ofp15.OFPGBPT_WATCH_PORT);
+  const group = watch(b.watch_group, ofp.OFPG_ANY, ofp15.OFPGBPT_WATCH_GROUP);
   return of15.OFPBucket({ bucket_id: index, actions: b.actions, properties: [...weight, ...port, ...group] });
 }
 
@@ -148,16 +159,8 @@ function from14(m: OfMessage<5>): OfMessage<4> | undefined {
         version: 4,
         body: m.body.map(({ importance: _importance, ...f }) => f),
       };
-    case 'OFPPortStatus':
-      return { ...m, version: 4, desc: portTo13(m.desc) };
-    case 'OFPPortDescStatsReply':
-      return { ...m, version: 4, body: m.body.map(portTo13) };
-    case 'OFPPortStatsReply':
-      return { ...m, version: 4, body: m.body.map(portStatsTo13) };
-    case 'OFPQueueStatsReply':
-      return { ...m, version: 4, body: m.body.map(queueStatsTo13) };
     default:
-      return undefined;
+      return fromBoth(m);
   }
 }
 
@@ -176,6 +179,10 @@ function from15(m: OfMessage<6>): OfMessage<4> | undefined {
       });
     case 'OFPRoleReply':
       return of13.OFPRoleReply({ role: m.role, generation_id: m.generation_id });
+    case 'OFPGroupFeaturesStatsReply':
+      return of13.OFPGroupFeaturesStatsReply({ flags: m.flags, body: of13.OFPGroupFeaturesStats(m.body) });
+    case 'OFPGroupDescStatsReply':
+      return of13.OFPGroupDescStatsReply({ flags: m.flags, body: m.body.map(groupTo13) });
     case 'OFPMeterDescStatsReply':
       return of13.OFPMeterConfigStatsReply({
         flags: m.flags,
@@ -183,6 +190,14 @@ function from15(m: OfMessage<6>): OfMessage<4> | undefined {
       });
     case 'OFPFlowDescStatsReply':
       return of13.OFPFlowStatsReply({ flags: m.flags, body: m.body.map(flowTo13) });
+    default:
+      return fromBoth(m);
+  }
+}
+
+/** What 1.4 and 1.5 have in the same form, which is not that of 1.3: ports and queues with properties. */
+function fromBoth(m: OfMessage<5 | 6>): OfMessage<4> | undefined {
+  switch (m.cls) {
     case 'OFPPortStatus':
       return { ...m, version: 4, desc: portTo13(m.desc) };
     case 'OFPPortDescStatsReply':
@@ -243,18 +258,38 @@ function flowTo13(f: MessageOf<6, 'OFPFlowDescStatsReply'>['body'][number]) {
   });
 }
 
+/** A property that says nothing of a bucket leaves what 1.3 has for that: no weight, no port or group that is watched. */
+function groupTo13(g: MessageOf<6, 'OFPGroupDescStatsReply'>['body'][number]) {
+  const { type, group_id } = g;
+  const buckets = g.buckets.map((b) => {
+    let weight = 0;
+    let watch_port: number = ofp.OFPP_ANY;
+    let watch_group: number = ofp.OFPG_ANY;
+    for (const p of b.properties) {
+      if (p.cls === 'OFPGroupBucketPropWeight') weight = p.weight;
+      if (p.cls !== 'OFPGroupBucketPropWatch') continue;
+      if (p.type === ofp15.OFPGBPT_WATCH_PORT) watch_port = p.watch;
+      else watch_group = p.watch;
+    }
+    return of13.OFPBucket({ weight, watch_port, watch_group, actions: known(b.actions) });
+  });
+  return of13.OFPGroupDescStats({ type, group_id, buckets });
+}
+
 function instructionsFrom15(all: readonly OfInstruction<6>[]): OfInstruction<4>[] {
   return all.flatMap((i): OfInstruction<4>[] => {
     if (i.cls !== 'OFPInstructionActions') return i.cls === 'OFPInstructionStatTrigger' ? [] : [i];
     const meters = i.actions.flatMap((a) =>
       a.cls === 'OFPActionMeter' ? [of13.OFPInstructionMeter({ meter_id: a.meter_id })] : [],
     );
-    // Fairway sends no action that 1.3 has not: without it the flow differs from ours, and is replaced.
-    const actions = i.actions.filter((a) => !isNew(a)) as OfAction<4>[];
+    const actions = known(i.actions);
     if (meters.length > 0 && actions.length === 0) return meters;
     return [...meters, of13.OFPInstructionActions({ type: i.type, actions })];
   });
 }
+
+/** Fairway sends no action that 1.3 has not: without it a flow or a group differs from ours, and is replaced. */
+const known = (actions: readonly OfAction<6>[]): OfAction<4>[] => actions.filter((a) => !isNew(a)) as OfAction<4>[];
 
 /** Actions that 1.3 has not, those that hold others, and set_field with a mask. */
 function isNew(a: OfAction<6>): boolean {

@@ -104,7 +104,7 @@ export class SwitchSession {
   #version: SwitchVersion = 4;
   #closed = false;
   #hasMeters = false;
-  /** It says that it can tell of its groups. In 1.5 their form is another, which is not translated. */
+  /** It says that it can tell of its groups. */
   #saysGroups = false;
 
   constructor(owner: SessionOwner, duplex: DuplexLike, remote: string, certificate?: PeerCertificate) {
@@ -121,7 +121,7 @@ export class SwitchSession {
         onUp: ({ version, features }) => {
           this.#version = version;
           if (features === undefined) return;
-          this.#saysGroups = (features.capabilities & ofp.OFPC_GROUP_STATS) !== 0 && version !== 6;
+          this.#saysGroups = (features.capabilities & ofp.OFPC_GROUP_STATS) !== 0;
           this.#introduce(dpidText(features.datapath_id)).catch((error) =>
             this.close(`it could not be set up: ${messageOf(error)}`),
           );

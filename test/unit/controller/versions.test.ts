@@ -1,6 +1,27 @@
 /** Messages of 1.3 as 1.4 and 1.5, and replies back: over the wire, so that what is made can be read. */
-import { decodeAs, encode, OFPStats, type OfMessage, of13, of14, of15, ofproto_v1_3 as ofp } from 'node-openflow';
-import { addFlow, flow, removeFlow, removeMeter, writeMeter } from '../../../controller/core/flows.ts';
+import {
+  decodeAs,
+  encode,
+  OFPStats,
+  type OfMessage,
+  of13,
+  of14,
+  of15,
+  ofproto_v1_3 as ofp,
+  ofproto_v1_5 as ofp15,
+} from 'node-openflow';
+import {
+  addFlow,
+  flow,
+  GROUP_BASE,
+  type Group,
+  groupFound,
+  groupSignature,
+  removeFlow,
+  removeMeter,
+  writeGroup,
+  writeMeter,
+} from '../../../controller/core/flows.ts';
 import { fromVersion, type SwitchVersion, toVersion, versionText } from '../../../controller/core/versions.ts';
 
 const ours = flow({
@@ -38,6 +59,8 @@ const sent: OfMessage<4>[] = [
   of13.OFPFlowStatsRequest({ table_id: ofp.OFPTT_ALL, cookie: ours.cookie, cookie_mask: 0xffffn << 48n, match: any }),
   of13.OFPMeterFeaturesStatsRequest({}),
   of13.OFPMeterConfigStatsRequest({ meter_id: ofp.OFPM_ALL }),
+  of13.OFPGroupFeaturesStatsRequest({}),
+  of13.OFPGroupDescStatsRequest({}),
 ];
 
 test.each([4, 5, 6] as const)('all the controller sends can be written and read as version %i', (version) => {
@@ -139,6 +162,56 @@ test('meters of 1.5 are those of 1.3', () => {
   expect(fromVersion(reply)).toEqual(
     of13.OFPMeterConfigStatsReply({ body: [of13.OFPMeterConfigStats({ meter_id: 9, flags: 1, bands: [] })] }),
   );
+});
+
+describe.each(['select', 'failover'] as const)('a %s group of 1.5', (kind) => {
+  const buckets = [
+    { port: 3, weight: 2 },
+    { port: 4, weight: 1 },
+  ];
+  const ours: Group = { groupId: GROUP_BASE, kind, buckets, signature: groupSignature(kind, buckets) };
+  const mod = decodeAs(6, encode(toVersion(writeGroup(ours, 'add'), 6), 0));
+  if (mod.cls !== 'OFPGroupMod' || mod.version !== 6) throw new Error('not a group mod');
+  const described = (change: object = {}) =>
+    fromVersion(
+      of15.OFPGroupDescStatsReply({
+        body: [of15.OFPGroupDescStats({ type: mod.type, group_id: mod.group_id, buckets: mod.buckets, ...change })],
+      }),
+    );
+  const found = (reply: OfMessage<4> | undefined) => {
+    if (reply?.cls !== 'OFPGroupDescStatsReply') throw new Error('not the description of groups');
+    return reply.body.map(groupFound);
+  };
+
+  test('is about no single bucket; each has an id, and says what its port is', () => {
+    expect(mod.command_bucket_id).toBe(ofp15.OFPG_BUCKET_ALL);
+    expect(mod.buckets.map((b) => b.bucket_id)).toEqual([0, 1]);
+    const watched = of15.OFPGroupBucketPropWatch({ type: ofp15.OFPGBPT_WATCH_PORT, watch: 3 });
+    const weight = of15.OFPGroupBucketPropWeight({ weight: 2 });
+    expect(mod.buckets[0]?.properties).toEqual(kind === 'select' ? [weight, watched] : [watched]);
+  });
+
+  test('is read back as what was written', () => {
+    expect(found(described())).toMatchObject([{ groupId: GROUP_BASE, kind, signature: ours.signature }]);
+  });
+
+  test('differs from ours when it does something else', () => {
+    const copy = of15.OFPActionSetField({ field: 'eth_dst', value: ['02:00:00:00:00:01', '02:00:00:00:00:ff'] });
+    const [first] = mod.buckets;
+    const watchesGroup = of15.OFPGroupBucketPropWatch({ type: ofp15.OFPGBPT_WATCH_GROUP, watch: 3 });
+    for (const change of [
+      { buckets: mod.buckets.slice(0, 1) },
+      { buckets: mod.buckets.map((b) => ({ ...b, actions: [copy] })) },
+      { buckets: [{ ...first, properties: [watchesGroup] }] },
+    ])
+      expect(found(described(change))[0]?.signature).not.toBe(ours.signature);
+  });
+});
+
+test('what groups a switch of 1.5 can have', () => {
+  const body = { types: 0b1011, capabilities: 3, max_groups: [1, 2, 3, 4], actions: [1, 1, 1, 1] };
+  const reply = of15.OFPGroupFeaturesStatsReply({ body: of15.OFPGroupFeaturesStats(body) });
+  expect(fromVersion(reply)).toEqual(of13.OFPGroupFeaturesStatsReply({ body: of13.OFPGroupFeaturesStats(body) }));
 });
 
 test('what the controller has no use for is left out', () => {
