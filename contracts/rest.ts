@@ -145,10 +145,25 @@ export const sessionViewSchema = z.object({
   openflow: z.string(),
   tls: z.boolean(),
   roundTripMs: z.number().nullable(),
+  /** Writes of several messages go as a whole (OpenFlow's bundles), or `why` not. How many were carried out, and refused. */
+  bundles: z.object({ used: z.boolean(), why: z.string(), committed: z.number(), refused: z.number() }).optional(),
   /** Packet-ins the controller looked at, and those over the limits of their port or switch. */
   packetIns: z.object({ passed: z.number(), dropped: z.number() }),
 });
 export type SessionView = z.infer<typeof sessionViewSchema>;
+
+/** Somebody who wanted to be served as a switch lately and was not: `why` names the cause and the cure. */
+export const refusedSwitchViewSchema = z.object({
+  /** Address it came from. */
+  from: z.string(),
+  /** As which datapath, where it came so far as to say that. */
+  dpid: z.string().nullable(),
+  why: z.string(),
+  times: z.number(),
+  sinceMs: z.number(),
+  lastMs: z.number(),
+});
+export type RefusedSwitchView = z.infer<typeof refusedSwitchViewSchema>;
 
 export const statusViewSchema = z.object({
   version: z.string(),
@@ -159,6 +174,8 @@ export const statusViewSchema = z.object({
   migrations: z.array(migrationViewSchema),
   policy: policyViewSchema,
   sessions: z.array(sessionViewSchema).optional(),
+  /** In the last two minutes, the latest first. */
+  refusedSwitches: z.array(refusedSwitchViewSchema).optional(),
   /** Where there are two controllers: how this one stands, in which term, and the address of the other. */
   pair: z.object({ role: z.enum(['primary', 'standby']), term: z.string(), peer: z.string() }).optional(),
 });

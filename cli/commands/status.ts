@@ -63,6 +63,7 @@ export function statusText(s: StatusView, columns: number): string {
     const home = nameOf.get(g.home) ?? g.home;
     return `Guest ${g.guest} is ${g.isAway ? `at ${g.host}, in another network than its own: a tunnel joins it with ${home}` : 'on its way home'}\n`;
   });
+  const refused = (s.refusedSwitches ?? []).map((r) => [r.from, r.dpid ?? '-', String(r.times), r.why]);
   const running = s.migrations.filter((m) => !isFinal(m.state));
   const pulls = s.migrations.flatMap((m) => (m.pull && isPullOpen(m.pull) ? [pullLine(m, m.pull, columns - 2)] : []));
   return [
@@ -74,7 +75,7 @@ export function statusText(s: StatusView, columns: number): string {
     ...away,
     section(
       'Switches',
-      ['NAME', 'DATAPATH', 'STATE', 'PORTS UP', 'OPENFLOW', 'ROUND TRIP', 'PACKET-INS DROPPED'],
+      ['NAME', 'DATAPATH', 'STATE', 'PORTS UP', 'OPENFLOW', 'ROUND TRIP', 'PACKET-INS DROPPED', 'BUNDLES'],
       topology.switches.map((w) => [
         w.name,
         w.dpid,
@@ -84,6 +85,7 @@ export function statusText(s: StatusView, columns: number): string {
       ]),
     ),
     quenched.length === 0 ? '' : section('Quenched ports', ['PORT', 'NAME', 'OF', 'PACKET-INS', 'TIMES'], quenched),
+    refused.length === 0 ? '' : section('Refused as switches', ['FROM', 'DATAPATH', 'TIMES', 'WHY'], refused),
     section(
       'Hosts',
       ['NAME', 'STATE', 'DRIVER', 'DATAPATH', 'CPU', 'MEMORY'],
@@ -106,7 +108,8 @@ export function statusText(s: StatusView, columns: number): string {
 }
 
 function sessionCells(s: SessionView | undefined): string[] {
-  if (s === undefined) return ['-', '-', '-'];
+  if (s === undefined) return ['-', '-', '-', '-'];
   const roundTrip = s.roundTripMs === null ? '-' : `${s.roundTripMs.toFixed(1)} ms`;
-  return [s.tls ? `${s.openflow} (TLS)` : s.openflow, roundTrip, String(s.packetIns.dropped)];
+  const bundles = s.bundles === undefined ? '-' : s.bundles.used ? 'yes' : `no: ${s.bundles.why}`;
+  return [s.tls ? `${s.openflow} (TLS)` : s.openflow, roundTrip, String(s.packetIns.dropped), bundles];
 }

@@ -14,6 +14,9 @@ import { isNewer, NO_TERM, type Standing } from '../../contracts/terms.ts';
  */
 export type ControllerRole = 'equal' | 'primary' | 'standby';
 
+/** Code of the error that tells a controller that another is the switch's master. OpenFlow 1.3.5 §6.3.6. */
+export const IS_SLAVE = 'OFPBRC_IS_SLAVE';
+
 /** The id that wins over the one a switch knows. Ids go round: newer is what is less than half of them ahead. */
 export const nextGeneration = (known: bigint): bigint => (known === NO_TERM ? 1n : BigInt.asUintN(64, known + 1n));
 

@@ -476,6 +476,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         status: () => ({
           ...statusView(shown(), clock.now()),
           sessions: switches.describe(),
+          refusedSwitches: switches.describeRefused(),
           ...(pair === undefined ? {} : { pair: { role: pair.role, term: String(pair.term), peer: pair.peer } }),
         }),
         migrate: start,

@@ -1,7 +1,7 @@
 /**
- * The session with one switch, over node-openflow's `OfConnection`: who it is, what it holds of ours, writes with a definite
- * outcome, counters, and which of its packet-ins the core sees. `switches.ts` accepts and makes the connections and holds
- * the sessions; `core/versions.ts` lets switches of 1.4 and 1.5 look like 1.3 from here on.
+ * The session with one switch, over node-openflow's `OfConnection`: who it is, what it holds of ours, counters, and which of its
+ * packet-ins the core sees; `switchWrites.ts` writes for it. `switches.ts` accepts and makes the connections and holds the
+ * sessions; `core/versions.ts` lets switches of 1.4 and 1.5 look like 1.3 from here on.
  */
 import {
   attach,
@@ -20,12 +20,12 @@ import { FairwayError } from '../../contracts/common.ts';
 import { isNewer, sameGeneration } from '../../contracts/terms.ts';
 import type { PeerCertificate } from '../core/certificates.ts';
 import { OURS } from '../core/cookies.ts';
-import type { Event, FlowCounter, PortCounter, PortDescription, QueueCounter, WriteOutcome } from '../core/events.ts';
+import type { Event, FlowCounter, PortCounter, PortDescription, QueueCounter } from '../core/events.ts';
 import { type Flow, flow, type Group, type GroupAbility, groupFound, isOurGroup } from '../core/flows.ts';
 import { PacketInLimiter } from '../core/packetLimits.ts';
-import { type Refusal, repair } from '../core/repair.ts';
-import type { ControllerRole } from '../core/roles.ts';
+import { type ControllerRole, IS_SLAVE } from '../core/roles.ts';
 import { fromVersion, SWITCH_VERSIONS, type SwitchVersion, toVersion } from '../core/versions.ts';
+import { SwitchWriter, type WriteResult } from './switchWrites.ts';
 
 const HELLO_MS = 10_000;
 /** From the first byte until all is read that a switch is asked at first. */
@@ -36,8 +36,6 @@ const ECHO_MS = 5000;
 /** A session whose place another wants has this long to prove that it is alive. */
 const PROOF_MS = 2000;
 const ROLE_TRIES = 5;
-/** Code of the error that tells a controller that another is master. OpenFlow 1.3.5 §6.3.6. */
-const IS_SLAVE = 'OFPBRC_IS_SLAVE';
 /** Output waiting for a switch that does not read; beyond it the session is useless and is ended. */
 const MAX_UNSENT_BYTES = 64 * 2 ** 20;
 
@@ -49,7 +47,8 @@ export interface SessionOwner {
   logLimited(event: string, fields: Record<string, unknown>): void;
   /** Takes a datapath id for the session. Answers why not, where it cannot have it. */
   claim(dpid: string, session: SwitchSession): Promise<string | undefined>;
-  gone(session: SwitchSession, reason: string): void;
+  /** `isRefused`: it was not served at all, and the reason is why. */
+  gone(session: SwitchSession, reason: string, isRefused: boolean): void;
   readonly role: ControllerRole;
   /** The newest generation id that a switch knows. */
   heardGeneration(known: bigint): void;
@@ -59,16 +58,6 @@ export interface SessionOwner {
   fenced(dpid: string): void;
   /** Resolves when this controller is to be in charge, or the session is over; at once where it is not on standby. */
   whenInCharge(session: SwitchSession): Promise<void>;
-}
-
-/** Outcome of a write. `isTableFull`: a flow table had no room. `isFenced`: another controller is the switch's master now. */
-export interface WriteResult {
-  outcome: WriteOutcome;
-  errors: string[];
-  isTableFull: boolean;
-  isFenced?: boolean;
-  /** A group, or a flow that uses one, was refused. */
-  isGroupRefused?: boolean;
 }
 
 type PortDesc = { port_no: number; name: string; hw_addr: string; config: number; state: number; curr_speed: number };
@@ -94,15 +83,19 @@ export class SwitchSession {
   readonly remote: string;
   readonly certificate: PeerCertificate | undefined;
   readonly limiter: PacketInLimiter;
-  /** Known once the switch has said it. */
+  /** Known once the switch has said it and may have it. */
   dpid: string | undefined;
+  /** As whom it presented itself. */
+  said: string | undefined;
   /** The core was told of this switch. */
   isAnnounced = false;
   readonly #owner: SessionOwner;
   readonly #connection: OfConnection<SwitchVersion>;
+  readonly #writer: SwitchWriter;
   readonly #cancelDeadline: () => void;
   #version: SwitchVersion = 4;
   #closed = false;
+  #isRefused = false;
   #hasMeters = false;
   /** It says that it can tell of its groups. */
   #saysGroups = false;
@@ -114,7 +107,7 @@ export class SwitchSession {
     const { clock } = owner;
     this.limiter = new PacketInLimiter(clock.now());
     this.#cancelDeadline = clock.after(INTRODUCTION_MS, () => {
-      if (!this.isAnnounced) this.close('it did not say in time who it is and what it holds');
+      if (!this.isAnnounced) this.#refuse('it did not say in time who it is and what it holds');
     });
     this.#connection = new OfConnection<SwitchVersion>(
       {
@@ -123,7 +116,7 @@ export class SwitchSession {
           if (features === undefined) return;
           this.#saysGroups = (features.capabilities & ofp.OFPC_GROUP_STATS) !== 0;
           this.#introduce(dpidText(features.datapath_id)).catch((error) =>
-            this.close(`it could not be set up: ${messageOf(error)}`),
+            this.#refuse(`it could not be set up: ${messageOf(error)}`),
           );
         },
         onMessage: (m) => this.#dispatch(m),
@@ -133,17 +126,20 @@ export class SwitchSession {
         },
         onBadMessage: (error) =>
           owner.logLimited('switch.badMessage', { dpid: this.dpid, remote, error: error.message }),
-        onDown: ({ message }) => this.#over(message),
+        onDown: ({ code, message }) => this.#over(message, code === 'version'),
       },
       {
         versions: SWITCH_VERSIONS,
         prefer: [ofp.OFP_VERSION],
-        versionAdvice: 'Fairway needs OpenFlow 1.3: set protocols=OpenFlow13 on the bridge',
+        versionAdvice: 'Fairway needs the flow tables of OpenFlow 1.3: set protocols=OpenFlow13 on the bridge',
         helloTimeoutMs: HELLO_MS,
         requestTimeoutMs: REQUEST_MS,
         echoIntervalMs: ECHO_MS,
         maxQueuedBytes: MAX_UNSENT_BYTES,
       },
+    );
+    this.#writer = new SwitchWriter(this.#connection, (errors) =>
+      owner.logLimited('switch.bundleRefused', { dpid: this.dpid, errors, bundles: this.bundles }),
     );
     attach(this.#connection, duplex, {
       now: () => clock.now(),
@@ -161,6 +157,11 @@ export class SwitchSession {
   /** Echo round trips; undefined before the first. */
   get roundTrip(): RoundTrip | undefined {
     return this.#connection.roundTrip;
+  }
+
+  /** Whether writes go in bundles. */
+  get bundles(): SwitchWriter['bundles'] {
+    return this.#writer.bundles;
   }
 
   close(reason: string): void {
@@ -205,15 +206,18 @@ export class SwitchSession {
 
   /** Takes its place, and asks what ports the switch has and what it holds of ours. */
   async #introduce(dpid: string): Promise<void> {
+    this.said = dpid;
     const refusal = await this.#owner.claim(dpid, this);
     if (this.#closed) return;
     if (refusal !== undefined) {
-      this.close(refusal);
+      this.#refuse(refusal);
       return;
     }
     this.dpid = dpid;
     await this.#takeRole();
     if (this.#closed) return;
+    // Its answer comes while the rest is asked for, and nothing waits for it.
+    void this.#writer.askForBundles();
     this.#connection.send(toVersion(of13.OFPSetConfig({ flags: 0, miss_send_len: 128 }), this.#version));
     const ports = await this.request(of13.OFPPortDescStatsRequest({}));
     const maxMeters = await this.request(of13.OFPMeterFeaturesStatsRequest({})).then(
@@ -279,11 +283,17 @@ export class SwitchSession {
     }
   }
 
-  #over(reason: string): void {
+  /** Ends a session that is not to be, for a reason that its operator should see. */
+  #refuse(reason: string): void {
+    this.#isRefused = true;
+    this.close(reason);
+  }
+
+  #over(reason: string, isOtherVersion: boolean): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelDeadline();
-    this.#owner.gone(this, reason);
+    this.#owner.gone(this, reason, this.#isRefused || isOtherVersion);
   }
 
   // ---- what it holds -----------------------------------------------------------------------------------------------
@@ -349,44 +359,9 @@ export class SwitchSession {
 
   // ---- writes ------------------------------------------------------------------------------------------------------
 
-  /** Sends messages and a closing barrier; what the switch's own state made it refuse is sent again as it should have been. */
-  async write(messages: readonly OfMessage<4>[]): Promise<WriteResult> {
-    const refusals: Refusal[] = [];
-    for (let batch = messages, isRepair = false; ; isRepair = true) {
-      const { refused, unknown } = await this.#transact(batch);
-      if (unknown !== undefined) return { outcome: 'unknown', errors: [unknown], isTableFull: false };
-      const fix = isRepair ? { messages: [], remaining: refused } : repair(refused);
-      refusals.push(...fix.remaining);
-      if (fix.messages.length === 0) break;
-      batch = fix.messages;
-    }
-    const isTableFull = refusals.some((r) => r.code === 'OFPFMFC_TABLE_FULL');
-    const isFenced = refusals.some((r) => r.code === IS_SLAVE);
-    const isGroupRefused = refusals.some((r) => r.message.cls === 'OFPGroupMod' || r.code === 'OFPBAC_BAD_OUT_GROUP');
-    const errors = refusals.map((r) => r.text);
-    return { outcome: refusals.length > 0 ? 'refused' : 'applied', errors, isTableFull, isFenced, isGroupRefused };
-  }
-
-  async #transact(messages: readonly OfMessage<4>[]): Promise<{ refused: Refusal[]; unknown?: string }> {
-    const original = new Map<OfMessage, OfMessage<4>>();
-    try {
-      const translated = messages.map((m) => {
-        const t = toVersion(m, this.#version);
-        original.set(t, m);
-        return t;
-      });
-      const { outcome, errors, cause } = await this.#connection.transaction(translated);
-      if (outcome === 'unknown') return { refused: [], unknown: messageOf(cause) };
-      const refused = errors.flatMap((e) => {
-        const message = e.request && original.get(e.request);
-        return message ? [{ message, code: e.code, text: e.symbol }] : [];
-      });
-      return { refused };
-    } catch (error) {
-      if (error instanceof OfConnectionError) return { refused: [], unknown: error.message };
-      // It cannot be written down: nothing was sent, and nothing of it will ever be accepted.
-      return { refused: messages.slice(0, 1).map((message) => ({ message, code: '', text: messageOf(error) })) };
-    }
+  /** Carries a write of the core's out; see `SwitchWriter`. */
+  write(messages: readonly OfMessage<4>[]): Promise<WriteResult> {
+    return this.#writer.write(messages);
   }
 
   packetOut(portNo: number, frame: Buffer): void {

@@ -9,7 +9,7 @@ import { type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { Log } from '../../contracts/log.ts';
-import type { SessionView } from '../../contracts/rest.ts';
+import type { RefusedSwitchView, SessionView } from '../../contracts/rest.ts';
 import { newest } from '../../contracts/terms.ts';
 import { bindingProblem, type CertificateRules, type PeerCertificate } from '../core/certificates.ts';
 import { OURS } from '../core/cookies.ts';
@@ -17,7 +17,9 @@ import type { Event } from '../core/events.ts';
 import { removeGroup } from '../core/flows.ts';
 import { type ControllerRole, nextGeneration } from '../core/roles.ts';
 import { versionText } from '../core/versions.ts';
-import { type SessionOwner, SwitchSession, type WriteResult } from './switchSession.ts';
+import { RefusedSwitches } from './refusedSwitches.ts';
+import { type SessionOwner, SwitchSession } from './switchSession.ts';
+import type { WriteResult } from './switchWrites.ts';
 
 const TLS_HANDSHAKE_MS = 10_000;
 /** Lines of the log per second, and at once, for what strangers can cause. */
@@ -63,6 +65,9 @@ export interface SwitchServerOptions {
   /** Connections of one address. Default 2,000. */
   maxPerAddress?: number;
 }
+
+/** An address without its port. */
+const addressOf = (remote: string): string => remote.replace(/:\d+$/, '');
 
 /** A switch that waits to be connected to. */
 interface Target {
@@ -115,6 +120,7 @@ export class SwitchServer implements SessionOwner {
   readonly #retries = new Set<() => void>();
   readonly #server: Server;
   readonly #stops: readonly (() => void)[];
+  readonly #refused = new RefusedSwitches();
   readonly #reported = new WeakMap<SwitchSession, number>();
   #logTokens = LOG_LINES_AT_ONCE;
   #logAtMs: number;
@@ -258,11 +264,9 @@ export class SwitchServer implements SessionOwner {
         (socket) => this.#open(socket, certificateOf(socket)),
       );
       server.on('tlsClientError', (error, socket) => {
-        this.logLimited('switch.tls', {
-          remote: socket.remoteAddress,
-          error: error.message,
-          advice: 'the switch must speak TLS here and present a certificate of openflow.tls.ca',
-        });
+        const advice = 'the switch must speak TLS here and present a certificate of openflow.tls.ca';
+        this.logLimited('switch.tls', { remote: socket.remoteAddress, error: error.message, advice });
+        this.#refused.note(socket.remoteAddress ?? '', null, `TLS failed; ${advice}`, this.clock.now());
         socket.destroy();
       });
       return server;
@@ -383,12 +387,13 @@ export class SwitchServer implements SessionOwner {
     return `datapath id ${dpid} is already connected from ${holder}; give each switch its own`;
   }
 
-  gone(session: SwitchSession, reason: string): void {
+  gone(session: SwitchSession, reason: string, isRefused: boolean): void {
     const target = this.#all.get(session);
     this.#all.delete(session);
     this.#waiting.get(session)?.();
     this.#waiting.delete(session);
-    const { dpid, remote } = session;
+    const { dpid, remote, said } = session;
+    if (isRefused && !this.#closed) this.#refused.note(addressOf(remote), said ?? null, reason, this.clock.now());
     if (dpid !== undefined) this.#log('info', 'switch.gone', { dpid, remote, reason });
     else this.logLimited('switch.gone', { remote, reason });
     if (dpid !== undefined && this.sessions.get(dpid) === session) {
@@ -440,8 +445,14 @@ export class SwitchServer implements SessionOwner {
       openflow: versionText(s.version),
       tls: s.certificate !== undefined,
       roundTripMs: s.roundTrip?.smoothedMs ?? null,
+      bundles: s.bundles,
       packetIns: { passed: s.limiter.counts.passed, dropped: s.limiter.dropped },
     }));
+  }
+
+  /** Who wanted to be served as a switch lately and was not. */
+  describeRefused(): RefusedSwitchView[] {
+    return this.#refused.list(this.clock.now());
   }
 
   // ---- what the core asks for --------------------------------------------------------------------------------------

@@ -213,6 +213,8 @@ const TYPE = { hello: 0, error: 1, echoRequest: 2, echoReply: 3 } as const;
 /** What an error quotes of the message it is about. OpenFlow 1.3.5 §7.4.4 asks for 64 bytes at least. */
 const QUOTE_BYTES = 64;
 const BARRIER_BYTES = 8;
+/** Of the message that opens a bundle: 24 in ONF's extension, 16 later. */
+const OPEN_BYTES = 24;
 
 type State = 'idle' | 'hello' | 'features' | 'up' | 'down';
 
@@ -489,8 +491,9 @@ export class OfConnection<const V extends Version = Version> {
   }
 
   /**
-   * Carries messages out as one: opens a bundle, adds them, and commits it when all were accepted. 1.3 has bundles by ONF's
-   * extension. In `errors`, the request is the message that added the refused one. OpenFlow 1.4.1 §7.3.9.
+   * Carries messages out as one: opens a bundle and adds them in one write, and commits it when all were accepted, which
+   * takes two round trips. 1.3 has bundles by ONF's extension. In `errors`, the request is the message that added the refused
+   * one; a bundle that cannot be opened has the error of that alone. OpenFlow 1.4.1 §7.3.9.
    *
    * @throws (rejects with) OfEncodeError, also where the version has no bundles, or OfConnectionError `notUp` or `tooMany`;
    * nothing was sent then
@@ -506,25 +509,35 @@ export class OfConnection<const V extends Version = Version> {
     const control = (type: number) => this.#ask(bundleControl(version, id, type, flags), options.timeoutMs);
     const batch = this.#prepare(messages.map((m) => bundleAdd(version, id, flags, widen(m))));
     const { errors } = batch;
-    this.#makeSure(batch.bytes);
+    this.#makeSure(OPEN_BYTES + batch.bytes + BARRIER_BYTES);
     // a bundle that is never committed does nothing: whether it is discarded is of no account, so nobody waits for that
-    const discard = () => control(BUNDLE.discard).catch(() => {});
-    let stage: 'opening' | 'adding' | 'committing' = 'opening';
+    const discard = () => void control(BUNDLE.discard).catch(() => {});
+    let stage: 'adding' | 'committing' = 'adding';
     try {
-      await control(BUNDLE.open);
-      stage = 'adding';
-      this.#makeSure(batch.bytes + BARRIER_BYTES);
+      // In one write with what is added: a bundle that cannot be opened is not committed, whatever becomes of that.
+      const opened = control(BUNDLE.open).then(
+        () => undefined,
+        (error: Error) => error,
+      );
       batch.post();
       await this.barrier(options);
+      const closed = await opened;
+      if (closed !== undefined) {
+        discard();
+        // What was added was refused for want of a bundle, and its errors say nothing of it.
+        return closed instanceof OfRequestError
+          ? { outcome: 'refused', errors: [closed] }
+          : { outcome: 'refused', errors, cause: closed };
+      }
       if (errors.length === 0) {
         stage = 'committing';
         await control(BUNDLE.commit);
         return { outcome: 'applied', errors };
       }
-      void discard();
+      discard();
       return { outcome: 'refused', errors };
     } catch (error) {
-      if (stage === 'adding') void discard();
+      if (stage === 'adding') discard();
       if (error instanceof OfRequestError) return { outcome: 'refused', errors: [...errors, error] };
       return { outcome: stage === 'committing' ? 'unknown' : 'refused', errors, cause: error as Error };
     } finally {

@@ -192,7 +192,7 @@ test('requests and transactions settle exactly once, with what belongs to them, 
       }
       const wasUp = c.isUp && sw.connection.isUp;
       giveOwed(owed.length);
-      // everything that can be answered is, and then time runs out for the rest; a bundle asks three times
+      // everything that can be answered is, and then time runs out for the rest; a bundle asks twice
       for (let i = 0; i < 4; i++) {
         both.settle();
         await microtasks();

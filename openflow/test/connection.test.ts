@@ -488,8 +488,11 @@ describe('transactions', () => {
 });
 
 describe('bundles', () => {
-  /** A switch with bundles that refuses to add meters, and to commit what has priority 7. */
-  function bundling(version: 4 | 5, never?: number): BackToBack<4 | 5, 4 | 5> & { log: string[] } {
+  /**
+   * A switch with bundles that refuses to add meters, and to commit what has priority 7; `never` is the control message that
+   * it does not answer, and with `hasNone` it knows no bundles.
+   */
+  function bundling(version: 4 | 5, never?: number, hasNone = false): BackToBack<4 | 5, 4 | 5> & { log: string[] } {
     const log: string[] = [];
     let held: number[] = [];
     const sw: End<4 | 5> = new End<4 | 5>(
@@ -501,6 +504,11 @@ describe('bundles', () => {
             c.send(version === 4 ? features : of14.OFPSwitchFeatures({ datapath_id: 1n }), m.xid);
           if (m.cls === 'OFPBarrierRequest')
             c.send(version === 4 ? of13.OFPBarrierReply() : of14.OFPBarrierReply(), m.xid);
+          if (hasNone && /Bundle/.test(m.cls)) {
+            log.push(m.cls);
+            c.refuse(m, { type: ofp.OFPET_BAD_REQUEST, code: ofp.OFPBRC_BAD_TYPE });
+            return;
+          }
           if (m.cls === 'ONFBundleAddMsg' || m.cls === 'OFPBundleAddMsg') {
             const inner = m.message as OfMessage<4 | 5>;
             expect(inner.xid).toBe(m.xid);
@@ -568,7 +576,26 @@ describe('bundles', () => {
     both.pass(100);
     await microtasks();
     expect(b.value).toMatchObject({ outcome, cause: { code: 'timeout' } });
+    // what was not opened in time may be there all the same, and is discarded
+    both.settle();
+    await microtasks();
+    expect(both.log.at(-1)).toBe(never === 0 ? '6:1' : '4:1');
     expect(both.controller.connection.stats.openRequests).toBe(0);
+  });
+
+  test('a switch that knows none is asked to open one and to hold the messages at once, and is not told to commit', async () => {
+    const both = bundling(5, undefined, true);
+    const b = watch(both.controller.connection.bundle(mods(5, 1, 2)));
+    both.settle();
+    expect(both.log).toEqual(['OFPBundleCtrlMsg', 'OFPBundleAddMsg', 'OFPBundleAddMsg']);
+    for (let i = 0; i < 4; i++) {
+      await microtasks();
+      both.settle();
+    }
+    expect(b.value?.outcome).toBe('refused');
+    expect(b.value?.errors.map((e) => [e.code, e.request?.cls])).toEqual([['OFPBRC_BAD_TYPE', 'OFPBundleCtrlMsg']]);
+    expect(both.log.slice(3)).toEqual(['OFPBundleCtrlMsg']);
+    expect(both.controller.told.errors).toEqual([]);
   });
 
   test('there are none in 1.0', async () => {

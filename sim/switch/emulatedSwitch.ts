@@ -16,6 +16,7 @@ import {
 import type { Clock } from '../../contracts/clock.ts';
 import { type Log, silentLog } from '../../contracts/log.ts';
 import { buildFrame, type Packet, parseFrame } from '../packet.ts';
+import { Bundles } from './bundles.ts';
 import {
   type FlowEntry,
   FlowTables,
@@ -61,6 +62,10 @@ export interface EmulatedSwitchOptions {
   maxMeters?: number;
   /** 0: a switch without groups. */
   maxGroups?: number;
+  /** Flows in all tables together. */
+  maxFlows?: number;
+  /** It has bundles. Default false. */
+  bundles?: boolean;
 }
 
 type Message<C extends OfMessage<4>['cls']> = Extract<OfMessage<4>, { cls: C }>;
@@ -93,6 +98,8 @@ export class EmulatedSwitch {
   #xid = 0x80000000;
   #generation: bigint | undefined;
   #role: number = ofp.OFPCR_ROLE_EQUAL;
+  /** Those of the connection; undefined where it has none. */
+  #bundles: Bundles | undefined;
 
   constructor(o: EmulatedSwitchOptions) {
     this.#o = o;
@@ -103,6 +110,7 @@ export class EmulatedSwitch {
       ...(o.tables === undefined ? {} : { tables: o.tables }),
       ...(o.maxMeters === undefined ? {} : { maxMeters: o.maxMeters }),
       ...(o.maxGroups === undefined ? {} : { maxGroups: o.maxGroups }),
+      ...(o.maxFlows === undefined ? {} : { maxFlows: o.maxFlows }),
       ports: () => this.#livePorts(),
       onRemoved: (removed) => this.#flowRemoved(removed),
     });
@@ -283,6 +291,7 @@ export class EmulatedSwitch {
     const splitter = new MessageSplitter();
     this.#socket = socket;
     this.#role = ofp.OFPCR_ROLE_EQUAL;
+    this.#bundles = this.#o.bundles === true ? new Bundles() : undefined;
     let greeted = false;
     socket.on('connect', () => {
       this.#send(of13.OFPHello({ elements: [of13.OFPHelloElemVersionBitmap({ versions: [ofp.OFP_VERSION] })] }));
@@ -439,6 +448,19 @@ export class EmulatedSwitch {
         if (errors[0] !== undefined) this.#refuse(errors[0], bytes);
         return;
       }
+      case 'ONFBundleCtrlMsg':
+      case 'ONFBundleAddMsg':
+        if (this.#bundles === undefined) bad(ofp.OFPBRC_BAD_EXPERIMENTER);
+        else if (this.#role === ofp.OFPCR_ROLE_SLAVE) bad(ofp.OFPBRC_IS_SLAVE);
+        else if (m.cls === 'ONFBundleAddMsg') {
+          const refusal = this.#bundles.add(m);
+          if (refusal !== undefined) reply(refusal);
+        } else {
+          const { errors, reply: answer } = this.#bundles.control(m, this.tables, now);
+          for (const e of errors) this.#send(of13.OFPErrorMsg({ type: e.type, code: e.code }), e.xid);
+          reply(answer);
+        }
+        return;
       case 'OFPPacketOut':
         this.#packetOut(m, bytes);
         return;

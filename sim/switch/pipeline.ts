@@ -221,6 +221,27 @@ export class FlowTables {
     }
   }
 
+  /** Carries all of them out or, when one is refused, none; then `at` says which. Packets and counters meet no part of it. */
+  applyAll(mods: readonly (FlowMod | GroupMod)[], nowMs = 0): { at: number; error: OfErrorCode } | undefined {
+    const trial = new FlowTables({
+      tables: this.tableCount,
+      maxFlows: this.#maxFlows,
+      maxMeters: this.#maxMeters,
+      maxGroups: this.maxGroups,
+    });
+    this.#tables.forEach((table, i) => {
+      trial.#tables[i] = table.map((e) => ({ ...e }));
+    });
+    for (const m of this.#meters.values()) trial.#meters.set(m.meterId, { ...m });
+    for (const g of this.#groups.values()) trial.#groups.set(g.groupId, g);
+    for (const [at, mod] of mods.entries()) {
+      const [error] = trial.apply(mod, nowMs);
+      if (error !== undefined) return { at, error };
+    }
+    for (const mod of mods) this.apply(mod, nowMs);
+    return undefined;
+  }
+
   #add(mod: FlowMod, tests: FieldTest[], nowMs: number): OfErrorCode[] {
     const table = this.#tables[mod.table_id] as FlowEntry[];
     const same = table.findIndex((e) => e.priority === mod.priority && isSameMatch(e.tests, tests));

@@ -133,6 +133,16 @@ test('the status page', () => {
   expect(statusText({ ...status, sessions: [{ ...session, tls: false, roundTripMs: null }] }, 120)).toMatch(
     /1\.4 +- +49000/,
   );
+  const bundles = { used: true, why: '', committed: 5, refused: 0 };
+  const withBundles = { ...session, bundles };
+  expect(statusText({ ...status, sessions: [withBundles] }, 120)).toMatch(/ 49000 +yes/);
+  const without = { ...session, bundles: { ...bundles, used: false, why: 'OFPET_BAD_REQUEST/OFPBRC_BAD_TYPE' } };
+  expect(statusText({ ...status, sessions: [without] }, 120)).toMatch(/ 49000 +no: .*BAD_TYPE/);
+  const refused = { from: '192.0.2.9', dpid: null, why: 'set protocols=OpenFlow13', times: 3, sinceMs: 0, lastMs: 0 };
+  expect(statusText({ ...status, refusedSwitches: [refused] }, 120)).toMatch(
+    /Refused as switches\n.*\n +192\.0\.2\.9 +- +3 +set protocols=OpenFlow13/,
+  );
+  expect(text).not.toContain('Refused');
   expect(text).toContain('policy revision 3 (redis), last edit refused: reservation.low: unknown name');
   expect(text).toMatch(/s1 +0000000000000001 +connected +1 of 2/);
   expect(text).toMatch(/h1 +away +qmp +-/);

@@ -1,5 +1,5 @@
 /** `controller/io/switches.ts` against peers that behave, misbehave, vanish and talk nonsense. */
-import { connect, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { decodeAs, encode, MessageSplitter, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import { systemClock } from '../../../contracts/clock.ts';
@@ -153,18 +153,67 @@ test('a second switch with the same datapath id is refused, with a reason', asyn
   const second = peer();
   await until(() => second.closed, 'the second is refused');
   expect(logged.join()).toMatch(/already connected from/);
+  const why = expect.stringMatching(/already connected from .*give each switch its own/);
+  expect(server.describeRefused()).toMatchObject([{ from: '127.0.0.1', dpid: DPID_TEXT, why, times: 1 }]);
   expect(saw('switchUp')).toHaveLength(1);
   expect(saw('switchDown')).toHaveLength(0);
 });
 
-test('OpenFlow 1.0 alone is answered with what to change', async () => {
+/** A peer that speaks nothing but 1.0, from its hello to its end. Answers what it was told. */
+async function oldPeer(): Promise<string> {
   const socket = connect(server.port, '127.0.0.1');
   const chunks: Buffer[] = [];
   socket.on('data', (c) => chunks.push(c));
   socket.on('error', () => {});
   socket.write(Buffer.from('0100000800000001', 'hex'));
   await new Promise((r) => socket.once('close', r));
-  expect(Buffer.concat(chunks).toString('latin1')).toMatch(/OpenFlow 1\.3.*protocols=OpenFlow13/);
+  return Buffer.concat(chunks).toString('latin1');
+}
+
+test('OpenFlow 1.0 alone is answered with what to change, and operators see who it was', async () => {
+  expect(await oldPeer()).toMatch(/OpenFlow 1\.3.*protocols=OpenFlow13/);
+  await oldPeer();
+  expect(server.describeRefused()).toEqual([
+    {
+      from: '127.0.0.1',
+      dpid: null,
+      why: expect.stringMatching(/peer offers OpenFlow 1\.0 .*set protocols=OpenFlow13/),
+      times: 2,
+      sinceMs: expect.any(Number),
+      lastMs: expect.any(Number),
+    },
+  ]);
+  expect(events).toEqual([]);
+});
+
+test('a switch of OpenFlow 1.0 that is connected to is tried again ever less often', async () => {
+  const cameMs: number[] = [];
+  const clock = systemClock(50);
+  const old = createServer((socket) => {
+    cameMs.push(clock.now());
+    socket.resume();
+    socket.on('error', () => {});
+    socket.write(Buffer.from('0100000800000001', 'hex'));
+  });
+  await new Promise<void>((r) => old.listen(0, '127.0.0.1', r));
+  const { port } = old.address() as AddressInfo;
+  const caller = await SwitchServer.listen({
+    host: '127.0.0.1',
+    port: 0,
+    clock,
+    log: silentLog,
+    emit: (e) => events.push(e),
+    connect: [`tcp:127.0.0.1:${port}`],
+  });
+  try {
+    await until(() => (caller.describeRefused()[0]?.times ?? 0) >= 4, 'it was refused four times');
+    for (const [i, leastMs] of [1000, 2000, 4000].entries())
+      expect((cameMs[i + 1] ?? 0) - (cameMs[i] ?? 0)).toBeGreaterThan(leastMs - 100);
+    expect(caller.describeRefused()).toHaveLength(1);
+  } finally {
+    await caller.close();
+    await new Promise((r) => old.close(r));
+  }
 });
 
 test('an echo request is answered with its own transaction id and data', async () => {
