@@ -219,6 +219,11 @@ describe.each(cases)('OpenFlow version $version', ({ version, protocol, flow, fl
           expect(broken.errors.map((e) => e.symbol)).toContain('OFPET_BAD_ACTION/OFPBAC_BAD_OUT_PORT');
           expect(ofctl(protocol, 'dump-flows')).toMatch(/priority=7001/);
           expect(ofctl(protocol, 'dump-flows')).not.toMatch(/priority=7002/);
+          // Open vSwitch takes flows, groups, ports and packets in bundles, and no meters.
+          const meter = FACTORIES[version as 4].OFPMeterMod({ meter_id: 7, flags: ofp.OFPMF_KBPS, bands: [] });
+          const unsupported = await c.bundle([meter as OfMessage<Version>]);
+          expect(unsupported.outcome).toBe('refused');
+          expect(unsupported.errors.map((e) => e.code)).toEqual([expect.stringMatching(/MSG_UNSUP$/)]);
         }
 
         await until(() => c.roundTrip !== undefined, 'an echo was answered');

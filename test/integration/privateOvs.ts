@@ -62,8 +62,8 @@ export class PrivateOvs {
     rmSync(this.socket, { force: true });
   }
 
-  async stopSwitch(): Promise<void> {
-    await kill(this.#switchd);
+  async stopSwitch(signal?: NodeJS.Signals): Promise<void> {
+    await kill(this.#switchd, signal);
     rmSync(join(this.dir, 'switchd.ctl'), { force: true });
   }
 
@@ -82,7 +82,7 @@ export class PrivateOvs {
   ofctl(command: string, bridge: string, ...args: string[]): string {
     const words = [
       '-O',
-      'OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14',
+      'OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15',
       command,
       join(this.dir, `${bridge}.mgmt`),
     ];

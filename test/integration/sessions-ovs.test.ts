@@ -12,8 +12,20 @@ import { FairwayClient } from '../../cli/client.ts';
 import { systemClock } from '../../contracts/clock.ts';
 import { cookieFor, FEATURE } from '../../controller/core/cookies.ts';
 import type { Event } from '../../controller/core/events.ts';
-import { addFlow, flow, removeFlow, writeMeter } from '../../controller/core/flows.ts';
+import {
+  addFlow,
+  flow,
+  GROUP_BASE,
+  type Group,
+  groupSignature,
+  removeFlow,
+  removeGroup,
+  removeMeter,
+  writeGroup,
+  writeMeter,
+} from '../../controller/core/flows.ts';
 import { SwitchServer, type SwitchServerOptions } from '../../controller/io/switches.ts';
+import { Cable } from '../unit/io/cable.ts';
 import { gate } from './gate.ts';
 import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
@@ -183,6 +195,32 @@ const miss = flow({
   cookie: cookieFor(FEATURE.infrastructure),
 });
 
+const buckets = [
+  { port: 1, weight: 2 },
+  { port: ofp.OFPP_LOCAL, weight: 1 },
+];
+const spread: Group = { groupId: GROUP_BASE, kind: 'select', buckets, signature: groupSignature('select', buckets) };
+const failover: Group = {
+  groupId: GROUP_BASE + 1,
+  kind: 'failover',
+  buckets,
+  signature: groupSignature('failover', buckets),
+};
+const through = ({ groupId }: Group) =>
+  flow({
+    table: 2,
+    priority: 1000,
+    match: of13.OFPMatch({ eth_dst: '02:00:00:00:00:07' }),
+    instructions: [
+      of13.OFPInstructionActions({
+        type: ofp.OFPIT_APPLY_ACTIONS,
+        actions: [of13.OFPActionGroup({ group_id: groupId })],
+      }),
+    ],
+    cookie: cookieFor(FEATURE.forwarding),
+  });
+const bundles = (s: SwitchServer) => s.describe()[0]?.bundles;
+
 async function write(s: SwitchServer, batch: number, messages: Parameters<SwitchServer['write']>[2]) {
   s.write(A, batch, messages);
   await until(() => saw('written').some((e) => e.batch === batch), `write ${batch} is answered`);
@@ -208,9 +246,11 @@ describe.each([
     ).toEqual(['br0', 'br0p1']);
     expect(up(A)?.maxMeters).toBeGreaterThan(0);
 
+    await until(() => bundles(s)?.used === true, 'it has said that it has bundles');
     const barrier = of13.OFPBarrierRequest({});
     const all = [writeMeter(METER, 'add'), barrier, addFlow(label), addFlow(metered), addFlow(miss)];
     expect(await write(s, 1, all)).toMatchObject({ outcome: 'applied', errors: [] });
+    expect(bundles(s)).toMatchObject({ committed: 1, refused: 0 });
 
     // What is read back must be what was written, or every reconnect would write it again.
     const held = await s.sessions.get(A)?.readBack();
@@ -240,6 +280,60 @@ describe.each([
     await s.removeAll(() => ({ meters: [METER.meterId], groups: [] }));
     expect(await s.sessions.get(A)?.readBack()).toMatchObject({ flows: [], meterIds: [] });
   });
+
+  real(named(`has groups in ${agreed}, with the flows that use them in one bundle`), async () => {
+    const s = await listen();
+    bridge('br0', A, protocols);
+    point('br0', `tcp:${address.controller}:${s.port}`);
+    await until(() => up(A) !== undefined && bundles(s)?.used === true, `the switch is up; log: ${logged}`);
+    expect(up(A)).toMatchObject({ groupAbility: { select: true, failover: true }, groups: [] });
+    const barrier = of13.OFPBarrierRequest({});
+    const held = async () => {
+      const { groups, flows, meterIds } = (await s.sessions.get(A)?.readBack()) ?? { flows: [], meterIds: [] };
+      return { groups: groups?.map((g) => g.signature), flows: flows.map((f) => f.signature), meterIds };
+    };
+
+    const first = [
+      writeMeter(METER, 'add'),
+      writeGroup(spread, 'add'),
+      barrier,
+      addFlow(through(spread)),
+      addFlow(metered),
+    ];
+    expect(await write(s, 1, first)).toMatchObject({ outcome: 'applied', errors: [] });
+    expect(await held()).toEqual({
+      groups: [spread.signature],
+      flows: [metered.signature, through(spread).signature],
+      meterIds: [METER.meterId],
+    });
+
+    // The flow goes over to a group that the same bundle makes, and the one it leaves goes with it, and so does the meter.
+    const second = [removeFlow(metered), writeGroup(failover, 'add'), barrier, addFlow(through(failover)), barrier];
+    expect(await write(s, 2, [...second, removeMeter(METER.meterId), removeGroup(spread.groupId)])).toMatchObject({
+      outcome: 'applied',
+      errors: [],
+    });
+    expect(await held()).toEqual({
+      groups: [failover.signature],
+      flows: [through(failover).signature],
+      meterIds: [],
+    });
+
+    // A change of a group in place; and one that is there already, although it is to be added.
+    const narrow = { ...failover, buckets: buckets.slice(0, 1) };
+    expect(await write(s, 3, [writeGroup(narrow, 'modify'), barrier, addFlow(label)])).toMatchObject({
+      outcome: 'applied',
+    });
+    expect((await held()).groups).toEqual([groupSignature('failover', narrow.buckets)]);
+    expect(bundles(s)).toMatchObject({ committed: 3, refused: 0 });
+    expect(await write(s, 4, [writeGroup(failover, 'add'), barrier, addFlow(miss)])).toMatchObject({
+      outcome: 'applied',
+      errors: [],
+    });
+    expect((await held()).groups).toEqual([failover.signature]);
+    expect((await held()).flows).toContain(miss.signature);
+    expect(bundles(s)).toMatchObject({ used: true, committed: 3, refused: 1 });
+  });
 });
 
 real(named('a bridge with OpenFlow 1.0 only is refused, and its log says what to set'), async () => {
@@ -247,6 +341,9 @@ real(named('a bridge with OpenFlow 1.0 only is refused, and its log says what to
   bridge('br0', A, 'OpenFlow10');
   point('br0', `tcp:${address.controller}:${s.port}`);
   await until(() => logged.some((l) => /protocols=OpenFlow13/.test(l)), 'the refusal is logged');
+  expect(s.describeRefused()).toMatchObject([
+    { from: address.host, dpid: null, why: expect.stringMatching(/protocols=/) },
+  ]);
   expect(events).toEqual([]);
 });
 
@@ -280,7 +377,7 @@ real(named('a standby takes over what the primary installed, and the old primary
     await until(() => heard.some((e) => e.kind === 'written'), 'the second writes');
     expect(heard.find((e) => e.kind === 'written')).toMatchObject({ outcome: 'applied' });
 
-    expect((await write(first, 3, [removeFlow(label)]))?.outcome).not.toBe('applied');
+    expect((await write(first, 3, [removeFlow(label), removeFlow(miss)]))?.outcome).not.toBe('applied');
     await until(() => saw('switchDown').length === 1 && first.sessions.has(A), 'the first comes back as standby');
     expect(first.role).toBe('standby');
     expect(saw('switchUp')).toHaveLength(1);
@@ -320,29 +417,63 @@ real(named('a primary whose term is over is refused by the switch, and does not 
   }
 });
 
-real(named('a full flow table is told apart from other refusals'), async () => {
-  const s = await listen();
-  bridge('br0', A, 'OpenFlow13');
-  ovs.vsctl(
-    '--',
-    '--id=@t',
-    'create',
-    'flow_table',
-    'flow_limit=1',
-    'overflow_policy=refuse',
-    '--',
-    ...['set', 'bridge', 'br0', 'flow_tables:1=@t'],
-  );
-  point('br0', `tcp:${address.controller}:${s.port}`);
-  await until(() => up(A) !== undefined, 'the switch is up');
-  const second = flow({ ...label, match: of13.OFPMatch({ eth_dst: '02:00:00:00:00:02' }) });
-  const result = await write(s, 1, [addFlow(label), addFlow(second)]);
-  expect(result).toMatchObject({
-    outcome: 'refused',
-    isTableFull: true,
-    errors: ['OFPET_FLOW_MOD_FAILED/OFPFMFC_TABLE_FULL'],
+describe.each(['OpenFlow13', 'OpenFlow14'])('a bridge with %s whose table has room for one flow', (protocols) => {
+  real(named('refuses the bundle, keeps what it had, and then takes what it has room for'), async () => {
+    const s = await listen();
+    bridge('br0', A, protocols);
+    const full = ['create', 'flow_table', 'flow_limit=1', 'overflow_policy=refuse'];
+    ovs.vsctl('--', '--id=@t', ...full, '--', 'set', 'bridge', 'br0', 'flow_tables:1=@t');
+    point('br0', `tcp:${address.controller}:${s.port}`);
+    await until(() => up(A) !== undefined && bundles(s)?.used === true, 'the switch is up');
+    expect(await write(s, 1, [addFlow(miss), addFlow(label)])).toMatchObject({ outcome: 'applied' });
+
+    const named = (last: string) => flow({ ...label, match: of13.OFPMatch({ eth_dst: `02:00:00:00:00:${last}` }) });
+    const result = await write(s, 2, [removeFlow(label), addFlow(named('02')), addFlow(named('03')), addFlow(metered)]);
+    expect(logged.filter((l) => /switch\.bundleRefused.*OFPFMFC_TABLE_FULL/.test(l))).toHaveLength(1);
+    // Without the bundle: the flow for which there is room, and each of the others with its own reason.
+    expect(result).toMatchObject({ outcome: 'refused', isTableFull: true });
+    expect(result?.errors).toHaveLength(2);
+    expect(result?.errors).toContain('OFPET_FLOW_MOD_FAILED/OFPFMFC_TABLE_FULL');
+    expect(result?.errors).toContainEqual(expect.stringMatching(/METER/));
+    expect(new Set(result?.holds?.flows.map((f) => f.key))).toEqual(new Set([miss.key, named('02').key]));
+    expect(bundles(s)).toMatchObject({ used: true, committed: 1, refused: 1 });
   });
-  expect(result?.holds?.flows.map((f) => f.key)).toEqual([label.key]);
+
+  real(named('holds nothing of a bundle that was not committed, and all of one that was'), async () => {
+    const s = await listen();
+    const cable = await Cable.lay(s.port, address.controller);
+    try {
+      bridge('br0', A, protocols);
+      point('br0', `tcp:${address.controller}:${cable.port}`);
+      await until(() => up(A) !== undefined && bundles(s)?.used === true, 'the switch is up');
+      const isCommit = (m: Parameters<Cable['fateOf']>[0]) =>
+        (m.cls === 'ONFBundleCtrlMsg' || m.cls === 'OFPBundleCtrlMsg') && m.type === ofp.ONF_BCT_COMMIT_REQUEST;
+      cable.fateOf = (m) => (isCommit(m) && bundles(s)?.used === true ? 'cuts' : 'goesOn');
+      expect(await write(s, 1, [addFlow(miss), addFlow(label)])).toMatchObject({ outcome: 'unknown' });
+      expect(ovs.ofctl('dump-flows', 'br0')).not.toMatch(/cookie=0xfa1c/);
+      await until(() => saw('switchUp').length === 2, 'it is back');
+      expect(saw('switchUp')[1]).toMatchObject({ flows: [] });
+      await until(() => bundles(s)?.used === true, 'it has said that it has bundles');
+
+      // The switch itself dies between the two.
+      let died: Promise<void> | undefined;
+      cable.fateOf = (m) => {
+        if (!isCommit(m) || died !== undefined) return 'goesOn';
+        died = ovs.stopSwitch('SIGKILL');
+        return 'isLost';
+      };
+      expect(await write(s, 2, [addFlow(miss), addFlow(label)])).toMatchObject({ outcome: 'unknown' });
+      await died;
+      await ovs.startSwitch();
+      await until(() => saw('switchUp').length === 3, `it is back; log: ${logged}`, 1200);
+      expect(saw('switchUp')[2]).toMatchObject({ flows: [] });
+      await until(() => bundles(s)?.used === true, 'it has said that it has bundles');
+      expect(await write(s, 3, [addFlow(miss), addFlow(label)])).toMatchObject({ outcome: 'applied' });
+      expect(bundles(s)).toMatchObject({ committed: 1 });
+    } finally {
+      await cable.close();
+    }
+  });
 });
 
 describe('over TLS', () => {

@@ -32,7 +32,9 @@ const token = randomBytes(16).toString('hex');
 beforeAll(async () => {
   if (reason !== undefined) return;
   fabric = await OvsFabric.start('fr', 8);
-  for (const [name, dpid] of Object.entries(DPID)) fabric.bridge(name, dpid);
+  // Groups have another form in each of these versions, and do the same.
+  const versions: Record<string, string> = { hv1: 'OpenFlow15', c1: 'OpenFlow14' };
+  for (const [name, dpid] of Object.entries(DPID)) fabric.bridge(name, dpid, versions[name]);
   for (const core of ['c1', 'c2']) for (const host of ['hv1', 'hv2']) fabric.cable(host, core);
   fabric.station({
     name: 'wl',
