@@ -64,8 +64,9 @@ export class SwitchWriter {
   }
 
   /**
-   * Carries a write out. Of a bundle that is refused nothing is in force; it is sent again without one, so that what the switch
-   * can have it gets, and all errors are known: a commit tells only the first.
+   * Carries a write out. A bundle goes out with its commit, so that it takes no longer than its messages would without. What was in
+   * one that is refused is sent again without one: what the switch can have of it, it gets, and all errors are known,
+   * whereas a commit tells only the first.
    */
   async write(messages: readonly OfMessage<4>[]): Promise<WriteResult> {
     const parts = this.#without === undefined ? bundledWrite(messages) : undefined;
@@ -89,7 +90,8 @@ export class SwitchWriter {
     const not = { isApplied: false, refused: [] };
     try {
       const version = this.#connection.version as SwitchVersion;
-      const { outcome, errors, cause } = await this.#connection.bundle(messages.map((m) => toVersion(m, version)));
+      const translated = messages.map((m) => toVersion(m, version));
+      const { outcome, errors, cause } = await this.#connection.bundle(translated, { commitAtOnce: true });
       if (outcome === 'applied') {
         this.#committed++;
         return { isApplied: true, refused: [] };

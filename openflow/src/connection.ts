@@ -169,11 +169,16 @@ export interface BundleOptions extends RequestOptions {
   readonly atomic?: boolean;
   /** Carried out in the order given. Default true. */
   readonly ordered?: boolean;
+  /**
+   * Commit in the same write, behind a barrier. A message that is refused when it is added is then left out and the others are
+   * carried out, as in a transaction; what a switch finds when it commits, a full table for one, still leaves nothing. Default false.
+   */
+  readonly commitAtOnce?: boolean;
 }
 
 /**
  * What became of a transaction or a bundle. `applied`: the switch carried all of it out. `refused`: it refused the messages that
- * `errors` name, and carried the others out in a transaction, nothing in a bundle. `unknown`: the last question was not
+ * `errors` name, and carried the others out in a transaction, nothing in a bundle (but see `commitAtOnce`). `unknown`: the last question was not
  * answered, for the reason in `cause`; read back what holds.
  */
 export interface TransactionResult {
@@ -213,8 +218,8 @@ const TYPE = { hello: 0, error: 1, echoRequest: 2, echoReply: 3 } as const;
 /** What an error quotes of the message it is about. OpenFlow 1.3.5 §7.4.4 asks for 64 bytes at least. */
 const QUOTE_BYTES = 64;
 const BARRIER_BYTES = 8;
-/** Of the message that opens a bundle: 24 in ONF's extension, 16 later. */
-const OPEN_BYTES = 24;
+/** Of a message that opens or commits a bundle: 24 in ONF's extension, 16 later. */
+const CONTROL_BYTES = 24;
 
 type State = 'idle' | 'hello' | 'features' | 'up' | 'down';
 
@@ -492,8 +497,8 @@ export class OfConnection<const V extends Version = Version> {
 
   /**
    * Carries messages out as one: opens a bundle and adds them in one write, and commits it when all were accepted, which
-   * takes two round trips. 1.3 has bundles by ONF's extension. In `errors`, the request is the message that added the refused
-   * one; a bundle that cannot be opened has the error of that alone. OpenFlow 1.4.1 §7.3.9.
+   * takes two round trips, or one with `commitAtOnce`. 1.3 has bundles by ONF's extension. In `errors`, the request is the
+   * message that added the refused one; a bundle that cannot be opened has the error of that alone. OpenFlow 1.4.1 §7.3.9.
    *
    * @throws (rejects with) OfEncodeError, also where the version has no bundles, or OfConnectionError `notUp` or `tooMany`;
    * nothing was sent then
@@ -509,39 +514,41 @@ export class OfConnection<const V extends Version = Version> {
     const control = (type: number) => this.#ask(bundleControl(version, id, type, flags), options.timeoutMs);
     const batch = this.#prepare(messages.map((m) => bundleAdd(version, id, flags, widen(m))));
     const { errors } = batch;
-    this.#makeSure(OPEN_BYTES + batch.bytes + BARRIER_BYTES);
+    this.#makeSure(2 * CONTROL_BYTES + batch.bytes + BARRIER_BYTES);
     // a bundle that is never committed does nothing: whether it is discarded is of no account, so nobody waits for that
     const discard = () => void control(BUNDLE.discard).catch(() => {});
-    let stage: 'adding' | 'committing' = 'adding';
+    // Before a commit is answered, so is what was sent before it: a refusal to open comes here first.
+    let closed: Error | undefined;
+    let isCommitted = false;
     try {
-      // In one write with what is added: a bundle that cannot be opened is not committed, whatever becomes of that.
-      const opened = control(BUNDLE.open).then(
-        () => undefined,
-        (error: Error) => error,
-      );
+      const opened = control(BUNDLE.open).catch((error: Error) => {
+        closed = error;
+      });
       batch.post();
-      await this.barrier(options);
-      const closed = await opened;
-      if (closed !== undefined) {
-        discard();
-        // What was added was refused for want of a bundle, and its errors say nothing of it.
-        return closed instanceof OfRequestError
-          ? { outcome: 'refused', errors: [closed] }
-          : { outcome: 'refused', errors, cause: closed };
+      const added = this.barrier(options);
+      if (options.commitAtOnce === true) added.catch(() => {});
+      else {
+        await added;
+        await opened;
+        if (closed !== undefined) throw closed;
+        if (errors.length > 0) {
+          discard();
+          return { outcome: 'refused', errors };
+        }
       }
-      if (errors.length === 0) {
-        stage = 'committing';
-        await control(BUNDLE.commit);
-        return { outcome: 'applied', errors };
-      }
-      discard();
-      return { outcome: 'refused', errors };
+      isCommitted = true;
+      await control(BUNDLE.commit);
+      if (closed !== undefined) throw closed;
+      return { outcome: errors.length > 0 ? 'refused' : 'applied', errors };
     } catch (error) {
-      if (stage === 'adding') discard();
+      if (!isCommitted) discard();
+      // What was added was refused for want of a bundle, and its errors say nothing of it.
+      if (closed instanceof OfRequestError) return { outcome: 'refused', errors: [closed] };
       if (error instanceof OfRequestError) return { outcome: 'refused', errors: [...errors, error] };
-      return { outcome: stage === 'committing' ? 'unknown' : 'refused', errors, cause: error as Error };
+      const isUnknown = isCommitted && error instanceof OfConnectionError && error.outcomeUnknown;
+      return { outcome: isUnknown ? 'unknown' : 'refused', errors, cause: error as Error };
     } finally {
-      batch.end(stage === 'committing');
+      batch.end(isCommitted);
     }
   }
 

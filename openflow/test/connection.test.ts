@@ -563,6 +563,43 @@ describe('bundles', () => {
     expect(both.controller.told.errors).toEqual([]);
   });
 
+  test.each([4, 5] as const)('version %i: committed in the same write', async (version) => {
+    const both = bundling(version);
+    const run = async (messages: OfMessage<4 | 5>[]) => {
+      const b = watch(both.controller.connection.bundle(messages, { commitAtOnce: true }));
+      // one way, and back
+      both.settle();
+      await microtasks();
+      return b.value;
+    };
+    expect(await run(mods(version, 1, 2))).toEqual({ outcome: 'applied', errors: [] });
+    expect(both.log.splice(0)).toEqual(['0:', '4:1,2']);
+
+    // refused when it is added: the others hold
+    const refused = await run([...mods(version, 3), make(version).OFPMeterMod({ meter_id: 1, bands: [] })]);
+    expect(refused?.outcome).toBe('refused');
+    expect(refused?.errors.map((e) => e.request)).toMatchObject([{ message: { cls: 'OFPMeterMod' } }]);
+    expect(both.log.splice(0)).toEqual(['0:1,2', '4:3']);
+
+    // refused when it is committed: nothing does
+    const late = await run(mods(version, 1, 7));
+    expect(late?.outcome).toBe('refused');
+    expect(late?.errors.map((e) => e.error.code)).toEqual([13]);
+    expect(both.controller.told.errors).toEqual([]);
+    expect(both.controller.connection.stats.openRequests).toBe(0);
+  });
+
+  test.each([
+    [false, 'refused'],
+    [true, 'unknown'],
+  ])('cut off while it is added, committed at once %s: %s', async (commitAtOnce, outcome) => {
+    const both = bundling(5);
+    const b = watch(both.controller.connection.bundle(mods(5, 1), { commitAtOnce }));
+    both.controller.connection.closed();
+    await microtasks();
+    expect(b.value).toMatchObject({ outcome, cause: { code: 'down' } });
+  });
+
   test.each([
     [0, 'refused'],
     [4, 'unknown'],
@@ -583,18 +620,20 @@ describe('bundles', () => {
     expect(both.controller.connection.stats.openRequests).toBe(0);
   });
 
-  test('a switch that knows none is asked to open one and to hold the messages at once, and is not told to commit', async () => {
+  test.each([false, true])('a switch that knows none, committed at once %s: one error', async (commitAtOnce) => {
     const both = bundling(5, undefined, true);
-    const b = watch(both.controller.connection.bundle(mods(5, 1, 2)));
+    const b = watch(both.controller.connection.bundle(mods(5, 1, 2), { commitAtOnce }));
     both.settle();
-    expect(both.log).toEqual(['OFPBundleCtrlMsg', 'OFPBundleAddMsg', 'OFPBundleAddMsg']);
+    const sent = ['OFPBundleCtrlMsg', 'OFPBundleAddMsg', 'OFPBundleAddMsg'];
+    expect(both.log).toEqual(commitAtOnce ? [...sent, 'OFPBundleCtrlMsg'] : sent);
     for (let i = 0; i < 4; i++) {
       await microtasks();
       both.settle();
     }
     expect(b.value?.outcome).toBe('refused');
     expect(b.value?.errors.map((e) => [e.code, e.request?.cls])).toEqual([['OFPBRC_BAD_TYPE', 'OFPBundleCtrlMsg']]);
-    expect(both.log.slice(3)).toEqual(['OFPBundleCtrlMsg']);
+    // it is told to commit or to discard, not both
+    expect(both.log).toEqual([...sent, 'OFPBundleCtrlMsg']);
     expect(both.controller.told.errors).toEqual([]);
   });
 
