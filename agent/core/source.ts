@@ -582,7 +582,10 @@ function startMemory(state: SourceState): SourceResult {
 /** The guest stands still before its switch-over, and its disks are at the destination: tells of it, or goes on at once. */
 function onDrained(state: SourceState): SourceResult {
   const { mirror } = state;
-  const next: SourceState = { ...state, mirror: mirror === null ? null : { ...mirror, isOn: false } };
+  // The last word of the mirror was from before it ended, and it ends well only when nothing is left.
+  const last = mirror?.done ?? null;
+  const done = last === null ? null : { ...last, transferredBytes: last.totalBytes, remainingBytes: 0 };
+  const next: SourceState = { ...state, mirror: mirror === null ? null : { ...mirror, isOn: false, done } };
   const pace: SourceAction = { do: 'setParameters', parameters: paceParameters(next) };
   if (state.command.pauseBeforeSwitchover) {
     const held: SourceState = { ...next, phase: 'preSwitchover' };

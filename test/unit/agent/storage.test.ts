@@ -108,6 +108,20 @@ describe('a source with a mirrored disk', () => {
     expect(feed({ type: 'disks', disks: { status: 'ended', done: done(1, 1) } }, 6200)).toEqual([]);
   });
 
+  test('a mirror that has ended has nothing left, whatever it said last', () => {
+    catchUp();
+    feed({ type: 'reply', to: 'migrate' }, 5000);
+    feed({ type: 'disks', disks: { status: 'ready', done: done(1000, 1200) } }, 5500);
+    feed({ type: 'status', info: { status: 'pre-switchover' } }, 6000);
+    feed({ type: 'reply', to: 'drainDisks' }, 6100);
+    const ram = { transferred: 5, remaining: 0, total: 5 };
+    const told = feed({ type: 'status', info: { status: 'completed', ram } }, 6300);
+    expect(told.at(-1)).toMatchObject({
+      do: 'event',
+      message: { event: 'completed', progress: { disk: { remainingBytes: 0, transferredBytes: 1200 } } },
+    });
+  });
+
   test('fails, with the guest where it is, when the mirror breaks: before memory at once, later by cancelling', () => {
     const broken = { type: 'disks', disks: { status: 'failed', error: 'No space left', done: done(1, 2) } } as const;
     const before = state;
