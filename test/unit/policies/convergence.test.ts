@@ -95,10 +95,11 @@ describe('on emulated copies, reported every half second', () => {
           const found = copy(memory, memory * share, dirty);
           expect(found).not.toBeNull();
           const roundMs = (memory * share * 8e9) / RATE_BPS;
-          expect(found?.ms).toBeLessThanOrEqual((found?.memoryMs ?? 0) + 5 * roundMs + 1000);
+          // A round may end a period of the pacer (100 ms) late, and beginning, end and verdict are seen in reports 500 ms apart.
+          expect(found?.ms).toBeLessThanOrEqual((found?.memoryMs ?? 0) + 5 * (roundMs + 100) + 3 * 500);
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 60, examples: [[202, 0.1007, 1.05]] },
     );
   });
 });
