@@ -190,7 +190,7 @@ const hello = z.object({
   techniques: z.array(techniqueSchema),
   abilities: abilitiesSchema.optional(),
   guests: z.array(guestInfoSchema),
-  /** Memory that guests may have on this host together, MiB; absent: as much as they like. */
+  /** Memory that guests may have on this host together, MiB: as configured, else as found. Absent: as much as they like. */
   guestMemoryMiB: z.number().int().positive().optional(),
   /** What rules of placement go by (`only-on`, `never-on`). */
   hostLabels: labelsSchema.optional(),

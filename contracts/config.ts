@@ -147,7 +147,7 @@ export const agentConfigSchema = z
     limits: z
       .strictObject({ outgoing: z.number().int().min(1).optional(), incoming: z.number().int().min(1).optional() })
       .prefault({}),
-    /** Memory that guests may have here together, MiB; evacuations and plans keep to it. Default: not limited. */
+    /** Memory that guests may have here together, MiB; evacuations and plans keep to it. Default: what the host has, less a reserve. */
     guestMemoryMiB: z.number().int().min(1).max(1_073_741_824).optional(),
     /** What guests' labels `only-on` and `never-on` name. */
     hostLabels: labelsSchema.default({}),

@@ -99,3 +99,14 @@ export function parseMemory(meminfo: string): { usedBytes: number; totalBytes: n
   if (Number.isNaN(total) || Number.isNaN(available)) return undefined;
   return { usedBytes: Math.max(0, total - available) * 1024, totalBytes: total * 1024 };
 }
+
+const MIB = 2 ** 20;
+/** Of a host's memory this share is its own: kernel, hypervisor, page tables of the guests; in MiB within these bounds. */
+const RESERVE = { share: 1 / 16, leastMiB: 512, mostMiB: 8192 } as const;
+
+/** Memory that guests may have on a host with so much, MiB. */
+export function roomForGuestsMiB(totalBytes: number): number {
+  const totalMiB = Math.floor(totalBytes / MIB);
+  const reserveMiB = Math.min(RESERVE.mostMiB, Math.max(RESERVE.leastMiB, Math.ceil(totalMiB * RESERVE.share)));
+  return Math.max(1, totalMiB - reserveMiB);
+}

@@ -22,6 +22,7 @@ import { createSwitchoverGuard } from '../core/switchoverGuard.ts';
 import { watchCharge } from './charge.ts';
 import { createEmulatedDriver } from './emulatedDriver.ts';
 import { createGate } from './gate.ts';
+import { findGuestMemory } from './hostLoad.ts';
 import { createLibvirtDriver } from './libvirtDriver.ts';
 import { createNoDriver } from './noDriver.ts';
 import { createQemuDriver } from './qemuDriver.ts';
@@ -119,6 +120,9 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     sendIfWelcome(message);
   });
   for (const event of driver.pastEvents()) switchovers.heard(event);
+  // Emulated guests take nothing of this machine.
+  const hasRealGuests = driver.kind === 'qmp' || driver.kind === 'libvirt';
+  const guestMemoryMiB = config.guestMemoryMiB ?? (hasRealGuests ? await findGuestMemory() : undefined);
   const telemetry = createTelemetry({
     config,
     driver,
@@ -142,7 +146,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     techniques: driver.abilities().techniques,
     abilities: driver.abilities(),
     guests: driver.guests(),
-    ...(config.guestMemoryMiB === undefined ? {} : { guestMemoryMiB: config.guestMemoryMiB }),
+    ...(guestMemoryMiB === undefined ? {} : { guestMemoryMiB }),
     hostLabels: config.hostLabels,
     migrations: driver.migrations(),
   });

@@ -256,9 +256,13 @@ function makeRoom(t: Turn, ended: Job): void {
 
 /** An agent has no room for the migration now: it waits like one that was never begun. */
 function queueAgain(t: Turn, job: Job, host: string, why: string): void {
-  // The destination may have prepared: nothing of it stays.
+  // The destination may have prepared: nothing of it stays, and neither does its slice.
   t.command(job.to, job.id, { do: 'abandon', migration: job.id });
-  t.setJob(job.id, { awaiting: null, destination: null, stream: null, busyUntilMs: t.nowMs + BUSY_MS });
+  releaseDisks(t, job);
+  t.setJob(job.id, {
+    ...{ awaiting: null, destination: null, stream: null, disksFrom: null, detour: null },
+    ...{ technique: null, enforcement: null, sliceBps: 0, busyUntilMs: t.nowMs + BUSY_MS },
+  });
   hold(t, t.job(job.id) as Job, reason('admission.hostBusy', `${host} has no room: ${why}`), []);
   t.reserveNow = true;
 }

@@ -127,6 +127,8 @@ export interface Planned {
   builder: InstanceBuilder;
   instance: ReturnType<InstanceBuilder['finish']>;
   waiting: readonly Job[];
+  /** Of all that are in it. */
+  ranks: ReadonlyMap<string, number>;
 }
 
 /** Plans these waiting jobs beside all that is under way. Jobs need their paths. */
@@ -156,7 +158,8 @@ export function planJobs(state: ControllerState, jobs: readonly Job[], nowMs: nu
     limitPerHost: Math.min(perHostOut, perHostIn),
     work: state.policy.doc.planning.work,
   });
-  return { plan, builder, instance, waiting };
+  const ranks = new Map([...active, ...waiting].map((j) => [j.id, rank(j)]));
+  return { plan, builder, instance, waiting, ranks };
 }
 
 /** What takes room on hosts with limited memory, besides those that move. */
@@ -352,38 +355,61 @@ export function runsOf(made: Planned, nowMs: number): ReadonlyMap<string, Planne
 }
 
 /**
- * Whose end each migration waits for: on every link and host of it, those that end before it starts, without those that
- * end before one of these starts.
+ * Whose end each migration waits for: on every link of it, those that end before it starts, without those that end before one
+ * of these starts; and where its destination has no room for it otherwise, those that leave there first. A less urgent one
+ * that fills a gap before it on a link is not waited for: should it be late, it is the one that gets less.
  */
-function predecessors({ plan, instance }: Planned): Map<string, string[]> {
-  const ends = new Map(instance.migrations.map((m) => [m.vm, m]));
+function predecessors(made: Planned): Map<string, string[]> {
   const users = new Map<string, PlannedMigration[]>();
-  const use = (key: string, m: PlannedMigration) => {
-    const list = users.get(key);
-    if (list === undefined) users.set(key, [m]);
-    else list.push(m);
-  };
-  const limited = new Set(instance.hosts.filter((h) => h.memory_units !== undefined).map((h) => h.id));
-  for (const m of plan.migrations) {
-    for (let i = 1; i < m.path.length; i++) use(`${m.path[i - 1]}→${m.path[i]}`, m);
-    const { from, to } = ends.get(m.vm) as { from: string; to: string };
-    if (limited.has(from)) use(`memory of ${from}`, m);
-    if (limited.has(to)) use(`memory of ${to}`, m);
-  }
   const after = new Map<string, Set<string>>();
+  const wait = (vm: string, before: string) => {
+    after.set(vm, (after.get(vm) ?? new Set()).add(before));
+  };
+  for (const m of made.plan.migrations) {
+    for (let i = 1; i < m.path.length; i++) {
+      const key = `${m.path[i - 1]}→${m.path[i]}`;
+      const list = users.get(key);
+      if (list === undefined) users.set(key, [m]);
+      else list.push(m);
+    }
+  }
   for (const list of users.values()) {
     list.sort((a, b) => a.start_s - b.start_s || (a.vm < b.vm ? -1 : 1));
     for (const [i, m] of list.entries()) {
       const before = list.slice(0, i).filter((x) => x.end_s <= m.start_s);
       const lastStart = before.reduce((most, x) => Math.max(most, x.start_s), -1);
-      for (const x of before) {
-        if (x.end_s <= lastStart) continue;
-        const own = after.get(m.vm) ?? new Set();
-        after.set(m.vm, own.add(x.vm));
-      }
+      const isUrgent = (x: PlannedMigration) => (made.ranks.get(x.vm) ?? 0) <= (made.ranks.get(m.vm) ?? 0);
+      for (const x of before) if (x.end_s > lastStart && isUrgent(x)) wait(m.vm, x.vm);
     }
   }
+  for (const host of made.instance.hosts) {
+    if (host.memory_units !== undefined) waitForRoom(made, host.id, host.memory_units, wait);
+  }
   return new Map([...after].map(([vm, set]) => [vm, [...set].sort()]));
+}
+
+/** Who comes to a host waits for as many of those that leave it before as it takes to have room, the first first; for no others. */
+function waitForRoom(
+  { plan, instance }: Planned,
+  host: string,
+  units: number,
+  wait: (vm: string, before: string) => void,
+): void {
+  const ends = new Map(instance.migrations.map((m) => [m.vm, m]));
+  const sizes = new Map(instance.vms.map((v) => [v.id, v.size_units ?? 0]));
+  const sizeOf = (m: PlannedMigration) => sizes.get(m.vm) ?? 0;
+  const leaving = plan.migrations.filter((m) => ends.get(m.vm)?.from === host).sort((a, b) => a.end_s - b.end_s);
+  const coming = plan.migrations.filter((m) => ends.get(m.vm)?.to === host).sort((a, b) => a.start_s - b.start_s);
+  let used = instance.vms.reduce((sum, v) => sum + (v.host === host ? (v.size_units ?? 0) : 0), 0);
+  for (const m of coming) {
+    used += sizeOf(m);
+    let missing = used - units;
+    for (const x of leaving) {
+      if (missing <= 0 || x.end_s > m.start_s) break;
+      wait(m.vm, x.vm);
+      missing -= sizeOf(x);
+    }
+  }
 }
 
 /** Why it starts when it does, in the words and with the links of the controller. */

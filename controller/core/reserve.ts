@@ -124,6 +124,8 @@ export function reserveAll(t: Turn): void {
       t.decide('reservation', id, [{ ...reason, text: `for the pull of its disks ${reason.text}` }], isFirst);
       continue;
     }
+    // One that stays at nothing is no news.
+    if (rateBps === job.sliceBps && job.sliceSteps.length > 0) continue;
     t.setJob(id, { sliceBps: rateBps, sliceSteps: [...job.sliceSteps, { atMs: t.nowMs, rateBps, reason }] });
     t.decide('reservation', id, [reason]);
   }

@@ -3,7 +3,7 @@ import { isFinal, jobStateSchema } from '../../contracts/common.ts';
 import { restoredPaces } from './hold.ts';
 import { overlayEntry, restoredOverlays } from './overlays.ts';
 import { newPull } from './pull.ts';
-import type { ControllerState, Job } from './state.ts';
+import { type ControllerState, isActive, type Job } from './state.ts';
 
 /** Ended jobs kept for readers after a restart. */
 const KEPT_ENDED = 100;
@@ -70,7 +70,8 @@ export function restoreJobs(state: ControllerState, entries: readonly Record<str
   // A tunnel's key is the number of the job that it began with.
   const used = [...all.map((j) => j.number), ...[...overlays.values()].map((o) => o.key)];
   const nextNumber = used.reduce((n, number) => Math.max(n, number + 1), state.nextNumber);
-  return { ...state, jobs, overlays, paces: restoredPaces(known), nextNumber };
+  const hasJobs = open.some((j) => isActive(j) && j.dpids.length > 0);
+  return { ...state, jobs, overlays, paces: restoredPaces(known), nextNumber, settling: { ...state.settling, hasJobs } };
 }
 
 /** What a compacted journal must hold: every job, and every guest away from home, as they are now. */

@@ -85,7 +85,8 @@ function tidy(t: Turn, host: string, known: Known, hello: Pick<AgentHello, 'gues
     return;
   }
   const isWaiting = hello.guests.some((g) => g.spec.name === known.guest && g.state === 'incoming');
-  if (isWaiting) order('abandon');
+  // A machine that was lost before it ran is remembered until it is abandoned; one that ran is not given up by this.
+  if (isWaiting || (job && job.state !== 'done' && !job.resumed)) order('abandon');
   else if (job?.state === 'done') order('finish');
 }
 

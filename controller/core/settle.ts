@@ -22,6 +22,8 @@ const LATE_SETTLE_MS = 5_000;
 export interface Settling {
   untilMs: number;
   ports: ReadonlyMap<string, PortRef>;
+  /** Migrations of an earlier life run, and switches on their ways may not have come yet. */
+  hasJobs: boolean;
   /** The leftovers of an earlier life beside flows and meters were removed. */
   isSwept: boolean;
 }
@@ -29,11 +31,18 @@ export interface Settling {
 export const newSettling = (nowMs: number): Settling => ({
   untilMs: nowMs + SETTLE_MS,
   ports: new Map(),
+  hasJobs: false,
   isSwept: false,
 });
 
 /** Whether the network is not known again yet as it was. */
-export const isSettling = (state: ControllerState): boolean => state.settling.ports.size > 0;
+export const isSettling = ({ settling }: ControllerState): boolean => settling.ports.size > 0 || settling.hasJobs;
+
+/** Datapaths that running migrations pass and that have not connected in this life. */
+const missingSwitches = ({ jobs, topology }: ControllerState): string[] =>
+  [...jobs.values()].flatMap((j) =>
+    isActive(j) && !j.copyEnded ? j.dpids.filter((dpid) => !topology.switches.has(dpid)) : [],
+  );
 
 /** A match on nothing but these fields. */
 function fieldsOf(f: Flow, ...names: string[]): Record<string, unknown> | undefined {
@@ -75,11 +84,13 @@ export function learnFromFlows(t: Turn, dpid: string, found: SwitchTables): void
 export function settleDown(t: Turn, queuesWanted: () => { dpid: string; portName: string }[]): boolean {
   const { settling, topology } = t.state;
   let ended = false;
-  if (settling.ports.size > 0) {
-    const missing = [...settling.ports].filter(([id, ref]) => topology.port(ref)?.isUp && !topology.links.has(id));
-    if (missing.length > 0 && t.nowMs < settling.untilMs) return false;
-    if (missing.length > 0) t.log('warn', 'network.changed', { linksNotFoundAgain: missing.map(([id]) => id) });
-    t.set({ settling: { ...settling, ports: new Map() } });
+  if (isSettling(t.state)) {
+    const links = [...settling.ports].filter(([id, ref]) => topology.port(ref)?.isUp && !topology.links.has(id));
+    const switches = settling.hasJobs ? missingSwitches(t.state) : [];
+    if (links.length + switches.length > 0 && t.nowMs < settling.untilMs) return false;
+    if (links.length > 0) t.log('warn', 'network.changed', { linksNotFoundAgain: links.map(([id]) => id) });
+    if (switches.length > 0) t.log('warn', 'network.changed', { switchesNotFoundAgain: [...new Set(switches)] });
+    t.set({ settling: { ...settling, ports: new Map(), hasJobs: false } });
     ended = true;
   }
   if (!settling.isSwept && t.nowMs - t.state.startedAtMs >= SWEEP_MS) {

@@ -35,6 +35,7 @@ import type { HostMoves } from './hostMoves.ts';
 import type { JobOverlay, Overlay } from './overlays.ts';
 import type { Seal } from './packets.ts';
 import type { Quench, Storm } from './quench.ts';
+import type { Tries } from './retry.ts';
 import { newSettling, type Settling } from './settle.ts';
 import type { Instant, Telemetry } from './telemetry.ts';
 import type { Detour } from './tunnels.ts';
@@ -140,7 +141,7 @@ export interface PortHistory {
 }
 
 /** Queues of one egress port: what we want, what is being set, what holds. */
-export interface QosState {
+export interface QosState extends Tries {
   wanted: PortQos | null;
   inFlight: { serial: number; qos: PortQos | null } | null;
   applied: PortQos | null;
@@ -168,7 +169,7 @@ export interface Recovery {
 }
 
 /** One tunnel port: what we want, what is being set, what holds. */
-export interface TunnelState {
+export interface TunnelState extends Tries {
   wanted: TunnelPort | null;
   inFlight: { serial: number; port: TunnelPort | null } | null;
   applied: TunnelPort | null;

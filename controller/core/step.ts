@@ -45,6 +45,7 @@ import { reserveAll } from './reserve.ts';
 import { isWorthKeeping } from './restore.ts';
 import { askAgain, giveUp, onLateEvent, reconcile } from './returns.ts';
 import { isSettling, settleDown, withoutForgetting } from './settle.ts';
+import { nextTry, retryMs } from './retry.ts';
 import { type ControllerState, type QosState, type SwitchState, withEntry, withoutEntry } from './state.ts';
 import { onTelemetry } from './telemetry.ts';
 import { onTunnelDone, probeTunnels, writeTunnels } from './tunnels.ts';
@@ -56,9 +57,6 @@ export interface Step {
   effects: Effect[];
 }
 
-/** A refused flow is tried again after this long; each time a table is found full, after twice as long as before. */
-const RETRY_MS = 10_000;
-const RETRY_MOST_MS = 160_000;
 /** Enough for any chain of conditions that become true in one turn; a longer one goes on in the next. */
 const MAX_ROUNDS = 4;
 
@@ -200,6 +198,7 @@ function settle(t: Turn, events: readonly Event[], before: ControllerState): voi
   const overdueMs = t.state.policy.doc.reservation.periodMs * 1.5;
   if (
     t.reserveNow ||
+    isOtherCapacity(t.state, before) ||
     (events.some((e) => e.kind === 'tick') && activeSlices(t.state) && t.nowMs - t.state.lastReservationMs > overdueMs)
   )
     reserveAll(t);
@@ -214,6 +213,12 @@ function settle(t: Turn, events: readonly Event[], before: ControllerState): voi
     if (!advancePulls(t, settled) && !isRecovered && !isAdvanced) return;
     if (t.reserveNow) reserveAll(t);
   }
+}
+
+/** Whether a link that is shared out has more or less to share than before. */
+function isOtherCapacity({ topology, shares }: ControllerState, before: ControllerState): boolean {
+  if (topology === before.topology) return false;
+  return [...shares.keys()].some((l) => topology.capacityBps(l) !== before.topology.capacityBps(l));
 }
 
 /** Sends each switch its difference, one write at a time; answers which switches hold what they should. */
@@ -298,8 +303,9 @@ function onWritten(t: Turn, e: Extract<Event, { kind: 'written' }>): void {
     // Part of the batch may be in force: what was read back says which.
     const installed = e.holds ? tablesFound(e.holds.flows, e.holds.meterIds, e.holds.groups) : s.installed;
     const missing = [...target.flows.values()].filter((f) => installed.flows.get(f.key)?.signature !== f.signature);
+    // A table that is found full again is given twice as long as before.
     const tableFullTimes = e.isTableFull === true ? s.tableFullTimes + 1 : 0;
-    const waitMs = Math.min(RETRY_MOST_MS, RETRY_MS * 2 ** Math.max(0, tableFullTimes - 1));
+    const waitMs = retryMs(tableFullTimes);
     const refusedWhy = whyRefused(e);
     const isServedAnew = e.isGroupRefused === true && withoutGroups(t, e.dpid, refusedWhy);
     t.log('error', 'switch.refused', { dpid: e.dpid, why: refusedWhy, errors: e.errors, againInMs: waitMs });
@@ -350,17 +356,15 @@ function writeQueues(t: Turn): void {
     const { dpid, portNo } = linkRef(link);
     const portName = t.state.topology.port({ dpid, portNo })?.name;
     const wanted = queuesFor(t.state, link);
-    const before = t.state.qos.get(link) ?? {
-      wanted: null,
-      inFlight: null,
-      applied: null,
-      stale: false,
-      enforcement: 'pace' as const,
-      note: '',
+    const before: QosState = t.state.qos.get(link) ?? {
+      ...{ wanted: null, inFlight: null, applied: null, stale: false, enforcement: 'pace', note: '', failures: 0 },
+      retryAtMs: 0,
     };
-    if (before.inFlight || portName === undefined || (!before.stale && sameQos(before.applied, wanted))) continue;
-    // A change that could not be made is tried again when the next one is due.
-    if (before.note !== '' && sameQos(before.wanted, wanted)) continue;
+    // Of a change that could not be made it is not known what of it was: it is not done with before one has been confirmed.
+    const holds = !before.stale && before.note === '' && sameQos(before.applied, wanted);
+    if (before.inFlight || portName === undefined || holds) continue;
+    // It is tried again when the next one is due, or after a while.
+    if (before.note !== '' && sameQos(before.wanted, wanted) && t.nowMs < before.retryAtMs) continue;
     const serial = t.state.nextSerial;
     t.set({
       nextSerial: serial + 1,
@@ -395,6 +399,7 @@ function onQosDone(t: Turn, e: Extract<Event, { kind: 'qosDone' }>): void {
         applied,
         enforcement: e.enforcement,
         note: e.note,
+        ...nextTry(t, q, failed),
       }),
     });
 }

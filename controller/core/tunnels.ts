@@ -12,6 +12,7 @@ import { findPath, type PortRef } from '../../topology/index.ts';
 import { faultOf } from './discovery.ts';
 import type { Event, PortDescription, TunnelKind, TunnelPort } from './events.ts';
 import { buildLldp, parseLldp } from './packets.ts';
+import { nextTry } from './retry.ts';
 import { type ControllerState, isActive, type Job, type TunnelState, withEntry, withoutEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -132,6 +133,8 @@ const NEW: TunnelState = {
   note: '',
   mtus: {},
   provenMs: null,
+  failures: 0,
+  retryAtMs: 0,
 };
 const same = (a: TunnelPort | null, b: TunnelPort | null): boolean => JSON.stringify(a) === JSON.stringify(b);
 
@@ -160,13 +163,14 @@ export function writeTunnels(t: Turn): void {
   for (const id of new Set([...wanted.keys(), ...t.state.tunnels.keys()])) {
     const port = wanted.get(id) ?? null;
     const before = t.state.tunnels.get(id) ?? NEW;
-    if (before.inFlight || (!before.isStale && same(before.applied, port))) continue;
-    // A change that could not be made is tried again when another one is due.
-    if (before.note !== '' && same(before.wanted, port)) continue;
+    // Of a change that could not be made it is not known what of it was: it is not done with before one has been confirmed.
+    if (before.inFlight || (!before.isStale && before.note === '' && same(before.applied, port))) continue;
+    // It is tried again when another one is due, or after a while.
+    if (before.note !== '' && same(before.wanted, port) && t.nowMs < before.retryAtMs) continue;
     const [dpid = '', name = ''] = id.split('/');
     const serial = t.state.nextSerial;
     const mtuOf = port ? portsUnder(t.state, dpid) : [];
-    const now = { ...before, wanted: port, isStale: false, inFlight: { serial, port } };
+    const now = { ...before, wanted: port, isStale: false, inFlight: { serial, port }, note: '' };
     t.set({ nextSerial: serial + 1, tunnels: withEntry(t.state.tunnels, id, now) });
     t.effects.push({ kind: 'tunnel', dpid, name, serial, port, mtuOf });
   }
@@ -182,7 +186,7 @@ export function onTunnelDone(t: Turn, e: Extract<Event, { kind: 'tunnelDone' }>)
   else t.log('info', applied ? 'tunnel.up' : 'tunnel.removed', { dpid: e.dpid, port: e.name });
   if (applied === null && !failed) t.set({ tunnels: withoutEntry(t.state.tunnels, id) });
   else {
-    const now = { ...tunnel, inFlight: null, applied, note: e.note, mtus: e.mtus };
+    const now = { ...tunnel, inFlight: null, applied, note: e.note, mtus: e.mtus, ...nextTry(t, tunnel, failed) };
     t.set({ tunnels: withEntry(t.state.tunnels, id, now) });
   }
   probeTunnels(t);

@@ -1,7 +1,14 @@
 /** What the agent reads from the kernel and says to programs: connections, load, tc filters, QEMU's command line, back-off. */
 import fc from 'fast-check';
 import { backoffMs } from '../../../agent/core/backoff.ts';
-import { cpuShare, guestMapping, parseCpuTimes, parseMemory, parseProcNetTcp } from '../../../agent/core/proc.ts';
+import {
+  cpuShare,
+  guestMapping,
+  parseCpuTimes,
+  parseMemory,
+  parseProcNetTcp,
+  roomForGuestsMiB,
+} from '../../../agent/core/proc.ts';
 import { qemuArgv } from '../../../agent/core/qemuArgv.ts';
 import {
   addArgs,
@@ -12,6 +19,7 @@ import {
   type QueueFilter,
   sameFilters,
 } from '../../../agent/core/queueFilters.ts';
+import { findGuestMemory } from '../../../agent/io/hostLoad.ts';
 import { tapName } from '../../../agent/io/hostNet.ts';
 import { guestSpecSchema } from '../../../contracts/agent.ts';
 
@@ -52,6 +60,15 @@ describe('load', () => {
     const text = 'MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    400 kB\n';
     expect(parseMemory(text)).toEqual({ usedBytes: 600 * 1024, totalBytes: 1000 * 1024 });
     expect(parseMemory('MemTotal: 5 kB')).toBeUndefined();
+  });
+  test('guests get what a host has, less a sixteenth, 512 MiB or 8 GiB', () => {
+    const GIB = 2 ** 30;
+    expect([2, 32, 512].map((gib) => roomForGuestsMiB(gib * GIB))).toEqual([1536, 30 * 1024, 504 * 1024]);
+    expect(roomForGuestsMiB(100 * 2 ** 20)).toBe(1);
+  });
+  test('a host without /proc says nothing of its memory', async () => {
+    expect(await findGuestMemory('/nowhere/meminfo')).toBeUndefined();
+    expect(await findGuestMemory()).toBeGreaterThan(0);
   });
 });
 

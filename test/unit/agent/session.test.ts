@@ -24,15 +24,21 @@ describe("the agent's session", () => {
   const clock = systemClock(20);
   let lastIp = 0;
 
-  async function agent(host: string, guests = [spec]): Promise<RunningAgent> {
+  async function agent(
+    host: string,
+    guests = [spec],
+    kind: 'emulated' | 'qmp' = 'emulated',
+    guestMemoryMiB?: number,
+  ): Promise<RunningAgent> {
     const config = agentConfigSchema.parse({
       host,
       controller: `ws://127.0.0.1:${controller.port}`,
       driver: 'emulated',
       migrationIp: `192.0.2.${++lastIp}`,
       guests,
+      guestMemoryMiB,
     });
-    const driver = createEmulatedDriver({ config, clock, log: silentLog, fabric });
+    const driver = { ...createEmulatedDriver({ config, clock, log: silentLog, fabric }), kind };
     const a = await startAgent(config, {
       token: 'secret',
       log: silentLog,
@@ -69,6 +75,15 @@ describe("the agent's session", () => {
     expect(controller.authorizations[0]).toBe('Bearer secret');
     const load = await controller.until((m) => (m.type === 'telemetry' ? m.host : undefined));
     expect(load.memoryTotalBytes).toBeGreaterThan(0);
+  });
+
+  test('says how much memory guests may have: as configured, else what is found where guests are real', async () => {
+    await agent('h1');
+    expect(await hello('h1')).not.toHaveProperty('guestMemoryMiB');
+    await agent('h2', [spec], 'qmp');
+    expect((await hello('h2')).guestMemoryMiB).toBeGreaterThan(0);
+    await agent('h3', [spec], 'qmp', 1234);
+    expect(await hello('h3')).toMatchObject({ guestMemoryMiB: 1234 });
   });
 
   test('says nothing but hello until it is welcome', async () => {

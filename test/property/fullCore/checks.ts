@@ -1,0 +1,260 @@
+/**
+ * What holds at every step of the whole core, and in the end, as the issue has it: floors are kept on every link and direction,
+ * the more urgent is never put behind the less urgent, everybody ends once faults cease, nothing is left, and what was handed
+ * out is never changed. None of it asks the code under test how it came to its answer. Beside `world.ts`.
+ */
+import { type AgentCommand, agentCommandSchema } from '../../../contracts/agent.ts';
+import { isFinal, PRIORITIES, type Priority } from '../../../contracts/common.ts';
+import { FEATURE } from '../../../controller/core/cookies.ts';
+import type { Effect, Event } from '../../../controller/core/events.ts';
+import { isSettling } from '../../../controller/core/settle.ts';
+import { type ControllerState, isActive, type Job, needsSlice } from '../../../controller/core/state.ts';
+import type { World } from './world.ts';
+
+/** Rates are whole bits per second. */
+const ROUNDING_BPS = 1;
+const rank = (p: Priority) => PRIORITIES.indexOf(p);
+
+/** How often what was looked for was there to be seen: a property that never saw a slice says nothing. */
+export interface Seen {
+  slices: number;
+  shared: number;
+  waits: number;
+  starts: number;
+  plans: number;
+  reroutes: number;
+  recoveries: number;
+}
+export const nothingSeen = (): Seen => ({
+  ...{ slices: 0, shared: 0, waits: 0, starts: 0, plans: 0, reroutes: 0, recoveries: 0 },
+});
+
+export function checkStep(
+  w: World,
+  before: ControllerState,
+  events: readonly Event[],
+  effects: readonly Effect[],
+  seen: Seen,
+): void {
+  const { state } = w;
+  checkSlices(state, seen);
+  if (state.shares !== before.shares) checkUrgency(state);
+  if (state.jobs !== before.jobs) checkWaits(state, before, seen);
+  for (const e of effects) {
+    if (e.kind === 'qos' && e.qos) {
+      const sum = e.qos.queues.reduce((a, q) => a + q.minBps, 0);
+      if (sum > e.qos.maxBps + e.qos.queues.length) throw new Error(`${e.link}: queues of ${sum} in ${e.qos.maxBps}`);
+    } else if (e.kind === 'command') checkCommand(w, e.host, e.migration, e.command, seen);
+  }
+  if (events.some((e) => e.kind === 'sampled') && state.plan !== before.plan && state.plan !== null) seen.plans++;
+}
+
+/** On every link and direction: the slices of those that copy or are about to, and the workload's floor, fit. */
+function checkSlices(state: ControllerState, seen: Seen): void {
+  // While the network is found again after a start, sources go on as they were told before.
+  if (isSettling(state)) return;
+  const sums = new Map<string, number>();
+  for (const j of state.jobs.values()) {
+    if (!needsSlice(j)) continue;
+    if (!(j.sliceBps >= 0 && Number.isFinite(j.sliceBps))) throw new Error(`${j.id} has a slice of ${j.sliceBps}`);
+    for (const l of j.links) sums.set(l, (sums.get(l) ?? 0) + j.sliceBps);
+  }
+  for (const [link, sum] of sums) {
+    seen.slices++;
+    const capacityBps = state.topology.capacityBps(link);
+    const { floorBps } = state.policy.slaFor(link, capacityBps);
+    // Not found again yet after a start.
+    if (!state.topology.switches.has(link.slice(0, 16))) continue;
+    if (!(sum <= Math.max(0, capacityBps - floorBps) + ROUNDING_BPS))
+      throw new Error(`${link}: slices of ${sum} and a floor of ${floorBps} in a capacity of ${capacityBps}`);
+    const share = state.shares.get(link);
+    const shared = [...(share?.byMigration.values() ?? [])].reduce((a, b) => a + b, 0);
+    if (Math.abs(shared - sum) > ROUNDING_BPS)
+      throw new Error(`${link}: jobs have ${sum}, and ${shared} is said to be reserved`);
+  }
+  for (const [link, share] of state.shares) {
+    for (const id of share.byMigration.keys()) {
+      const j = state.jobs.get(id);
+      if (!j || !needsSlice(j) || !j.links.includes(link)) throw new Error(`${link}: ${id} (${j?.state}) has a share`);
+    }
+  }
+}
+
+/** Of two on the same or fewer links, the more urgent has at least as much, but for a step that is not made. */
+function checkUrgency(state: ControllerState): void {
+  const { minStepShare } = state.policy.doc.reservation;
+  const running = [...state.jobs.values()].filter((j) => needsSlice(j) && j.phase !== 'initial');
+  for (const a of running) {
+    for (const b of running) {
+      if (rank(a.priority) >= rank(b.priority) || a.phase !== b.phase) continue;
+      if (!a.links.every((l) => b.links.includes(l))) continue;
+      const step = 2 * minStepShare * Math.max(...b.links.map((l) => state.topology.capacityBps(l)), 0);
+      if (a.sliceBps + step + ROUNDING_BPS < b.sliceBps)
+        throw new Error(`inversion: ${a.priority} ${a.id} has ${a.sliceBps}, ${b.priority} ${b.id} has ${b.sliceBps}`);
+    }
+  }
+}
+
+/** Whether somebody may wait for a less urgent one that is there already: for a place at a host, or for room there. */
+function mayWaitFor(state: ControllerState, j: Job, b: Job, rule: string): boolean {
+  if (rule === 'admission.hostOut' || rule === 'admission.hostIn') return isActive(b);
+  return rule.startsWith('planning.') && b.from === j.to && (state.agents.get(j.to)?.guestMemoryMiB ?? null) !== null;
+}
+
+function checkWaits(state: ControllerState, before: ControllerState, seen: Seen): void {
+  for (const j of state.jobs.values()) {
+    const was = before.jobs.get(j.id);
+    if (was === j) continue;
+    if (j.reroutedAtMs !== null && was?.reroutedAtMs === null) seen.reroutes++;
+    if (j.recovery !== null && was?.recovery === null) seen.recoveries++;
+    if (j.state !== 'queued' || (j.behind === was?.behind && j.note === was.note)) continue;
+    const rule = j.reasons.findLast((r) => r.rule.startsWith('admission.') || r.rule.startsWith('planning.'))?.rule ?? '';
+    for (const b of j.behind.map((id) => state.jobs.get(id))) {
+      if (!b) throw new Error(`${j.id} waits behind somebody unknown`);
+      seen.waits++;
+      if (rank(b.priority) <= rank(j.priority)) continue;
+      if (!mayWaitFor(state, j, before.jobs.get(b.id) ?? b, rule))
+        throw new Error(`inversion: ${j.priority} ${j.id} waits behind ${b.priority} ${b.id} (${b.state}): ${rule}`);
+    }
+  }
+}
+
+function checkCommand(w: World, host: string, migration: string, command: AgentCommand, seen: Seen): void {
+  const parsed = agentCommandSchema.safeParse(command);
+  if (!parsed.success) throw new Error(`${command.do} for ${migration} is not as agreed: ${parsed.error.message}`);
+  const job = w.state.jobs.get(migration);
+  if (job && host !== job.from && host !== job.to) throw new Error(`${command.do} of ${migration} goes to ${host}`);
+  if (command.do !== 'start' || !job) return;
+  seen.starts++;
+  if (job.links.some((l) => !w.state.topology.port({ dpid: l.slice(0, 16), portNo: Number(l.slice(17)) })))
+    throw new Error(`${migration} starts on a way that is not there`);
+  for (const dpid of job.dpids) {
+    const s = w.net.switches.get(dpid);
+    // A switch that is away confirms nothing, and is not waited for.
+    if (!s || !w.state.switches.get(dpid)?.connected || !w.net.isInTouch(s)) continue;
+    if (job.stream && !w.net.hasFlow(dpid, FEATURE.stream, job.number))
+      throw new Error(`${migration} starts, and ${dpid} has no flow for it`);
+  }
+}
+
+/** Everybody ends: with no fault any more, somebody gets on within this long, and all are done before the longest they may take. */
+const QUIET_MS = 120_000;
+const LEAST_RATE_BPS = 2e6;
+
+/** Lets a mended world go on until all jobs have ended. */
+export function drain(w: World): void {
+  const open = () => [...w.state.jobs.values()].filter((j) => !isFinal(j.state));
+  const bytes = open().reduce((a, j) => a + j.spec.memoryMiB * 2 ** 20, 0);
+  const untilMs = w.nowMs + 180_000 + (3 * bytes * 8000) / LEAST_RATE_BPS;
+  const signs = () => open().map((j) => `${j.id} ${j.state} ${j.progress?.transferredBytes}`).join();
+  let last = signs();
+  let sinceMs = w.nowMs;
+  while (open().length > 0) {
+    w.round(1000, 0.4);
+    const now = signs();
+    if (now !== last) {
+      last = now;
+      sinceMs = w.nowMs;
+    }
+    if (w.nowMs - sinceMs > QUIET_MS || w.nowMs > untilMs) throw new Error(`starved: ${w.open().join('; ')}`);
+  }
+}
+
+/** What is left when all jobs have ended; nothing, after the time that taking down may take. */
+export function leftovers(w: World): string[] {
+  const { state, net, hosts } = w;
+  const left: string[] = [];
+  if (state.shares.size > 0) left.push(`shares of ${[...state.shares.keys()].join()}`);
+  if (state.plan !== null) left.push('a plan');
+  for (const [link, q] of state.qos) left.push(`queues of ${link}: ${q.inFlight ? 'in flight' : q.note}`);
+  for (const link of w.queues.keys()) left.push(`queues in the database for ${link}`);
+  for (const [id, t] of state.tunnels) left.push(`tunnel ${id} ${t.note}`);
+  for (const s of net.switches.values()) {
+    const features = net.features(s);
+    for (const f of [FEATURE.stream, FEATURE.answer, FEATURE.moved]) if (features.has(f)) left.push(`flow ${f} at ${s.dpid}`);
+    if (s.meters.size > 0) left.push(`meters at ${s.dpid}`);
+    for (const p of s.ports.values()) if (p.name.startsWith('fwt')) left.push(`port ${p.name} at ${s.dpid}`);
+    const known = state.switches.get(s.dpid);
+    if (known?.inFlight) left.push(`a write to ${s.dpid} that is not answered`);
+    const held = new Set(known?.installed.flows.keys());
+    if (held.size !== s.flows.size || [...s.flows.keys()].some((k) => !held.has(k)))
+      left.push(`${s.dpid} holds ${s.flows.size} flows, and ${held.size} are believed`);
+  }
+  for (const h of hosts.values()) {
+    for (const j of h.jobs.values()) left.push(`${h.o.host} keeps ${j.role} of ${j.id}`);
+    for (const g of h.guests.values()) if (g.state !== 'running') left.push(`${g.spec.name} is ${g.state} at ${h.o.host}`);
+  }
+  for (const guest of w.guests) {
+    const at = [...hosts.values()].filter((h) => h.guests.get(guest)?.state === 'running');
+    if (at.length !== 1) left.push(`${guest} runs ${at.length} times`);
+    const place = state.topology.locationByName(guest)?.at;
+    const port = place && net.at(`${place.dpid}:${place.portNo}`);
+    if (at[0] && (place?.dpid !== at[0].o.dpid || port?.port.name !== `tap-${guest}`))
+      left.push(`${guest} is at ${at[0].o.host}, and traffic goes to ${place?.dpid}:${place?.portNo}`);
+  }
+  return left;
+}
+
+/** Whatever happens, a guest never runs at two hosts. */
+export function checkGuests(w: World): void {
+  for (const guest of w.guests) {
+    const at = [...w.hosts.values()].filter((h) => h.guests.get(guest)?.state === 'running');
+    if (at.length > 1) throw new Error(`${guest} runs on ${at.map((h) => h.o.host).join(' and ')}`);
+  }
+}
+
+/** Freezes what was handed out: who changes it later gets an error. Buffers cannot be frozen. */
+export function freeze(value: unknown): void {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value) || ArrayBuffer.isView(value)) return;
+  Object.freeze(value);
+  for (const v of Object.values(value)) freeze(v);
+}
+
+/** The maps of a state as they are, to be compared after later steps: nobody writes to a snapshot. */
+export class Snapshot {
+  readonly #maps: (readonly [string, ReadonlyMap<unknown, unknown>, readonly (readonly [unknown, unknown])[]])[] = [];
+
+  constructor(state: ControllerState) {
+    const add = (name: string, m: unknown) => {
+      if (m instanceof Map) this.#maps.push([name, m, [...m]]);
+    };
+    for (const [name, m] of Object.entries(state)) add(name, m);
+    for (const [name, m] of Object.entries(state.discovery)) add(`discovery ${name}`, m);
+    for (const name of ['switches', 'links', 'locations', 'listening'] as const) add(name, state.topology[name]);
+    add('settling', state.settling.ports);
+    for (const s of state.switches.values()) {
+      add('flows', s.installed.flows);
+      add('meters', s.installed.meters);
+    }
+    for (const s of state.shares.values()) add('shares of a link', s.byMigration);
+  }
+
+  check(): void {
+    for (const [name, m, entries] of this.#maps) {
+      let i = 0;
+      for (const [k, v] of m) {
+        const was = entries[i++];
+        if (!was || was[0] !== k || was[1] !== v) throw new Error(`an old snapshot's ${name} was written to at ${String(k)}`);
+      }
+      if (i !== entries.length) throw new Error(`an old snapshot's ${name} lost an entry`);
+    }
+  }
+}
+
+/** Everything that follows from events, as one text: for playing them twice. */
+export function textOf(value: unknown): string {
+  return JSON.stringify(value, (_key, v: unknown) => {
+    if (typeof v === 'bigint') return `${v}n`;
+    if (v instanceof Map) return [...v];
+    if (v instanceof Set) return [...v];
+    if (typeof v === 'function') return undefined;
+    return v;
+  });
+}
+
+/** What a state says, without the functions in it. */
+export function stateText(state: ControllerState): string {
+  const { settings: _, policy, topology, ...rest } = state;
+  const { switches, links, locations } = topology;
+  return textOf({ ...rest, policy: policy.doc, topology: { switches, links, locations } });
+}
