@@ -4,6 +4,7 @@ import { restoredPaces } from './hold.ts';
 import { overlayEntry, restoredOverlays } from './overlays.ts';
 import { newPull } from './pull.ts';
 import { type ControllerState, isActive, type Job } from './state.ts';
+import { tunnelsLeft } from './tunnels.ts';
 
 /** Ended jobs kept for readers after a restart. */
 const KEPT_ENDED = 100;
@@ -71,7 +72,8 @@ export function restoreJobs(state: ControllerState, entries: readonly Record<str
   const used = [...all.map((j) => j.number), ...[...overlays.values()].map((o) => o.key)];
   const nextNumber = used.reduce((n, number) => Math.max(n, number + 1), state.nextNumber);
   const hasJobs = open.some((j) => isActive(j) && j.dpids.length > 0);
-  return { ...state, jobs, overlays, paces: restoredPaces(known), nextNumber, settling: { ...state.settling, hasJobs } };
+  const restored = { ...state, jobs, overlays, paces: restoredPaces(known), nextNumber, settling: { ...state.settling, hasJobs } };
+  return { ...restored, tunnels: tunnelsLeft(restored) };
 }
 
 /** What a compacted journal must hold: every job, and every guest away from home, as they are now. */

@@ -136,6 +136,10 @@ const NEW: TunnelState = {
   failures: 0,
   retryAtMs: 0,
 };
+/** Tunnels that an earlier life has made for jobs that it left: they may be there, and are made sure of, or removed. */
+export const tunnelsLeft = (state: ControllerState): ReadonlyMap<string, TunnelState> =>
+  new Map([...tunnelsWanted(state)].map(([id, port]) => [id, { ...NEW, wanted: port, applied: port, isStale: true }]));
+
 const same = (a: TunnelPort | null, b: TunnelPort | null): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** Names of the ports whose MTU decides what fits through a job's tunnel at one end: the guest's, and those under the tunnel. */

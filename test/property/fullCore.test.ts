@@ -51,8 +51,8 @@ let steps = 0;
 
 function play(s: Shape, actions: readonly Action[]): World {
   const w = new World(s, {
-    check: (world, before, events, effects) => {
-      checkStep(world, before, events, effects, seen);
+    check: (world, before, _events, effects) => {
+      checkStep(world, before, effects, seen);
       for (const e of effects) {
         if (e.kind === 'publish') freeze(e.data);
         else if (e.kind === 'journal') freeze(e.entry);

@@ -6,7 +6,7 @@
 import { type AgentCommand, agentCommandSchema } from '../../../contracts/agent.ts';
 import { isFinal, PRIORITIES, type Priority } from '../../../contracts/common.ts';
 import { FEATURE } from '../../../controller/core/cookies.ts';
-import type { Effect, Event } from '../../../controller/core/events.ts';
+import type { Effect } from '../../../controller/core/events.ts';
 import { isSettling } from '../../../controller/core/settle.ts';
 import { type ControllerState, isActive, type Job, needsSlice } from '../../../controller/core/state.ts';
 import type { World } from './world.ts';
@@ -32,7 +32,6 @@ export const nothingSeen = (): Seen => ({
 export function checkStep(
   w: World,
   before: ControllerState,
-  events: readonly Event[],
   effects: readonly Effect[],
   seen: Seen,
 ): void {
@@ -46,7 +45,7 @@ export function checkStep(
       if (sum > e.qos.maxBps + e.qos.queues.length) throw new Error(`${e.link}: queues of ${sum} in ${e.qos.maxBps}`);
     } else if (e.kind === 'command') checkCommand(w, e.host, e.migration, e.command, seen);
   }
-  if (events.some((e) => e.kind === 'sampled') && state.plan !== before.plan && state.plan !== null) seen.plans++;
+  if (state.plan !== null && state.plan.revision !== before.plan?.revision) seen.plans++;
 }
 
 /** On every link and direction: the slices of those that copy or are about to, and the workload's floor, fit. */
@@ -61,6 +60,7 @@ function checkSlices(state: ControllerState, seen: Seen): void {
   }
   for (const [link, sum] of sums) {
     seen.slices++;
+    if ((state.shares.get(link)?.byMigration.size ?? 0) > 1) seen.shared++;
     const capacityBps = state.topology.capacityBps(link);
     const { floorBps } = state.policy.slaFor(link, capacityBps);
     // Not found again yet after a start.

@@ -14,6 +14,7 @@ import { checkCancel, checkRequest } from '../../../controller/core/jobs.ts';
 import { restoreJobs } from '../../../controller/core/restore.ts';
 import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
 import { stepAll } from '../../../controller/core/step.ts';
+import { tunnelsWanted } from '../../../controller/core/tunnels.ts';
 import { applyPolicyPatch, type CompiledPolicy, compilePolicy } from '../../../policies/index.ts';
 import { arpPacket, buildFrame, rarpPacket } from '../../../sim/packet.ts';
 import { Host } from './hosts.ts';
@@ -62,7 +63,8 @@ const SPEEDS = [100e6, 200e6, 1e9, 10e9];
 const MEMORY_MIB = [16, 32, 64, 128, 256];
 const DIRTY_PAGES = [0, 0, 100, 2000, 20_000];
 const REFUSALS = ['host-busy', 'guest-gone', 'internal', 'path-down'];
-const MOST_WAITING = 400;
+/** Frames are lost where more events wait than this. */
+const MOST_WAITING = 40;
 /** Events of one turn are delivered together at most this many. */
 const BURST = 8;
 
@@ -118,6 +120,8 @@ export class World {
   readonly #journal: object[] = [];
   readonly #recent: Event[] = [];
   readonly #check: WorldOptions['check'];
+  /** Nothing is lost: at the beginning, and since faults ceased. */
+  #isWell = true;
   #queuesFail = false;
   #tunnelsFail = false;
   #nextId = 1;
@@ -133,6 +137,7 @@ export class World {
     for (const s of this.net.switches.values()) this.net.connect(s);
     for (const h of this.hosts.values()) h.connect();
     for (let i = 0; i < 5; i++) this.round(600, 0.4);
+    this.#isWell = false;
   }
 
   // ---- how it is built
@@ -244,7 +249,7 @@ export class World {
         this.net.write(e.dpid, e.batch, e.messages);
         break;
       case 'packetOut':
-        if (this.#waiting < MOST_WAITING) this.net.packetOut(e.dpid, e.portNo, e.frame);
+        if (this.#waiting < MOST_WAITING || this.#isWell) this.net.packetOut(e.dpid, e.portNo, e.frame);
         break;
       case 'qos': {
         const done = { kind: 'qosDone' as const, link: e.link, serial: e.serial };
@@ -343,12 +348,15 @@ export class World {
     const h = () => nth(this.hosts.values(), a) as Host;
     const job = () => nth([...this.state.jobs.values()].filter((j) => !isFinal(j.state)), a);
     const port = () => nth(this.net.cables.keys(), a) as string;
-    if (what < 480) this.#deliver(a, b % 16 === 0 ? 1 + (b % BURST) : 1);
-    else if (what < 640) h().work();
-    else if (what < 780) {
+    if (what < 480) this.#deliver(a, b % 4 === 0 ? 1 + (a % BURST) : 1);
+    else if (what < 640) {
+      const busy = nth([...this.hosts.values()].filter((x) => x.inbox.length > 0), a);
+      if (busy) busy.work();
+      else this.#deliver(a);
+    } else if (what < 780) {
       this.#pass(1 + (b % 1500));
       this.feed([{ kind: 'tick' }]);
-    } else if (what < 850) {
+    } else if (what < 840) {
       this.net.setWorkload(randomFrom(b), 1);
       for (const x of this.net.switches.values()) this.net.read(x);
       if (b % 3 > 0) this.feed([{ kind: 'sampled' }]);
@@ -405,7 +413,9 @@ export class World {
   #ask(a: number, b: number): void {
     const draw = randomFrom(a * 65_536 + b);
     const of = <T>(list: readonly T[]): T => list[Math.floor(draw() * list.length)] as T;
-    const names = this.guests.filter(() => draw() < (draw() < 0.7 ? 0.25 : 0.9));
+    const share = draw() < 0.6 ? 0.3 : 1;
+    const idle = this.guests.filter((g) => ![...this.state.jobs.values()].some((j) => j.guest === g && !isFinal(j.state)));
+    const names = idle.filter(() => draw() < share);
     if (names.length === 0) return;
     const at = (name: string) => [...this.hosts.values()].find((h) => h.guests.get(name)?.state === 'running')?.o.host;
     const to = of([...this.hosts.keys()]);
@@ -478,12 +488,18 @@ export class World {
     const entries = JSON.parse(JSON.stringify(this.#journal)) as Record<string, unknown>[];
     this.state = this.#begin(entries);
     this.#journal.splice(0, this.#journal.length, ...entries);
+    // As `controller/io/server.ts` has it: tunnels that no job of the journal needs are of an earlier life.
+    const kept = new Set(tunnelsWanted(this.state).keys());
+    for (const s of this.net.switches.values())
+      for (const { name } of [...s.ports.values()])
+        if (name.startsWith('fwt') && !kept.has(`${s.dpid}/${name}`)) this.net.setTunnel(s.dpid, name, false);
     for (const s of this.net.switches.values()) this.net.connect(s);
     for (const h of this.hosts.values()) h.connect();
   }
 
   /** Faults cease: all is mended, everybody is there, guests write nothing, and the policy is the default. */
   heal(): void {
+    this.#isWell = true;
     this.#queuesFail = false;
     this.#tunnelsFail = false;
     this.net.deaf.clear();

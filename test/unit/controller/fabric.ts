@@ -102,8 +102,9 @@ export class Fabric {
     } else if (e.kind === 'tunnel') {
       this.#setTunnel(e);
     } else if (e.kind === 'qos') {
-      this.qos.set(e.link, e.qos);
-      this.send({ kind: 'qosDone', link: e.link, serial: e.serial, enforcement: 'queue', note: '' });
+      const note = this.queueNote();
+      if (note === '') this.qos.set(e.link, e.qos);
+      this.send({ kind: 'qosDone', link: e.link, serial: e.serial, enforcement: note === '' ? 'queue' : 'pace', note });
     } else if (e.kind === 'command') {
       this.commands.push({ host: e.host, migration: e.migration, command: e.command });
       const a = this.answer(e.host, e.command);
@@ -114,6 +115,8 @@ export class Fabric {
     }
   }
 
+  /** What is said when queues are to be set, if not that they are. */
+  queueNote: () => string = () => '';
   /** What switches say when they are told to make a tunnel port, if not that they have it. */
   tunnelNote: (dpid: string) => string = () => '';
   mtus: Record<string, number> = {};
