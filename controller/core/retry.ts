@@ -5,8 +5,7 @@ const RETRY_MS = 10_000;
 const RETRY_MOST_MS = 160_000;
 
 /** Wait after so many failures in a row, ms. */
-export const retryMs = (failures: number): number =>
-  Math.min(RETRY_MOST_MS, RETRY_MS * 2 ** Math.max(0, failures - 1));
+export const retryMs = (failures: number): number => Math.min(RETRY_MOST_MS, RETRY_MS * 2 ** Math.max(0, failures - 1));
 
 /** What is remembered of changes that failed one after the other. */
 export interface Tries {

@@ -29,12 +29,7 @@ export const nothingSeen = (): Seen => ({
   ...{ slices: 0, shared: 0, waits: 0, starts: 0, plans: 0, reroutes: 0, recoveries: 0 },
 });
 
-export function checkStep(
-  w: World,
-  before: ControllerState,
-  effects: readonly Effect[],
-  seen: Seen,
-): void {
+export function checkStep(w: World, before: ControllerState, effects: readonly Effect[], seen: Seen): void {
   const { state } = w;
   checkSlices(state, seen);
   if (state.shares !== before.shares) checkUrgency(state);
@@ -108,7 +103,8 @@ function checkWaits(state: ControllerState, before: ControllerState, seen: Seen)
     if (j.reroutedAtMs !== null && was?.reroutedAtMs === null) seen.reroutes++;
     if (j.recovery !== null && was?.recovery === null) seen.recoveries++;
     if (j.state !== 'queued' || (j.behind === was?.behind && j.note === was.note)) continue;
-    const rule = j.reasons.findLast((r) => r.rule.startsWith('admission.') || r.rule.startsWith('planning.'))?.rule ?? '';
+    const rule =
+      j.reasons.findLast((r) => r.rule.startsWith('admission.') || r.rule.startsWith('planning.'))?.rule ?? '';
     for (const b of j.behind.map((id) => state.jobs.get(id))) {
       if (!b) throw new Error(`${j.id} waits behind somebody unknown`);
       seen.waits++;
@@ -140,17 +136,21 @@ function checkCommand(w: World, host: string, migration: string, command: AgentC
 /** Everybody ends: with no fault any more, somebody gets on within this long, and all are done before the longest they may take. */
 const QUIET_MS = 120_000;
 const LEAST_RATE_BPS = 2e6;
+const DRAIN_STEP_MS = 2000;
 
 /** Lets a mended world go on until all jobs have ended. */
 export function drain(w: World): void {
   const open = () => [...w.state.jobs.values()].filter((j) => !isFinal(j.state));
   const bytes = open().reduce((a, j) => a + j.spec.memoryMiB * 2 ** 20, 0);
   const untilMs = w.nowMs + 180_000 + (3 * bytes * 8000) / LEAST_RATE_BPS;
-  const signs = () => open().map((j) => `${j.id} ${j.state} ${j.progress?.transferredBytes}`).join();
+  const signs = () =>
+    open()
+      .map((j) => `${j.id} ${j.state} ${j.progress?.transferredBytes}`)
+      .join();
   let last = signs();
   let sinceMs = w.nowMs;
   while (open().length > 0) {
-    w.round(1000, 0.4);
+    w.round(DRAIN_STEP_MS, 0.4);
     const now = signs();
     if (now !== last) {
       last = now;
@@ -171,7 +171,8 @@ export function leftovers(w: World): string[] {
   for (const [id, t] of state.tunnels) left.push(`tunnel ${id} ${t.note}`);
   for (const s of net.switches.values()) {
     const features = net.features(s);
-    for (const f of [FEATURE.stream, FEATURE.answer, FEATURE.moved]) if (features.has(f)) left.push(`flow ${f} at ${s.dpid}`);
+    for (const f of [FEATURE.stream, FEATURE.answer, FEATURE.moved])
+      if (features.has(f)) left.push(`flow ${f} at ${s.dpid}`);
     if (s.meters.size > 0) left.push(`meters at ${s.dpid}`);
     for (const p of s.ports.values()) if (p.name.startsWith('fwt')) left.push(`port ${p.name} at ${s.dpid}`);
     const known = state.switches.get(s.dpid);
@@ -182,7 +183,8 @@ export function leftovers(w: World): string[] {
   }
   for (const h of hosts.values()) {
     for (const j of h.jobs.values()) left.push(`${h.o.host} keeps ${j.role} of ${j.id}`);
-    for (const g of h.guests.values()) if (g.state !== 'running') left.push(`${g.spec.name} is ${g.state} at ${h.o.host}`);
+    for (const g of h.guests.values())
+      if (g.state !== 'running') left.push(`${g.spec.name} is ${g.state} at ${h.o.host}`);
   }
   for (const guest of w.guests) {
     const at = [...hosts.values()].filter((h) => h.guests.get(guest)?.state === 'running');
@@ -234,7 +236,8 @@ export class Snapshot {
       let i = 0;
       for (const [k, v] of m) {
         const was = entries[i++];
-        if (!was || was[0] !== k || was[1] !== v) throw new Error(`an old snapshot's ${name} was written to at ${String(k)}`);
+        if (!was || was[0] !== k || was[1] !== v)
+          throw new Error(`an old snapshot's ${name} was written to at ${String(k)}`);
       }
       if (i !== entries.length) throw new Error(`an old snapshot's ${name} lost an entry`);
     }

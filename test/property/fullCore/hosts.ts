@@ -385,8 +385,7 @@ export class Host {
       j.copy = copy;
       sent.push({ id: j.id, bytes: copy.transferredBytes - before });
       if (copy.phase === 'preSwitchover' || copy.phase === 'stopped') this.#setGuest(j.guest, 'paused');
-      if (events.length === 0)
-        this.#say({ type: 'progress', migration: j.id, progress: fluidProgress(copy) });
+      if (events.length === 0) this.#say({ type: 'progress', migration: j.id, progress: fluidProgress(copy) });
       for (const event of events) {
         if (event === 'completed') {
           if (!copy.postcopyStarted) {

@@ -60,9 +60,9 @@ export function cheapSeal(life: number) {
   const instance = Buffer.alloc(8, life + 1);
   const sign = (data: Buffer) => {
     let h = 0x811c9dc5;
-    for (const b of data) h = Math.imul(h ^ b, 0x01000193) >>> 0;
+    for (let i = 0; i < data.length; i++) h = Math.imul(h ^ (data[i] as number), 0x01000193);
     const tag = Buffer.alloc(TAG_BYTES);
-    tag.writeUInt32BE(h);
+    tag.writeInt32BE(h | 0);
     return tag;
   };
   return { instance, sign, verify: (data: Buffer, tag: Buffer) => sign(data).equals(tag) };
@@ -210,7 +210,8 @@ export class Network {
   }
 
   tellPort(s: SwitchModel, portNo: number, change: 'added' | 'modified' | 'removed'): void {
-    if (s.isConnected) this.#push(s.dpid, { kind: 'portChanged', dpid: s.dpid, change, port: this.describe(s, portNo) });
+    if (s.isConnected)
+      this.#push(s.dpid, { kind: 'portChanged', dpid: s.dpid, change, port: this.describe(s, portNo) });
   }
 
   setTunnel(dpid: string, name: string, isWanted: boolean): void {
@@ -237,7 +238,11 @@ export class Network {
   }
 
   /** A migration's bytes pass by the links of its way, as far as there are cables. */
-  carry(bytes: number, job: { number: number; links: readonly string[]; dpids: readonly string[] }, queue: number): void {
+  carry(
+    bytes: number,
+    job: { number: number; links: readonly string[]; dpids: readonly string[] },
+    queue: number,
+  ): void {
     for (const link of job.links) {
       const at = this.at(link);
       if (!at) continue;

@@ -24,7 +24,11 @@ import { cheapSeal, LOCAL_PORT, Network, type SwitchModel, type WriteFate } from
 export const POLICIES: readonly CompiledPolicy[] = [
   {},
   { 'sla.default.floor': '30 %', 'sla.default.ceiling': '90 %', 'planning.minGroup': 2 },
-  { 'sla.default.floor': 0, 'sla.default.ceiling': 0, 'technique.allowed': '["pre-copy", "post-copy", "hybrid", "stop-and-copy"]' },
+  {
+    'sla.default.floor': 0,
+    'sla.default.ceiling': 0,
+    'technique.allowed': '["pre-copy", "post-copy", "hybrid", "stop-and-copy"]',
+  },
   { 'sla.default.floor': '100 %', 'sla.default.ceiling': '100 %' },
   { 'sla.default.floor': '80 %', 'sla.default.ceiling': '90 %', 'limits.perHostOut': 2, 'limits.perHostIn': 1 },
   { 'reservation.minSliceBps': 0, 'reservation.minStepShare': 0, 'discovery.silenceMs': 4000 },
@@ -60,7 +64,7 @@ export interface Life {
 }
 
 const SPEEDS = [100e6, 200e6, 1e9, 10e9];
-const MEMORY_MIB = [16, 32, 64, 128, 256];
+const MEMORY_MIB = [16, 32, 64, 128];
 const DIRTY_PAGES = [0, 0, 100, 2000, 20_000];
 const REFUSALS = ['host-busy', 'guest-gone', 'internal', 'path-down'];
 /** Frames are lost where more events wait than this. */
@@ -157,7 +161,15 @@ export class World {
         const ports = here.flatMap((h) => [[50 + h, `mig-hv${h}`, speed()] as const]);
         this.net.add(own(leaf), [[1, 'up1', speed()], [2, 'up2', speed()], ...ports, ...taps], has);
       }
-      for (const c of [0, 1]) this.net.add(core(c), [[1, 'l1', speed()], [2, 'l2', speed()]], has);
+      for (const c of [0, 1])
+        this.net.add(
+          core(c),
+          [
+            [1, 'l1', speed()],
+            [2, 'l2', speed()],
+          ],
+          has,
+        );
       for (const leaf of [0, 1])
         for (const c of [0, 1]) this.net.cable(`${own(leaf)}:${c + 1}`, `${core(c)}:${leaf + 1}`);
     } else {
@@ -196,7 +208,14 @@ export class World {
       this.guests.push(name);
       const memoryMiB = MEMORY_MIB[Math.floor(draw() * MEMORY_MIB.length)] as number;
       [...this.hosts.values()][Math.floor(draw() * hosts)]?.launch({
-        ...{ name, mac: `52:54:00:00:00:${(i + 16).toString(16)}`, memoryMiB, vcpus: 1, machine: 'pc', accel: 'emulated' },
+        ...{
+          name,
+          mac: `52:54:00:00:00:${(i + 16).toString(16)}`,
+          memoryMiB,
+          vcpus: 1,
+          machine: 'pc',
+          accel: 'emulated',
+        },
         ip: `10.0.1.${i + 1}`,
         labels: { tier: draw() < 0.5 ? 'db' : 'web' },
         dirtyPagesPerS: DIRTY_PAGES[Math.floor(draw() * DIRTY_PAGES.length)] as number,
@@ -346,11 +365,18 @@ export class World {
     };
     const s = () => nth(this.net.switches.values(), a) as SwitchModel;
     const h = () => nth(this.hosts.values(), a) as Host;
-    const job = () => nth([...this.state.jobs.values()].filter((j) => !isFinal(j.state)), a);
+    const job = () =>
+      nth(
+        [...this.state.jobs.values()].filter((j) => !isFinal(j.state)),
+        a,
+      );
     const port = () => nth(this.net.cables.keys(), a) as string;
     if (what < 480) this.#deliver(a, b % 4 === 0 ? 1 + (a % BURST) : 1);
     else if (what < 640) {
-      const busy = nth([...this.hosts.values()].filter((x) => x.inbox.length > 0), a);
+      const busy = nth(
+        [...this.hosts.values()].filter((x) => x.inbox.length > 0),
+        a,
+      );
       if (busy) busy.work();
       else this.#deliver(a);
     } else if (what < 780) {
@@ -414,7 +440,9 @@ export class World {
     const draw = randomFrom(a * 65_536 + b);
     const of = <T>(list: readonly T[]): T => list[Math.floor(draw() * list.length)] as T;
     const share = draw() < 0.6 ? 0.3 : 1;
-    const idle = this.guests.filter((g) => ![...this.state.jobs.values()].some((j) => j.guest === g && !isFinal(j.state)));
+    const idle = this.guests.filter(
+      (g) => ![...this.state.jobs.values()].some((j) => j.guest === g && !isFinal(j.state)),
+    );
     const names = idle.filter(() => draw() < share);
     if (names.length === 0) return;
     const at = (name: string) => [...this.hosts.values()].find((h) => h.guests.get(name)?.state === 'running')?.o.host;
@@ -453,7 +481,10 @@ export class World {
   /** Something that was heard lately is heard again. What a connection keeps in order cannot be. */
   #again(n: number): void {
     const old = this.#recent[n % 64];
-    if (!old || !['agentMessage', 'commandDone', 'qosDone', 'tunnelDone', 'written', 'counters', 'packetIn'].includes(old.kind))
+    if (
+      !old ||
+      !['agentMessage', 'commandDone', 'qosDone', 'tunnelDone', 'written', 'counters', 'packetIn'].includes(old.kind)
+    )
       return;
     if (old.kind === 'agentMessage' && old.message.type === 'guests') return;
     this.feed([old]);
@@ -467,10 +498,20 @@ export class World {
     const ports = [...s.ports].filter(([no]) => no < LOCAL_PORT);
     const inPort = (ports[b % Math.max(1, ports.length)] ?? [1])[0];
     const own = [...s.ports].find(([, p]) => p.name === `tap-${guest}`)?.[0];
-    const stranger = arpPacket({ op: 1, sha: `02:00:00:00:00:${(a % 200).toString(16).padStart(2, '0')}`, spa: '10.9.9.9', tpa: '10.9.9.1' });
+    const stranger = arpPacket({
+      op: 1,
+      sha: `02:00:00:00:00:${(a % 200).toString(16).padStart(2, '0')}`,
+      spa: '10.9.9.9',
+      tpa: '10.9.9.1',
+    });
     const packet = a % 2 === 0 && spec ? rarpPacket(spec.mac) : stranger;
     if (s.isConnected)
-      this.#push(s.dpid, { kind: 'packetIn', dpid: s.dpid, inPort: a % 4 < 2 ? (own ?? inPort) : inPort, frame: buildFrame(packet) });
+      this.#push(s.dpid, {
+        kind: 'packetIn',
+        dpid: s.dpid,
+        inPort: a % 4 < 2 ? (own ?? inPort) : inPort,
+        frame: buildFrame(packet),
+      });
   }
 
   /** The controller dies and comes back with its journal; everybody connects anew. */
