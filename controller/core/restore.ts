@@ -72,7 +72,11 @@ export function restoreJobs(state: ControllerState, entries: readonly Record<str
   const used = [...all.map((j) => j.number), ...[...overlays.values()].map((o) => o.key)];
   const nextNumber = used.reduce((n, number) => Math.max(n, number + 1), state.nextNumber);
   const hasJobs = open.some((j) => isActive(j) && j.dpids.length > 0);
-  const restored = { ...state, jobs, overlays, paces: restoredPaces(known), nextNumber, settling: { ...state.settling, hasJobs } };
+  const restored = {
+    ...{ ...state, jobs, overlays, nextNumber },
+    paces: restoredPaces(known),
+    settling: { ...state.settling, hasJobs },
+  };
   return { ...restored, tunnels: tunnelsLeft(restored) };
 }
 

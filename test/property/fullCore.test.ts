@@ -4,7 +4,8 @@
  * holds at every step, everybody ends once faults cease, nothing is left, and the same events give the same decisions.
  * `decisions.test.ts` has the million steps of admission and reservation alone.
  *
- * FAIRWAY_FULL_CORE_RUNS=5000 makes more runs than the ordinary test; a failure prints fast-check's seed and path.
+ * FAIRWAY_FULL_CORE_RUNS=5000 FAIRWAY_FULL_CORE_SEED=7 makes more runs, and others, than the ordinary test; a failure prints
+ * fast-check's seed and path.
  */
 import fc from 'fast-check';
 import { isFinal } from '../../contracts/common.ts';
@@ -23,7 +24,9 @@ import {
 } from './fullCore/checks.ts';
 import { type Action, newLife, POLICIES, type Shape, World } from './fullCore/world.ts';
 
-const RUNS = Number(process.env.FAIRWAY_FULL_CORE_RUNS ?? 50);
+const RUNS = Number(process.env.FAIRWAY_FULL_CORE_RUNS ?? 12);
+/** The same cases each time, unless others are asked for: what was found to hold cannot fail for somebody else's change alone. */
+const SEED = Number(process.env.FAIRWAY_FULL_CORE_SEED ?? 1);
 const MOST_ACTIONS = 600;
 /** Taking down what is left may take a drain's longest, and a change that failed is tried again. */
 const TAKE_DOWN_ROUNDS = 90;
@@ -102,10 +105,10 @@ test(`${RUNS} random networks: floors and urgency at every step, an end for ever
       steps += w.steps;
       for (const j of w.state.jobs.values()) if (isFinal(j.state)) ends[j.state as keyof typeof ends]++;
     }),
-    { numRuns: RUNS },
+    { numRuns: RUNS, seed: SEED },
   );
   console.info(`${steps} steps`, seen, ends);
-  // What was to be seen was there: of each by far more than this.
+  // What was to be seen was there.
   expect(steps).toBeGreaterThan(100 * RUNS);
   for (const [what, times] of Object.entries({ ...seen, ...ends })) {
     if (what !== 'recoveries' && what !== 'cancelled') expect([what, times]).not.toEqual([what, 0]);
@@ -121,6 +124,6 @@ test('the same events give the same decisions', () => {
       const again = playAgain(w);
       for (const [i, text] of [...texts, stateText(w.state)].entries()) expect([i, again[i]]).toEqual([i, text]);
     }),
-    { numRuns: Math.ceil(RUNS / 8) },
+    { numRuns: Math.ceil(RUNS / 4), seed: SEED },
   );
 }, 1_800_000);

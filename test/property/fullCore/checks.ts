@@ -43,29 +43,39 @@ export function checkStep(w: World, before: ControllerState, effects: readonly E
   if (state.plan !== null && state.plan.revision !== before.plan?.revision) seen.plans++;
 }
 
-/** On every link and direction: the slices of those that copy or are about to, and the workload's floor, fit. */
+/** A source is told no less than this, whatever its slice: 100 kbit/s of payload, whole frames. */
+const CRAWL_BPS = 111_112;
+
+/**
+ * On every link and direction: the slices of those that copy or are about to, and the workload's floor, fit. What a source whose
+ * agent is away goes on taking is taken from the others, who can be told.
+ */
 function checkSlices(state: ControllerState, seen: Seen): void {
   // While the network is found again after a start, sources go on as they were told before.
   if (isSettling(state)) return;
-  const sums = new Map<string, number>();
+  const on = new Map<string, Job[]>();
   for (const j of state.jobs.values()) {
     if (!needsSlice(j)) continue;
     if (!(j.sliceBps >= 0 && Number.isFinite(j.sliceBps))) throw new Error(`${j.id} has a slice of ${j.sliceBps}`);
-    for (const l of j.links) sums.set(l, (sums.get(l) ?? 0) + j.sliceBps);
+    for (const l of j.links) on.set(l, [...(on.get(l) ?? []), j]);
   }
-  for (const [link, sum] of sums) {
+  const total = (jobs: readonly Job[]) => jobs.reduce((sum, j) => sum + j.sliceBps, 0);
+  for (const [link, jobs] of on) {
     seen.slices++;
     if ((state.shares.get(link)?.byMigration.size ?? 0) > 1) seen.shared++;
     const capacityBps = state.topology.capacityBps(link);
     const { floorBps } = state.policy.slaFor(link, capacityBps);
     // Not found again yet after a start.
     if (!state.topology.switches.has(link.slice(0, 16))) continue;
-    if (!(sum <= Math.max(0, capacityBps - floorBps) + ROUNDING_BPS))
-      throw new Error(`${link}: slices of ${sum} and a floor of ${floorBps} in a capacity of ${capacityBps}`);
-    const share = state.shares.get(link);
-    const shared = [...(share?.byMigration.values() ?? [])].reduce((a, b) => a + b, 0);
-    if (Math.abs(shared - sum) > ROUNDING_BPS)
-      throw new Error(`${link}: jobs have ${sum}, and ${shared} is said to be reserved`);
+    const told = jobs.filter((j) => state.agents.get(j.from)?.connected);
+    const held = total(jobs) - total(told);
+    const most = Math.max(0, capacityBps - floorBps - held) + told.length * CRAWL_BPS + ROUNDING_BPS;
+    if (!(total(told) <= most))
+      throw new Error(`${link}: slices of ${total(told)}, ${held} held and a floor of ${floorBps} in ${capacityBps}`);
+    // Besides, what sources that were told less have not confirmed yet.
+    const shared = [...(state.shares.get(link)?.byMigration.values() ?? [])].reduce((x, y) => x + y, 0);
+    if (shared + jobs.length * CRAWL_BPS + ROUNDING_BPS < total(jobs))
+      throw new Error(`${link}: jobs have ${total(jobs)}, and ${shared} is said to be reserved`);
   }
   for (const [link, share] of state.shares) {
     for (const id of share.byMigration.keys()) {
