@@ -417,7 +417,9 @@ function isArrivalSafe(state: ControllerState, oldEdge: string | null | undefine
 /**
  * Queues of the egress port of a link while migrations are reserved on it: the workload's in queue 0 with what it is left
  * as minimum, one for each priority present with its slices as minimum. All may use what the others leave; the workload
- * borrows first. Null when nothing is reserved: then there must be no queues of ours.
+ * borrows first. Slices that are held although they do not fit any more (a source that does not answer, on a link that lost
+ * capacity) get what the workload's floor leaves, each its share: a source may send more, but a queue need not let it
+ * through. Null when nothing is reserved: then there must be no queues of ours.
  */
 export function queuesFor(state: ControllerState, link: string): PortQos | null {
   const share = state.shares.get(link);
@@ -430,10 +432,14 @@ export function queuesFor(state: ControllerState, link: string): PortQos | null 
     if (priority) byPriority.set(priority, (byPriority.get(priority) ?? 0) + bps);
   }
   const maxBps = Math.round(capacityBps);
-  const queues = [{ id: 0, minBps: Math.round(share.workloadBps), maxBps, priority: 0 }];
+  const workloadBps = Math.min(maxBps, Math.max(share.workloadBps, share.floorBps));
+  const slicesBps = [...byPriority.values()].reduce((sum, bps) => sum + bps, 0);
+  const fitting = Math.min(1, (maxBps - workloadBps) / slicesBps);
+  const queues = [{ id: 0, minBps: Math.round(workloadBps), maxBps, priority: 0 }];
   for (const p of PRIORITIES) {
-    const minBps = byPriority.get(p);
-    if (minBps !== undefined) queues.push({ id: QUEUE[p], minBps: Math.round(minBps), maxBps, priority: QUEUE[p] });
+    const bps = byPriority.get(p);
+    if (bps === undefined) continue;
+    queues.push({ id: QUEUE[p], minBps: Math.round(bps * (slicesBps > 0 ? fitting : 1)), maxBps, priority: QUEUE[p] });
   }
   return { maxBps, queues };
 }

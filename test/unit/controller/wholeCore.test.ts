@@ -152,6 +152,24 @@ test('less capacity: the slices fit in the same turn', () => {
   expect(queues?.queues.reduce((sum, q) => sum + q.minBps, 0)).toBeLessThanOrEqual(50e6);
 });
 
+test('less capacity than a source takes that cannot be told so: the queues keep the floor all the same', () => {
+  const f = ready();
+  ask(f, 'g1');
+  f.pass(1000);
+  const link = `${CORE}:2`;
+  const heldBps = reserved(f, link) ?? 0;
+  expect(heldBps).toBeGreaterThan(50e6);
+  f.send({ kind: 'agentDown', host: 'hv1' });
+  const { settings } = f.state;
+  f.state = { ...f.state, settings: { ...settings, capacityOf: () => undefined } };
+  const port = { portNo: 2, name: 'to-hv2', hwAddr: '0e:00:00:00:c0:02', isUp: true, speedBps: 50e6 };
+  f.send({ kind: 'portChanged', dpid: CORE, change: 'modified', port });
+  // It may still send so much; what of it comes through is another question.
+  expect(reserved(f, link)).toBe(heldBps);
+  const minimum = f.qos.get(link)?.queues.map((q) => q.minBps) ?? [];
+  expect(minimum).toEqual([25e6, 25e6]);
+});
+
 test('who was sent back to the queue counts nowhere with its former slice when its turn comes again', () => {
   let isBusy = true;
   const f = ready({}, () => isBusy);
