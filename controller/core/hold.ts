@@ -118,17 +118,30 @@ export function watchHolds(t: Turn): void {
   for (const { id } of [...t.state.jobs.values()]) {
     const job = t.job(id) as Job;
     const hold = t.state.holds.get(id);
-    if (!isPaced(job)) forget(t, id);
-    else if (!isAway(t.state, job)) {
-      if (hold) end(t, job, hold);
-    } else if (!hold) begin(t, job);
-    else judge(t, job, hold);
+    const isHere = !isAway(t.state, job);
+    if (!isPaced(job)) {
+      forget(t, id);
+      if (isHere && !job.copyEnded) takeBack(t, job);
+    } else if (isHere && hold) end(t, job, hold);
+    else if (isHere) takeBack(t, job);
+    else if (hold) judge(t, job, hold);
+    else begin(t, job);
   }
 }
 
 function forget(t: Turn, id: string): void {
   const { holds, paces } = t.state;
   if (holds.has(id) || paces.has(id)) t.set({ holds: withoutEntry(holds, id), paces: withoutEntry(paces, id) });
+}
+
+/**
+ * Its slice was let go in a hold that is forgotten: the source had lost the copy while its agent was away, and begins it anew. Without
+ * this nothing would be reserved for it any more.
+ */
+function takeBack(t: Turn, job: Job): void {
+  if (!job.isReleased) return;
+  t.setJob(job.id, { isReleased: false });
+  t.reserveNow = true;
 }
 
 function begin(t: Turn, job: Job): void {

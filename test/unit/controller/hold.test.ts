@@ -192,3 +192,11 @@ test('who shall have more waits until those that shall have less have answered',
     f.send({ kind: 'commandDone', migration: 'm-1', step: 'setBandwidth', ok: true, value: {} });
   expect(job(f, 'm-2').sliceBps).toBeCloseTo(50 * MBIT, -1);
 });
+
+test('a slice let go in a hold of which nothing is known any more is given again when its source is here', () => {
+  const f = copying();
+  const released = { ...job(f), isReleased: true, sliceBps: 0 };
+  f.state = { ...f.state, jobs: new Map(f.state.jobs).set('m-1', released) };
+  for (let i = 0; i < 3; i++) pass(f, 1000, 40);
+  expect(job(f)).toMatchObject({ state: 'copying', isReleased: false, sliceBps: 100 * MBIT });
+});
