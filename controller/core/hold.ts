@@ -131,6 +131,8 @@ export function watchHolds(t: Turn): void {
 
 function forget(t: Turn, id: string): void {
   const { holds, paces } = t.state;
+  // What was held need not fit beside the floors: what is given instead has to.
+  if (holds.has(id)) t.reserveNow = true;
   if (holds.has(id) || paces.has(id)) t.set({ holds: withoutEntry(holds, id), paces: withoutEntry(paces, id) });
 }
 

@@ -28,8 +28,8 @@ const RUNS = Number(process.env.FAIRWAY_FULL_CORE_RUNS ?? 3);
 /** The same cases each time, unless others are asked for: what was found to hold cannot fail for somebody else's change alone. */
 const SEED = Number(process.env.FAIRWAY_FULL_CORE_SEED ?? 1);
 const MOST_ACTIONS = 600;
-/** Taking down what is left may take a drain's longest, and a change that failed is tried again. */
-const TAKE_DOWN_ROUNDS = 90;
+/** Taking down what is left may take a drain's longest, and a change that failed is tried again, up to 160 s later. */
+const TAKE_DOWN_ROUNDS = 400;
 /** Every so many actions guests and old snapshots are looked at. */
 const EVERY = 25;
 
