@@ -24,7 +24,7 @@ import {
 } from './fullCore/checks.ts';
 import { type Action, newLife, POLICIES, type Shape, World } from './fullCore/world.ts';
 
-const RUNS = Number(process.env.FAIRWAY_FULL_CORE_RUNS ?? 3);
+const RUNS = Number(process.env.FAIRWAY_FULL_CORE_RUNS ?? 60);
 /** The same cases each time, unless others are asked for: what was found to hold cannot fail for somebody else's change alone. */
 const SEED = Number(process.env.FAIRWAY_FULL_CORE_SEED ?? 1);
 const MOST_ACTIONS = 600;
