@@ -15,7 +15,7 @@ const compiled = { ...common, globalSetup: '<rootDir>/test/buildOnce.mjs' };
 /** For tests that measure. */
 const alone = { ...compiled, runner: '<rootDir>/test/serialRunner.mjs' };
 /** How names of files in test/integration begin that must not share the processor. */
-const ALONE = ['lab-', 'faults/', 'agent-qemu', 'agent-recovery', 'agent-tls', 'driver-contract-', 'storage-'];
+const ALONE = ['lab-', 'faults/', 'agent-qemu', 'agent-recovery', 'agent-tls', 'driver-contract-qmp', 'storage-'];
 const at = (...folders) => folders.map((f) => `<rootDir>/${f}/**/*.test.ts`);
 
 export default {
