@@ -14,7 +14,7 @@ export function whyNoOvs(): string | undefined {
   return undefined;
 }
 
-export async function until(holds: () => boolean, what: string, tries = 400): Promise<void> {
+export async function until(holds: () => boolean, what: string, tries = 1200): Promise<void> {
   for (let i = 0; i < tries; i++) {
     if (holds()) return;
     await new Promise((r) => setTimeout(r, 25));
