@@ -40,6 +40,19 @@ export const capacitySourceSchema = z.enum([
   'policing',
 ]);
 
+/** Somebody who wanted to be served as a switch lately and was not: `why` names the cause and the cure. */
+export const refusedSwitchViewSchema = z.object({
+  /** Address it came from. */
+  from: z.string(),
+  /** As which datapath, where it came so far as to say that. */
+  dpid: z.string().nullable(),
+  why: z.string(),
+  times: z.number(),
+  sinceMs: z.number(),
+  lastMs: z.number(),
+});
+export type RefusedSwitchView = z.infer<typeof refusedSwitchViewSchema>;
+
 /** `topology`: the whole network view; sent whole on every change (changes are rare). */
 export const topologyViewSchema = z.object({
   switches: z.array(
@@ -117,6 +130,11 @@ export const topologyViewSchema = z.object({
       }),
     )
     .default([]),
+  /**
+   * Who wanted to be served as a switch in the last two minutes and was not, the latest first; absent where there is nobody. Sent when
+   * somebody joins or leaves the list; `times` and `lastMs` are of that moment.
+   */
+  refusedSwitches: z.array(refusedSwitchViewSchema).optional(),
   /** Addresses that turned up elsewhere without a migration, since the start. */
   hostMoves: z
     .array(
@@ -146,6 +164,18 @@ export const topologyViewSchema = z.object({
         at: portRef,
         isAway: z.boolean(),
         sinceMs: z.number(),
+        /** How its tunnel stands while it is away, as probes through it and the switches tell. */
+        tunnel: z
+          .object({
+            /** unknown: a switch at an end of it is not connected, and may go on forwarding. */
+            state: z.enum(['works', 'broken', 'unknown']),
+            sinceMs: z.number(),
+            /** Cause and, where somebody can do something, cure. */
+            why: z.string().nullable(),
+            /** While another switch than `home` is looked for: which is tried; null: there is none at present. */
+            instead: z.string().nullable().optional(),
+          })
+          .optional(),
       }),
     )
     .optional(),

@@ -27,6 +27,7 @@ import {
   plannedRunSchema,
   policyViewSchema,
   ratesViewSchema,
+  refusedSwitchViewSchema,
   slicesViewSchema,
   topologyViewSchema,
 } from './feed.ts';
@@ -151,19 +152,6 @@ export const sessionViewSchema = z.object({
   packetIns: z.object({ passed: z.number(), dropped: z.number() }),
 });
 export type SessionView = z.infer<typeof sessionViewSchema>;
-
-/** Somebody who wanted to be served as a switch lately and was not: `why` names the cause and the cure. */
-export const refusedSwitchViewSchema = z.object({
-  /** Address it came from. */
-  from: z.string(),
-  /** As which datapath, where it came so far as to say that. */
-  dpid: z.string().nullable(),
-  why: z.string(),
-  times: z.number(),
-  sinceMs: z.number(),
-  lastMs: z.number(),
-});
-export type RefusedSwitchView = z.infer<typeof refusedSwitchViewSchema>;
 
 export const statusViewSchema = z.object({
   version: z.string(),

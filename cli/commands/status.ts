@@ -1,5 +1,6 @@
 /** `fairway status`: the controller's view in tables, or whole as JSON. */
 import { isFinal } from '../../contracts/common.ts';
+import type { TopologyView } from '../../contracts/feed.ts';
 import type { SessionView, StatusView } from '../../contracts/rest.ts';
 import { formatBytes, formatRate } from '../../contracts/units.ts';
 import { type ConnectOptions, connect } from '../connect.ts';
@@ -59,10 +60,8 @@ export function statusText(s: StatusView, columns: number): string {
       ]),
     ),
   );
-  const away = (topology.away ?? []).map((g) => {
-    const home = nameOf.get(g.home) ?? g.home;
-    return `Guest ${g.guest} is ${g.isAway ? `at ${g.host}, in another network than its own: a tunnel joins it with ${home}` : 'on its way home'}\n`;
-  });
+  const nameOrId = (dpid: string) => nameOf.get(dpid) ?? dpid;
+  const away = (topology.away ?? []).map((g) => `Guest ${g.guest} is ${awayText(g, nameOrId)}\n`);
   const refused = (s.refusedSwitches ?? []).map((r) => [r.from, r.dpid ?? '-', String(r.times), r.why]);
   const running = s.migrations.filter((m) => !isFinal(m.state));
   const pulls = s.migrations.flatMap((m) => (m.pull && isPullOpen(m.pull) ? [pullLine(m, m.pull, columns - 2)] : []));
@@ -105,6 +104,26 @@ export function statusText(s: StatusView, columns: number): string {
       : `Migrations\n${running.map((m) => `  ${barLine(m, columns - 2)}\n`).join('')}`,
     pulls.length === 0 ? '' : `Pulls of disks left behind\n${pulls.map((line) => `  ${line}\n`).join('')}`,
   ].join('');
+}
+
+/** Where a guest away from home is, and how it is joined with its network; `nameOf` a datapath. */
+export function awayText(g: NonNullable<TopologyView['away']>[number], nameOf: (dpid: string) => string): string {
+  if (!g.isAway) return 'on its way home';
+  const home = nameOf(g.home);
+  const { state, why = null, instead } = g.tunnel ?? {};
+  const because = why === null ? '' : ` (${why})`;
+  const joins = {
+    works: `a tunnel joins it with ${home}${because}`,
+    broken: `its tunnel to ${home} does NOT carry${because}`,
+    unknown: `its tunnel to ${home} may not carry${because}`,
+  }[state ?? 'works'];
+  const tried =
+    instead === undefined
+      ? ''
+      : instead === null
+        ? `; no other switch of its network can take the place of ${home} now`
+        : `; ${nameOf(instead)} is tried in its place`;
+  return `at ${g.host}, in another network than its own: ${joins}${tried}`;
 }
 
 function sessionCells(s: SessionView | undefined): string[] {

@@ -92,6 +92,8 @@ export type Event =
   | { kind: 'packetInsOver'; dpid: string; windowMs: number; ports: readonly PortOver[] }
   /** What a switch's database says of its ports, by name: the whole of it, at first and whenever it has changed. */
   | { kind: 'ovsPorts'; dpid: string; ports: ReadonlyMap<string, OvsPort> }
+  /** A switch's database answers, or does not any more. */
+  | { kind: 'ovsdb'; dpid: string; isThere: boolean }
   | { kind: 'packetIn'; dpid: string; inPort: number; frame: Buffer }
   /** Counters of one switch read at one time; flows are ours only. */
   | { kind: 'counters'; dpid: string; ports: PortCounter[]; queues: QueueCounter[]; flows: FlowCounter[] }

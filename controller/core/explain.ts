@@ -8,6 +8,7 @@ import type { Explanation } from '../../contracts/feed.ts';
 import { formatMs, formatRate } from '../../contracts/units.ts';
 import { type Forecast, forecastCopy } from '../../policies/index.ts';
 import { modelOf } from './guestModel.ts';
+import { awayText } from './overlays.ts';
 import { workloadBps } from './rates.ts';
 import { payloadBps, policyOf, sliceFor, usableBps } from './reserve.ts';
 import { type ControllerState, isActive, type Job } from './state.ts';
@@ -137,7 +138,10 @@ export function explainJob(state: ControllerState, job: Job, nowMs: number): Exp
           },
     changes: isOpen ? changesOf(state, job, nowMs, narrow) : [],
   };
-  return { summary: summaryOf(job, record, nowMs), ...record };
+  // Where its guest is away from home, what is to be said of that is said of its last migration.
+  const isLast = [...state.jobs.values()].findLast((j) => j.guest === job.guest)?.id === job.id;
+  const away = isLast ? awayText(state, job.guest) : '';
+  return { summary: `${summaryOf(job, record, nowMs)}${away === '' ? '' : `; ${away}`}`, ...record };
 }
 
 /** The last thing that was said of why it waits; a job that is held says it of its plan. */

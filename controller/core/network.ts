@@ -15,7 +15,7 @@ import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
 import { learnFromFlows } from './settle.ts';
 import { isActive, type Job, NEW_SWITCH, pullsNow, type QosState, withEntry, withoutEntry } from './state.ts';
-import { onTunnelFrame, onTunnelPort, tunnelsStale, withoutTunnels } from './tunnels.ts';
+import { onTunnelFrame, onTunnelPort, tunnelsStale, withoutTunnels } from './tunnelWatch.ts';
 import type { Turn } from './turn.ts';
 
 type On<K extends Event['kind']> = Extract<Event, { kind: K }>;

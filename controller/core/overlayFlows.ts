@@ -38,7 +38,7 @@ export function overlayFlows(state: ControllerState, put: Put, destinationOf: (j
     const there = destinationOf(job);
     if (!there || job.flipped) continue;
     const { anchor, key } = job.overlay;
-    const o = { guest: job.guest, mac: job.spec.mac, anchor, key };
+    const o = { guest: job.guest, mac: job.spec.mac, anchor, key, former: [] };
     awayFlows(state, o, there, away, put);
   }
 }
@@ -82,7 +82,7 @@ function anchorFlows(state: ControllerState, anchor: string, away: readonly Over
 /** At the guest's switch: in from the tunnel, and out into it; straight to others of its home network that are near. */
 function awayFlows(
   state: ControllerState,
-  o: Pick<Overlay, 'guest' | 'mac' | 'anchor' | 'key'>,
+  o: Pick<Overlay, 'guest' | 'mac' | 'anchor' | 'key' | 'former'>,
   at: PortRef,
   away: readonly Overlay[],
   put: Put,
@@ -95,6 +95,12 @@ function awayFlows(
   const arrives = { in_port: end, tunnel_id: BigInt(o.key) };
   putMoved(PRIORITY.label, { ...arrives, eth_dst: o.mac }, [output(at.portNo)]);
   putMoved(PRIORITY.label, { ...arrives, ...toAll }, [output(at.portNo)]);
+  // Those behind an earlier anchor that cannot be told otherwise still send by it; what is for all comes by the present one.
+  for (const former of o.former) {
+    const portNo = tunnelPortOf(state, at.dpid, former);
+    if (portNo !== undefined)
+      putMoved(PRIORITY.label, { ...arrives, in_port: portNo, eth_dst: o.mac }, [output(at.portNo)]);
+  }
 
   const leaves = { in_port: at.portNo, eth_src: o.mac };
   putMoved(PRIORITY.away, leaves, into(o.key, end));

@@ -2,13 +2,17 @@
  * Guests that keep their address in a network that does not reach them on layer 2: one that has moved to a fabric that only an IP
  * network joins with its own stays a member of its home network through a tunnel, from the switch it left (the anchor) to the
  * one it is at. The tunnel's ports are kept by `tunnels.ts`, like those for stragglers, but for as long as the guest is away;
- * `overlayFlows.ts` has the flows. Which guests are away is in the journal. Part of `step.ts`.
+ * `tunnelWatch.ts` sees whether they carry, `anchors.ts` looks for another anchor where one is lost, and `overlayFlows.ts` has the
+ * flows. Which guests are away is in the journal. Part of `step.ts`.
  */
 import type { Reason } from '../../contracts/common.ts';
+import { formatMs } from '../../contracts/units.ts';
 import { findPath, LOCAL_PORT, linkId, type PortRef, type Topology } from '../../topology/index.ts';
+import { type AnchorSearch, replaceAnchor, reservesOf } from './anchors.ts';
 import type { ControllerState, Job } from './state.ts';
 import { isActive, withEntry, withoutEntry } from './state.ts';
 import { endsOf, isProven, READY_MS, readyReasons, tunnelTrouble } from './tunnels.ts';
+import { switchName, type TunnelHealth, tunnelHealth } from './tunnelWatch.ts';
 import type { Turn } from './turn.ts';
 
 /** A guest away from home, or on its way. */
@@ -27,6 +31,20 @@ export interface Overlay {
   sinceMs: number;
   /** Since when no agent reports the guest; null while one does. */
   goneSinceMs: number | null;
+  tunnel: OverlayTunnel;
+  /** Other switches of its home network that can have tunnels, nearest first, as last seen while the anchor was among them. */
+  reserves: readonly string[];
+  /** Earlier anchors that have not been connected since, and may go on as they were told: what they send is taken in. */
+  former: readonly string[];
+  /** While the anchor does not serve. */
+  search: AnchorSearch | null;
+}
+
+/** How the tunnel stands, since when (ms). */
+export interface OverlayTunnel extends TunnelHealth {
+  sinceMs: number;
+  /** It was told of that the tunnel is broken, and not yet that it carries again. */
+  isTold: boolean;
 }
 
 /** What a job does about its guest's home network; `overlayOf` decides. */
@@ -97,7 +115,7 @@ export function followOverlays(t: Turn): void {
   if (t.state.overlays.size === 0) return;
   const moving = new Set(jobs.map((j) => j.guest));
   for (const overlay of t.state.overlays.values()) {
-    const now = followed(t, overlay);
+    const now = replaceAnchor(t, followed(t, overlay));
     if (!moving.has(now.guest)) {
       if (!now.isAway) {
         finish(t, now, 'home', `${now.guest} is in its home network again`);
@@ -117,8 +135,12 @@ function begin(t: Turn, job: Job): void {
   if (!job.overlay || place?.kind !== 'guest') return;
   const { anchor, key } = job.overlay;
   const { guest, to: host } = job;
-  const mac = job.spec.mac;
-  const overlay = { guest, mac, anchor, key, host, at: place.at, isAway: true, sinceMs: t.nowMs, goneSinceMs: null };
+  const overlay: Overlay = {
+    ...{ guest, mac: job.spec.mac, anchor, key, host, at: place.at, isAway: true, sinceMs: t.nowMs, goneSinceMs: null },
+    // The migration was not begun before probes had come through it.
+    tunnel: { state: 'works', why: null, sinceMs: t.nowMs, isTold: false },
+    ...{ reserves: reservesOf(t.state, anchor), former: [], search: null },
+  };
   t.set({ overlays: withEntry(t.state.overlays, guest, overlay) });
   const home = t.state.settings.nameOf(anchor) ?? anchor;
   const text = `${guest} keeps its address at ${job.to}: all it sends and gets goes through the tunnel to ${home}, its home network`;
@@ -127,7 +149,7 @@ function begin(t: Turn, job: Job): void {
 
 /** The same object where nothing is new. */
 function followed(t: Turn, o: Overlay): Overlay {
-  const { topology, agents } = t.state;
+  const { topology, agents, switches } = t.state;
   const reporting = [...agents.values()].find((a) => a.guests.some((g) => g.spec.name === o.guest));
   // Whoever had it last may only be away: what it does not say proves nothing.
   const isMissed = reporting === undefined && agents.get(o.host)?.connected === true;
@@ -137,7 +159,63 @@ function followed(t: Turn, o: Overlay): Overlay {
   const host = [...agents.values()].find((a) => a.dpid === at.dpid)?.host ?? o.host;
   const isAway = !isJoined(topology, o.anchor, at.dpid);
   const isSame = goneSinceMs === o.goneSinceMs && linkId(at) === linkId(o.at) && host === o.host && isAway === o.isAway;
-  return isSame ? o : { ...o, at, host, isAway, goneSinceMs };
+  const tunnel = isAway ? standing(t, o, at.dpid) : o.tunnel;
+  // An anchor that has lost its links is in no network, and whoever was in it before may take its place.
+  const known = switches.get(o.anchor)?.connected ? reservesOf(t.state, o.anchor) : [];
+  const reserves = known.length === 0 || known.join() === o.reserves.join() ? o.reserves : known;
+  const away = o.former.filter((dpid) => !switches.get(dpid)?.connected);
+  const former = away.length === o.former.length ? o.former : away;
+  const isAsBefore = isSame && tunnel === o.tunnel && reserves === o.reserves && former === o.former;
+  return isAsBefore ? o : { ...o, at, host, isAway, goneSinceMs, tunnel, reserves, former };
+}
+
+/** How its tunnel stands now; the same object where nothing is new. */
+function standing(t: Turn, o: Overlay, to: string): OverlayTunnel {
+  const isNew = o.at.dpid !== to;
+  const before = isNew ? { state: 'unknown' as const, why: null, sinceMs: t.nowMs, isTold: false } : o.tunnel;
+  let now = tunnelHealth(t, o.anchor, to);
+  if (before.state === 'unknown') {
+    now ??= { state: 'unknown', why: 'probes through it are on their way' };
+    // It may be being made.
+    if (now.state === 'broken' && t.nowMs - before.sinceMs < READY_MS) now = { ...now, state: 'unknown' };
+  }
+  if (now === undefined || (now.state === before.state && now.why === before.why)) return before;
+  if (now.state === before.state) return { ...before, why: now.why };
+  const home = switchName(t.state, o.anchor);
+  const tell = (rule: string, text: string) =>
+    t.decide('reroute', null, [reason(rule, text, { guest: o.guest, anchor: o.anchor, at: to })]);
+  if (now.state === 'broken')
+    tell('overlay.broken', `${o.guest} is cut off from its network: its tunnel to ${home} does not carry; ${now.why}`);
+  else if (now.state === 'works' && before.isTold) {
+    const lastedMs = formatMs(t.nowMs - before.sinceMs);
+    tell('overlay.carries', `the tunnel of ${o.guest} to ${home} carries again, after ${lastedMs}`);
+  }
+  t.log(now.state === 'broken' ? 'warn' : 'info', 'overlay.tunnel', {
+    ...{ guest: o.guest, anchor: o.anchor, at: to, state: now.state, why: now.why ?? '' },
+  });
+  const isTold = now.state === 'broken' || (before.isTold && now.state === 'unknown');
+  return { ...now, sinceMs: t.nowMs, isTold };
+}
+
+/** What there is to say of the tunnel of a guest away, as a part of a sentence; empty where it is not away. */
+export function awayText(state: ControllerState, guest: string): string {
+  const o = state.overlays.get(guest);
+  if (!o?.isAway) return '';
+  const { state: is, why } = o.tunnel;
+  const home = switchName(state, o.anchor);
+  if (is === 'works') {
+    const but = why === null ? '' : `, but ${why}`;
+    return `it keeps its address through a tunnel to ${home}, which carries${but}`;
+  }
+  const what = is === 'broken' ? 'does not carry' : 'may not carry';
+  const trying = o.search?.trying ?? null;
+  const instead =
+    trying !== null
+      ? `; ${switchName(state, trying)} is tried in place of ${home}`
+      : o.search !== null
+        ? `; no other switch of its network can take the place of ${home} now`
+        : '';
+  return `its tunnel to ${home}, through which it keeps its address, ${what} (${why})${instead}`;
 }
 
 function finish(t: Turn, o: Overlay, why: 'home' | 'ended', text: string): void {
@@ -159,9 +237,15 @@ export function restoredOverlays(entries: readonly Record<string, unknown>[]): R
     const o = e.overlay as Partial<Overlay> | null | undefined;
     const isSound =
       [o?.mac, o?.anchor, o?.host, o?.at?.dpid].every((x) => typeof x === 'string') &&
-      [o?.key, o?.at?.portNo, o?.sinceMs].every((x) => typeof x === 'number');
+      [o?.key, o?.at?.portNo, o?.sinceMs, e.atMs].every((x) => typeof x === 'number');
     if (isSound)
-      last.set(e.guest, { ...(o as Overlay), guest: e.guest, isAway: o?.isAway !== false, goneSinceMs: null });
+      last.set(e.guest, {
+        // What journals of earlier versions do not tell.
+        ...{ reserves: [], former: [] },
+        ...{ ...(o as Overlay), guest: e.guest, isAway: o?.isAway !== false, goneSinceMs: null, search: null },
+        // Found out anew.
+        tunnel: { state: 'works', why: null, sinceMs: e.atMs as number, isTold: o?.tunnel?.isTold === true },
+      });
     else if (o === null) last.delete(e.guest);
   }
   return last;

@@ -14,6 +14,9 @@ export interface Tries {
   retryAtMs: number;
 }
 
+/** Nothing has failed yet. */
+export const NO_TRIES: Tries = { failures: 0, retryAtMs: 0 };
+
 /** … after one more answer. */
 export function nextTry(t: Turn, before: Tries, failed: boolean): Tries {
   const failures = failed ? before.failures + 1 : 0;

@@ -178,8 +178,18 @@ export interface TunnelState extends Tries {
   note: string;
   /** MTU by port name, as the switch said when the port was made. */
   mtus: Readonly<Record<string, number>>;
-  /** When the first probe came out of it. */
+  /** When the first probe came out of it, of those that still do; null while none does. */
   provenMs: number | null;
+  /** Since when probes are sent into its far end of which none came; null when one has. */
+  askedMs: number | null;
+  /** When the last of them was sent. */
+  probedMs: number;
+  /** Since when the switch says that the port is down; null while it is up. */
+  downSinceMs: number | null;
+  /** What was done about a tunnel that carries nothing although it is as ordered. */
+  mends: Tries;
+  /** The port is to be removed and then made again. */
+  isMadeAnew: boolean;
 }
 
 /** A background pull of disks that were left at the source; `pull.ts` moves it on. */
@@ -389,6 +399,8 @@ export interface ControllerState {
   tunnelPorts: ReadonlyMap<string, number>;
   /** Guests away from their home network, by name. */
   overlays: ReadonlyMap<string, Overlay>;
+  /** Datapaths whose databases are known and do not answer: since when. */
+  ovsdbAway: ReadonlyMap<string, number>;
   /** What the last reservation left on each link, by link id. */
   shares: ReadonlyMap<string, LinkReservation>;
   /** By job: the pace of its source, and while that one's agent is away what is known of the copy. */
@@ -435,6 +447,7 @@ export function initialState(
     tunnels: new Map(),
     tunnelPorts: new Map(),
     overlays: new Map(),
+    ovsdbAway: new Map(),
     shares: new Map(),
     paces: new Map(),
     holds: new Map(),

@@ -48,7 +48,8 @@ import { askAgain, giveUp, onLateEvent, reconcile } from './returns.ts';
 import { isSettling, settleDown, withoutForgetting } from './settle.ts';
 import { type ControllerState, type QosState, type SwitchState, withEntry, withoutEntry } from './state.ts';
 import { onTelemetry } from './telemetry.ts';
-import { onTunnelDone, probeTunnels, writeTunnels } from './tunnels.ts';
+import { onTunnelDone, writeTunnels } from './tunnels.ts';
+import { onOvsdb, probeTunnels, watchTunnels } from './tunnelWatch.ts';
 import { Turn } from './turn.ts';
 import { migrationViews, policyView, ratesView, slicesView, topologyView } from './views.ts';
 
@@ -121,6 +122,10 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'tunnelDone':
       onTunnelDone(t, e);
+      probeTunnels(t);
+      break;
+    case 'ovsdb':
+      onOvsdb(t, e);
       break;
     case 'agentUp':
       onAgentUp(t, e.host, e.hello);
@@ -181,6 +186,7 @@ function handle(t: Turn, e: Event): void {
       watchHolds(t);
       discover(t);
       probeTunnels(t);
+      watchTunnels(t);
       giveUp(t);
       endQuenches(t);
   }

@@ -3,16 +3,16 @@
  * the home network it is away from (`overlays.ts`): VXLAN, GRE or
  * Geneve ports that the switches make when they are told so through OVSDB (`controller/io/tunnels.ts`). Which there should be
  * follows from jobs and guests alone; the difference becomes effects, as with flows and queues. A tunnel is used once a signed
- * probe has come through it. `desired.ts` makes the flows, `jobs.ts` waits. Part of `step.ts`.
+ * probe has come through it; `tunnelWatch.ts` sends those, and sees whether ports are there and carry. `desired.ts` makes the
+ * flows, `jobs.ts` waits. Part of `step.ts`.
  *
  * Tunnel ports are no part of the topology: nothing is flooded into them, no path leads through them, no host is behind them.
  */
 import type { Reason } from '../../contracts/common.ts';
 import { findPath, type PortRef } from '../../topology/index.ts';
-import { faultOf } from './discovery.ts';
-import type { Event, PortDescription, TunnelKind, TunnelPort } from './events.ts';
-import { buildLldp, parseLldp } from './packets.ts';
-import { nextTry } from './retry.ts';
+import type { Event, TunnelKind, TunnelPort } from './events.ts';
+import type { Overlay } from './overlays.ts';
+import { NO_TRIES, nextTry } from './retry.ts';
 import { type ControllerState, isActive, type Job, type TunnelState, withEntry, withoutEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -26,7 +26,6 @@ const IPV6_MORE = 20;
 /** Ports are waited for, and then a probe through them, this long; then the move goes on without the tunnel. */
 export const READY_MS = 8000;
 
-const OFPP_MAX = 0xffffff00;
 const reason = (rule: string, text: string, inputs: Reason['inputs'] = {}): Reason => ({ rule, text, inputs });
 
 /** By how much the MTU under a tunnel must exceed that of the frames inside, bytes. */
@@ -37,7 +36,8 @@ export const tunnelOverhead = (kind: TunnelKind, address: string): number =>
 export const tunnelName = (remoteDpid: string): string => `fwt${remoteDpid.slice(-12)}`;
 export const isTunnelName = (name: string): boolean => /^fwt[0-9a-f]{12}$/.test(name);
 
-const idOf = (dpid: string, name: string): string => `${dpid}/${name}`;
+/** Of a tunnel port, in the maps of the state. */
+export const idOf = (dpid: string, name: string): string => `${dpid}/${name}`;
 
 /** How stragglers of a move go from the old edge to the new one. */
 export type Detour =
@@ -85,9 +85,16 @@ export function chooseDetour(t: Turn, job: Job): void {
 
 const OFPP_LOCAL = 0xfffffffe;
 
+/** The switches of its home network that a guest away has tunnels to: its anchor, those before it that may still be used, one that is tried. */
+const anchorsOf = (o: Overlay): string[] => [
+  ...new Set([o.anchor, ...o.former, ...(o.search?.trying ? [o.search.trying] : [])]),
+];
+
 /** Datapaths between which there are to be tunnels for guests away from home, or on their way there. */
-function pairsOfGuests(state: ControllerState): { from: string; to: string }[] {
-  const pairs = [...state.overlays.values()].filter((o) => o.isAway).map((o) => ({ from: o.anchor, to: o.at.dpid }));
+export function pairsOfGuests(state: ControllerState): { from: string; to: string }[] {
+  const pairs = [...state.overlays.values()]
+    .filter((o) => o.isAway)
+    .flatMap((o) => anchorsOf(o).map((from) => ({ from, to: o.at.dpid })));
   for (const job of state.jobs.values()) {
     if (!isActive(job)) continue;
     if (job.overlay) pairs.push({ from: job.overlay.anchor, to: job.overlay.to });
@@ -133,8 +140,12 @@ const NEW: TunnelState = {
   note: '',
   mtus: {},
   provenMs: null,
-  failures: 0,
-  retryAtMs: 0,
+  askedMs: null,
+  probedMs: 0,
+  downSinceMs: null,
+  mends: NO_TRIES,
+  isMadeAnew: false,
+  ...NO_TRIES,
 };
 /** Tunnels that an earlier life has made for jobs that it left: they may be there, and are made sure of, or removed. */
 export const tunnelsLeft = (state: ControllerState): ReadonlyMap<string, TunnelState> =>
@@ -165,8 +176,8 @@ function portsUnder(state: ControllerState, dpid: string): string[] {
 export function writeTunnels(t: Turn): void {
   const wanted = tunnelsWanted(t.state);
   for (const id of new Set([...wanted.keys(), ...t.state.tunnels.keys()])) {
-    const port = wanted.get(id) ?? null;
     const before = t.state.tunnels.get(id) ?? NEW;
+    const port = before.isMadeAnew ? null : (wanted.get(id) ?? null);
     // Of a change that could not be made it is not known what of it was: it is not done with before one has been confirmed.
     if (before.inFlight || (!before.isStale && before.note === '' && same(before.applied, port))) continue;
     // It is tried again when another one is due, or after a while.
@@ -188,79 +199,14 @@ export function onTunnelDone(t: Turn, e: Extract<Event, { kind: 'tunnelDone' }>)
   const applied = failed ? tunnel.applied : tunnel.inFlight.port;
   if (failed) t.log('warn', 'tunnel.notSet', { dpid: e.dpid, port: e.name, note: e.note });
   else t.log('info', applied ? 'tunnel.up' : 'tunnel.removed', { dpid: e.dpid, port: e.name });
-  if (applied === null && !failed) t.set({ tunnels: withoutEntry(t.state.tunnels, id) });
+  if (applied === null && !failed && !tunnel.isMadeAnew) t.set({ tunnels: withoutEntry(t.state.tunnels, id) });
   else {
-    const now = { ...tunnel, inFlight: null, applied, note: e.note, mtus: e.mtus, ...nextTry(t, tunnel, failed) };
-    t.set({ tunnels: withEntry(t.state.tunnels, id, now) });
+    const { note, mtus } = e;
+    const now = { ...tunnel, inFlight: null, applied, note, mtus, ...nextTry(t, tunnel, failed) };
+    const isRemoved = tunnel.isMadeAnew && !failed;
+    const next = isRemoved ? { ...now, isMadeAnew: false, isStale: true, downSinceMs: null } : now;
+    t.set({ tunnels: withEntry(t.state.tunnels, id, next) });
   }
-  probeTunnels(t);
-}
-
-/** Ports of a switch that are no tunnels of ours; those are noted with their numbers. */
-export function withoutTunnels(t: Turn, dpid: string, ports: readonly PortDescription[]): PortDescription[] {
-  const numbers = new Map([...t.state.tunnelPorts].filter(([id]) => !id.startsWith(`${dpid}/`)));
-  for (const p of ports) if (isTunnelName(p.name)) numbers.set(idOf(dpid, p.name), p.portNo);
-  t.set({ tunnelPorts: numbers });
-  return ports.filter((p) => !isTunnelName(p.name));
-}
-
-/** A tunnel port of ours appeared, changed or went. Answers false for other ports. */
-export function onTunnelPort(t: Turn, e: Extract<Event, { kind: 'portChanged' }>): boolean {
-  if (!isTunnelName(e.port.name)) return false;
-  const id = idOf(e.dpid, e.port.name);
-  t.set({
-    tunnelPorts:
-      e.change === 'removed'
-        ? withoutEntry(t.state.tunnelPorts, id)
-        : withEntry(t.state.tunnelPorts, id, e.port.portNo),
-  });
-  probeTunnels(t);
-  return true;
-}
-
-/** A switch is back: its database may have been set back meanwhile, and a tunnel must prove itself again. */
-export function tunnelsStale(t: Turn, dpid: string): void {
-  const next = new Map(t.state.tunnels);
-  for (const [id, tunnel] of next) {
-    if (id.startsWith(`${dpid}/`)) next.set(id, { ...tunnel, isStale: true, note: '', provenMs: null });
-  }
-  if (next.size > 0) t.set({ tunnels: next });
-}
-
-/** Sends a probe into every tunnel that waits to be proven. The first one also makes the switch look its far end up. */
-export function probeTunnels(t: Turn): void {
-  const pairs = pairsOfGuests(t.state).flatMap(({ from, to }) => [
-    { from, to },
-    { from: to, to: from },
-  ]);
-  for (const job of t.state.jobs.values())
-    if (isActive(job) && job.detour?.by === 'tunnel' && !job.detour.isReady) pairs.push(job.detour);
-  const done = new Set<string>();
-  for (const { from, to } of pairs) {
-    const portNo = tunnelPortOf(t.state, from, to);
-    const isDone = done.has(`${from} ${to}`) || isProven(t.state, from, to);
-    if (isDone || portNo === undefined || tunnelPortOf(t.state, to, from) === undefined) continue;
-    done.add(`${from} ${to}`);
-    const { seal } = t.state.settings;
-    const serial = t.state.discovery.nextSerial;
-    t.set({ discovery: { ...t.state.discovery, nextSerial: serial + 1 } });
-    const probe = { dpid: from, portNo, sourceMac: '0e:46:57:00:00:01', ttlSeconds: 10, serial, sentMs: t.nowMs };
-    t.effects.push({ kind: 'packetOut', dpid: from, portNo, frame: buildLldp(probe, seal) });
-  }
-}
-
-/** A frame for the controller that came in by a port of ours. Answers false when the port is none. */
-export function onTunnelFrame(t: Turn, here: PortRef, frame: Buffer): boolean {
-  if (here.portNo > OFPP_MAX) return false;
-  const at = [...t.state.tunnelPorts].find(([id, portNo]) => portNo === here.portNo && id.startsWith(`${here.dpid}/`));
-  if (!at) return false;
-  const claim = parseLldp(frame);
-  const tunnel = t.state.tunnels.get(at[0]);
-  if (!claim || !tunnel || faultOf(t.state, claim, t.nowMs) !== undefined) return true;
-  if (!claim.proof?.instance.equals(t.state.settings.seal.instance)) return true;
-  if (at[0] !== idOf(here.dpid, tunnelName(claim.dpid))) return true;
-  if (tunnel.provenMs === null) t.set({ tunnels: withEntry(t.state.tunnels, at[0], { ...tunnel, provenMs: t.nowMs }) });
-  return true;
 }
 
 /** Whether a probe has come through the tunnel in this direction. */
@@ -268,21 +214,28 @@ export const isProven = (state: ControllerState, from: string, to: string): bool
   (state.tunnels.get(idOf(to, tunnelName(from)))?.provenMs ?? null) !== null;
 
 /** Both ports of a tunnel, as ordered. */
-const statesOf = (state: ControllerState, from: string, to: string): (TunnelState | undefined)[] =>
+export const statesOf = (state: ControllerState, from: string, to: string): (TunnelState | undefined)[] =>
   [idOf(from, tunnelName(to)), idOf(to, tunnelName(from))].map((id) => state.tunnels.get(id));
 
 /** Why a tunnel cannot be had; undefined while it may still come. */
 export function tunnelTrouble(state: ControllerState, from: string, to: string, isLate: boolean): string | undefined {
-  const note = statesOf(state, from, to)
-    .map((x) => x?.note ?? '')
-    .find((n) => n !== '');
+  const note = noteOf(state, from, to);
   if (note !== undefined || !isLate) return note;
   const kind = state.settings.tunnels?.kind ?? 'vxlan';
-  const gate = kind === 'gre' ? 'IP protocol 47' : `UDP port ${state.settings.tunnels?.udpPort ?? DEFAULT_PORT[kind]}`;
-  return (
-    `no probe came through the ${kind} tunnel within ${READY_MS / 1000} s: check that tunnelAddress of both switches is right and ` +
-    `that ${gate} is open between them`
-  );
+  return `no probe came through the ${kind} tunnel within ${READY_MS / 1000} s: ${whatToCheck(state)}`;
+}
+
+/** What the databases of its ends say against a tunnel. */
+export const noteOf = (state: ControllerState, from: string, to: string): string | undefined =>
+  statesOf(state, from, to)
+    .map((x) => x?.note ?? '')
+    .find((n) => n !== '');
+
+/** What may stand between two ends that are both as they should be. */
+export function whatToCheck({ settings }: ControllerState): string {
+  const kind = settings.tunnels?.kind ?? 'vxlan';
+  const gate = kind === 'gre' ? 'IP protocol 47' : `UDP port ${settings.tunnels?.udpPort ?? DEFAULT_PORT[kind]}`;
+  return `check that tunnelAddress of both switches is right and that ${gate} is open between them`;
 }
 
 /**

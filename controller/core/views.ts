@@ -13,6 +13,7 @@ import type {
 import type { StatusView } from '../../contracts/rest.ts';
 import { linkId, type PortRef, type Topology } from '../../topology/index.ts';
 import { explainJob } from './explain.ts';
+import type { Overlay } from './overlays.ts';
 import { guestTraffic, hostTraffic, migrationBps, workloadBps } from './rates.ts';
 import { type ControllerState, type Job, type Pull, pullsNow, slicePriority } from './state.ts';
 import { downtimeBetween, guestTelemetry } from './telemetry.ts';
@@ -81,6 +82,7 @@ export function topologyView(state: ControllerState): TopologyView {
       : {
           away: [...state.overlays.values()].map((o) => ({
             ...{ guest: o.guest, home: o.anchor, host: o.host, at: o.at, isAway: o.isAway, sinceMs: o.sinceMs },
+            ...(o.isAway ? { tunnel: awayTunnel(o) } : {}),
           })),
         }),
     agents: [...state.agents.values()].map((a) => ({
@@ -91,6 +93,11 @@ export function topologyView(state: ControllerState): TopologyView {
     })),
   };
 }
+
+const awayTunnel = ({ tunnel: { state, sinceMs, why }, search }: Overlay) => ({
+  ...{ state, sinceMs, why },
+  ...(search === null ? {} : { instead: search.trying }),
+});
 
 function linkReason(
   topology: Topology,

@@ -164,6 +164,7 @@ export class OvsdbClient {
   readonly #pending = new Map<number, Pending>();
   readonly #waiting = new Set<{ resolve(): void; reject(e: Error): void }>();
   readonly #onConnected = new Set<() => void>();
+  readonly #onAway = new Set<() => void>();
   readonly #onUpdate = new Set<(monitor: unknown) => void>();
   #socket: Socket | undefined;
   #isReady = false;
@@ -200,6 +201,12 @@ export class OvsdbClient {
   onConnected(fn: () => void): () => void {
     this.#onConnected.add(fn);
     return () => this.#onConnected.delete(fn);
+  }
+
+  /** Calls `fn` when there is no connection any more, or the first attempt at one has failed; the returned function unsubscribes. */
+  onAway(fn: () => void): () => void {
+    this.#onAway.add(fn);
+    return () => this.#onAway.delete(fn);
   }
 
   /**
@@ -290,6 +297,7 @@ export class OvsdbClient {
     for (const w of this.#waiting) w.reject(this.#closedError());
     this.#waiting.clear();
     this.#onConnected.clear();
+    this.#onAway.clear();
     this.#onUpdate.clear();
   }
 
@@ -415,6 +423,7 @@ export class OvsdbClient {
     if (this.#isClosed) return;
     if (wasReady || this.#backoffMs === this.#minBackoffMs) {
       this.#log('warn', 'ovsdb.away', { remote: this.remote, problem, retryInMs: this.#backoffMs });
+      for (const fn of [...this.#onAway]) fn();
     }
     this.#cancelRetry = this.clock.after(this.#backoffMs, () => this.#connect());
     this.#backoffMs = Math.min(this.#backoffMs * 2, this.#maxBackoffMs);

@@ -2,7 +2,7 @@
  * Who wanted to be served as a switch lately and was not, and why: for operators who look for a switch that is missing.
  * `switches.ts` notes them and shows them with the sessions.
  */
-import type { RefusedSwitchView } from '../../contracts/rest.ts';
+import type { RefusedSwitchView } from '../../contracts/feed.ts';
 
 /** Strangers may be refused as often as they like; so many are remembered, the latest. */
 const MOST = 100;
@@ -12,6 +12,7 @@ const KEPT_MS = 120_000;
 export class RefusedSwitches {
   /** By sender and reason, the latest last. */
   readonly #refused = new Map<string, RefusedSwitchView>();
+  #told: ReadonlySet<string> = new Set();
 
   /** `from`: the address without its port, which is another at each try. */
   note(from: string, dpid: string | null, why: string, nowMs: number): void {
@@ -24,6 +25,13 @@ export class RefusedSwitches {
       if (this.#refused.size <= MOST) break;
       this.#refused.delete(oldest);
     }
+  }
+
+  /** Whether others are on the list, or for other reasons, than when this was last asked. More tries of the same are no news. */
+  hasNews(nowMs: number): boolean {
+    const told = this.#told;
+    this.#told = new Set(this.list(nowMs).map((r) => `${r.from} ${r.dpid} ${r.why}`));
+    return told.size !== this.#told.size || [...this.#told].some((key) => !told.has(key));
   }
 
   /** The latest first. */

@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { ControllerConfig } from '../../contracts/config.ts';
-import type { Topic } from '../../contracts/feed.ts';
+import type { Topic, TopicData, TopologyView } from '../../contracts/feed.ts';
 import type { Log } from '../../contracts/log.ts';
 import type { MigrateAnswer, MigrateRequest } from '../../contracts/rest.ts';
 import { VERSION } from '../../contracts/version.ts';
@@ -24,7 +24,7 @@ import { journalOf, restoreJobs } from '../core/restore.ts';
 import { type ControllerState, initialState, type Job, type Settings } from '../core/state.ts';
 import { stepAll } from '../core/step.ts';
 import { tunnelsWanted } from '../core/tunnels.ts';
-import { explainedView, policyView, snapshot, statusView } from '../core/views.ts';
+import { explainedView, policyView, snapshot, statusView, topologyView } from '../core/views.ts';
 import { AgentGateway } from './agents.ts';
 import { Feed } from './feed.ts';
 import { startHttp } from './http.ts';
@@ -190,10 +190,15 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     const queues = new Map<string, QosManager>();
     const tunnels = new Map<string, TunnelManager>();
     const portWatches: OvsPortWatch[] = [];
+    const databases = new Map<string, OvsdbClient>();
+    const tellDatabase = (dpid: string, isThere: boolean) => emit({ kind: 'ovsdb', dpid, isThere });
     for (const [dpid, s] of Object.entries(config.switches)) {
       if (s.ovsdb === undefined) continue;
       const client = new OvsdbClient({ remote: s.ovsdb, clock, log });
       undo.push(() => client.close());
+      client.onConnected(() => tellDatabase(dpid, true));
+      client.onAway(() => tellDatabase(dpid, false));
+      databases.set(dpid, client);
       queues.set(dpid, new QosManager(client, log));
       tunnels.set(dpid, new TunnelManager(client, dpid, log));
       const watch = new OvsPortWatch(client, dpid, log, (ports) => emit({ kind: 'ovsPorts', dpid, ports }));
@@ -208,8 +213,16 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     }
     if (isInCharge()) sweepTunnels();
 
+    /** What the core says of the network, and who is refused as a switch, which only the sessions know. */
+    function withRefused(topology: TopologyView): TopologyView {
+      const refusedSwitches = switches.describeRefused();
+      return refusedSwitches.length === 0 ? topology : { ...topology, refusedSwitches };
+    }
     const feed = new Feed({
-      snapshot: <T extends Topic>(topic: T) => snapshot(shown(), topic, clock.now()),
+      snapshot: <T extends Topic>(topic: T) => {
+        const whole = snapshot(shown(), topic, clock.now());
+        return topic === 'topology' ? (withRefused(whole as TopologyView) as TopicData[T]) : whole;
+      },
       clock,
       log,
     });
@@ -237,6 +250,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
         : { role: pair.role, ...(pair.isInCharge && pair.term > 0n ? { term: pair.term } : {}) }),
       onTerm: (term) => pair?.settle(term),
       onFenced: () => pair?.stepDown('a switch has another master'),
+      onRefused: () => feed.publish('topology', withRefused(topologyView(shown()))),
       ...secure,
       clock,
       log,
@@ -251,6 +265,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       filtersSet.clear();
       state = restoreJobs(fresh(), entries);
       for (const watch of portWatches) watch.tellAgain();
+      for (const [dpid, client] of databases) if (!client.connected) tellDatabase(dpid, false);
     }
 
     function startPair(pair: Pair): void {
@@ -362,7 +377,8 @@ export async function startController(config: ControllerConfig, o: ServerOptions
           void command(e);
           break;
         case 'publish':
-          feed.publish(e.topic, e.data);
+          if (e.topic === 'topology') feed.publish(e.topic, withRefused(e.data));
+          else feed.publish(e.topic, e.data);
           break;
         case 'journal': // Written down first, see `work`.
           break;

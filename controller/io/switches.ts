@@ -8,8 +8,9 @@ import { connect as connectTls, createServer as createTlsServer, type TLSSocket 
 import { type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
+import type { RefusedSwitchView } from '../../contracts/feed.ts';
 import type { Log } from '../../contracts/log.ts';
-import type { RefusedSwitchView, SessionView } from '../../contracts/rest.ts';
+import type { SessionView } from '../../contracts/rest.ts';
 import { newest } from '../../contracts/terms.ts';
 import { bindingProblem, type CertificateRules, type PeerCertificate } from '../core/certificates.ts';
 import { OURS } from '../core/cookies.ts';
@@ -29,6 +30,8 @@ const LOG_LINES_AT_ONCE = 20;
 const OVER_WINDOW_MS = 250;
 /** Dropped packet-ins are told of this often. */
 const DROP_REPORT_MS = 10_000;
+/** Who is refused as a switch is told at most this often: strangers may come as often as they like. */
+const REFUSED_PERIOD_MS = 5000;
 /** A primary asks its switches this often whether it still is their master. */
 const ROLE_CHECK_MS = 1000;
 const RECONNECT_FIRST_MS = 1000;
@@ -60,6 +63,8 @@ export interface SwitchServerOptions {
   onTerm?(term: bigint): void;
   /** Another controller has taken over, as a switch tells; this one stands by already. */
   onFenced?(): void;
+  /** Others are refused as switches than before, or for other reasons: see `describeRefused`. */
+  onRefused?(): void;
   /** Connections in total. Default 10,000. */
   maxConnections?: number;
   /** Connections of one address. Default 2,000. */
@@ -132,6 +137,8 @@ export class SwitchServer implements SessionOwner {
   #known = 0n;
   readonly #onTerm: (term: bigint) => void;
   readonly #onFenced: () => void;
+  readonly #onRefused: () => void;
+  #toldRefusedMs = Number.NEGATIVE_INFINITY;
   /** Sessions that wait for `takeOver`. */
   readonly #waiting = new Map<SwitchSession, () => void>();
 
@@ -144,6 +151,7 @@ export class SwitchServer implements SessionOwner {
     this.#term = o.term;
     this.#onTerm = (term) => o.onTerm?.(term);
     this.#onFenced = () => o.onFenced?.();
+    this.#onRefused = () => o.onRefused?.();
     this.#limits = { total: o.maxConnections ?? 10_000, perAddress: o.maxPerAddress ?? 2000 };
     this.#logAtMs = o.clock.now();
     this.#targets = (o.connect ?? []).map(parseTarget);
@@ -158,6 +166,7 @@ export class SwitchServer implements SessionOwner {
       o.clock.every(DROP_REPORT_MS, () => this.#reportDrops()),
       o.clock.every(OVER_WINDOW_MS, () => this.#tellOver()),
       o.clock.every(ROLE_CHECK_MS, () => this.#checkRoles()),
+      o.clock.every(OVER_WINDOW_MS, () => this.#tellRefused()),
     ];
   }
 
@@ -448,6 +457,13 @@ export class SwitchServer implements SessionOwner {
       bundles: s.bundles,
       packetIns: { passed: s.limiter.counts.passed, dropped: s.limiter.dropped },
     }));
+  }
+
+  #tellRefused(): void {
+    const now = this.clock.now();
+    if (now - this.#toldRefusedMs < REFUSED_PERIOD_MS || !this.#refused.hasNews(now)) return;
+    this.#toldRefusedMs = now;
+    this.#onRefused();
   }
 
   /** Who wanted to be served as a switch lately and was not. */

@@ -1,6 +1,8 @@
 /** What people see of migrations and of the network: bars, plain lines, the status page. */
-import { statusText } from '../../../cli/commands/status.ts';
+import { awayText, statusText } from '../../../cli/commands/status.ts';
+import { networkNews } from '../../../cli/commands/watch.ts';
 import { barLine, createDisplay } from '../../../cli/progress.ts';
+import type { FeedEnvelope, TopologyView } from '../../../contracts/feed.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import type { StatusView } from '../../../contracts/rest.ts';
 import { change, screen, view } from './samples.ts';
@@ -179,4 +181,48 @@ test('the status page', () => {
     /Pulls of disks left behind\n +web1 +pull .* 50 % +running at 80\.0 Mbit\/s/,
   );
   expect(text).not.toContain('Pulls');
+});
+
+describe('a guest away from home', () => {
+  type Away = NonNullable<TopologyView['away']>[number];
+  const g: Away = { guest: 'web1', home: 'd1', host: 'h2', at: { dpid: 'd2', portNo: 2 }, isAway: true, sinceMs: 0 };
+  const tunnel = (t: Partial<NonNullable<Away['tunnel']>>) => ({
+    ...g,
+    tunnel: { state: 'works' as const, sinceMs: 0, why: null, ...t },
+  });
+  const text = (x: Away) => awayText(x, (dpid) => `sw-${dpid}`);
+
+  test('is shown with how its tunnel stands, and what is done about it', () => {
+    expect(text(g)).toBe('at h2, in another network than its own: a tunnel joins it with sw-d1');
+    expect(text(tunnel({}))).toBe(text(g));
+    const broken = { state: 'broken' as const, why: 'port fwt2 is gone' };
+    expect(text(tunnel(broken))).toMatch(/its tunnel to sw-d1 does NOT carry \(port fwt2 is gone\)$/);
+    expect(text(tunnel({ ...broken, instead: 'd3' }))).toMatch(/; sw-d3 is tried in its place$/);
+    expect(text(tunnel({ state: 'unknown', why: 'x', instead: null }))).toMatch(
+      /may not carry \(x\); no other switch of its network can take the place of sw-d1 now$/,
+    );
+    expect(text({ ...g, isAway: false })).toBe('on its way home');
+  });
+
+  test('and who is refused as a switch are told by watch, each once, and when all is well again', () => {
+    const news = networkNews();
+    const tell = (more: Partial<TopologyView>) => {
+      const data = { switches: [], links: [], locations: [], refusedProbes: [], agents: [], ...more };
+      const e: FeedEnvelope = { v: 1, seq: 0, atMs: 0, kind: 'change', topic: 'topology', data };
+      return news(e);
+    };
+    const refused = { from: '192.0.2.9', dpid: null, why: 'set protocols=OpenFlow13', times: 1, sinceMs: 0, lastMs: 0 };
+    expect(news(change(view()))).toEqual([]);
+    expect(tell({ away: [tunnel({})] })).toEqual([]);
+    expect(tell({ refusedSwitches: [refused], away: [tunnel({ state: 'broken', why: 'gone' })] })).toEqual([
+      '192.0.2.9 is refused as a switch: set protocols=OpenFlow13',
+      expect.stringContaining('guest web1 is at h2, in another network than its own: its tunnel to d1 does NOT carry'),
+    ]);
+    const again = { ...refused, times: 2 };
+    expect(tell({ refusedSwitches: [again], away: [tunnel({ state: 'broken', why: 'gone' })] })).toEqual([]);
+    expect(tell({ away: [tunnel({})] })).toEqual([expect.stringContaining('a tunnel joins it with d1')]);
+    expect(tell({ refusedSwitches: [{ ...refused, dpid: 'd9' }] })).toEqual([
+      'd9 at 192.0.2.9 is refused as a switch: set protocols=OpenFlow13',
+    ]);
+  });
 });

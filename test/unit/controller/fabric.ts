@@ -122,6 +122,8 @@ export class Fabric {
   mtus: Record<string, number> = {};
   /** Frames into tunnels go nowhere while true. */
   tunnelsBlocked = false;
+  /** Of single tunnel ports. */
+  isBlocked: (dpid: string, name: string) => boolean = () => false;
 
   #setTunnel(e: Extract<Effect, { kind: 'tunnel' }>): void {
     const s = this.switches.get(e.dpid) as FakeSwitch;
@@ -136,14 +138,22 @@ export class Fabric {
       if (far) this.cable(e.dpid, portNo, remote, far[0]);
       this.send({ kind: 'portChanged', dpid: e.dpid, change: 'added', port });
     } else if (note === '' && !e.port && known !== undefined) {
-      s.ports.delete(portNo);
-      const far = this.cables.get(`${e.dpid}:${portNo}`);
-      this.cables.delete(`${e.dpid}:${portNo}`);
-      if (far) this.cables.delete(`${far.dpid}:${far.port}`);
-      this.send({ kind: 'portChanged', dpid: e.dpid, change: 'removed', port });
+      this.dropPort(e.dpid, portNo);
     }
     const { dpid, name, serial } = e;
     this.send({ kind: 'tunnelDone', dpid, name, serial, note, mtus: note === '' ? this.mtus : {} });
+  }
+
+  /** Somebody, or the switch, removes a port. */
+  dropPort(dpid: string, portNo: number): void {
+    const s = this.switches.get(dpid) as FakeSwitch;
+    const port = this.#describe(dpid, portNo);
+    s.ports.delete(portNo);
+    s.down.delete(portNo);
+    const far = this.cables.get(`${dpid}:${portNo}`);
+    this.cables.delete(`${dpid}:${portNo}`);
+    if (far) this.cables.delete(`${far.dpid}:${far.port}`);
+    if (s.connected) this.send({ kind: 'portChanged', dpid, change: 'removed', port });
   }
 
   write(e: Extract<Effect, { kind: 'write' }>): void {
@@ -284,8 +294,9 @@ export class Fabric {
     tunnelId = 0n,
   ): void {
     if (this.switches.get(dpid)?.down.has(port)) return;
-    const isTunnel = this.switches.get(dpid)?.ports.get(port)?.startsWith('fwt') === true;
-    if (isTunnel && this.tunnelsBlocked) return;
+    const name = this.switches.get(dpid)?.ports.get(port) ?? '';
+    const isTunnel = name.startsWith('fwt');
+    if (isTunnel && (this.tunnelsBlocked || this.isBlocked(dpid, name))) return;
     const far = this.cables.get(`${dpid}:${port}`);
     if (far) this.#process(far.dpid, far.port, packet, out, hops + 1, isTunnel ? tunnelId : 0n);
     else out.push({ at: `${dpid}:${port}`, packet, queue });
