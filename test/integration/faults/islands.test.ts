@@ -259,10 +259,10 @@ real(
     const record = (await controller.client.status()).migrations[0];
     // By the port that leads to the IP network; at the other end the host itself is behind it.
     expect(record?.path).toEqual([`${DPID.hv1}:${net.one.vsctl('get', 'interface', 'hv1-br-phy', 'ofport')}`]);
-    const rules = record?.reasons.map((r) => r.rule);
-    expect(rules).toEqual(expect.arrayContaining(['tunnel.ready', 'overlay.begins']));
+    const recorded = record?.reasons.map((r) => r.rule);
+    expect(recorded).toEqual(expect.arrayContaining(['tunnel.ready', 'overlay.begins']));
     // What carries the hosts' migration address is taken for what is under the tunnel.
-    expect(rules?.some((r) => r === 'tunnel.mtu' || r === 'tunnel.fits')).toBe(true);
+    expect(recorded?.some((r) => r === 'tunnel.mtu' || r === 'tunnel.fits')).toBe(true);
     expect(tunnels(net)).toEqual([`fwt${DPID.hv2.slice(-12)}`, `fwt${DPID.hv1.slice(-12)}`]);
     const since = (await carried()).sent;
     // Its peers ask for it anew, and it for them, and full-size frames go through.
@@ -280,6 +280,37 @@ real(
     expect(away.received).toBeGreaterThan(since + 500);
     expect(tunnels(net)).toEqual([`fwt${DPID.hv2.slice(-12)}`, `fwt${DPID.hv1.slice(-12)}`]);
     expect(awayFlows(net).length).toBeGreaterThan(5);
+
+    // Somebody deletes the tunnel's port at one end, and later at the other: both are seen, told and put back.
+    const standing = async () => (await controller.client.status()).topology.away?.[0]?.tunnel;
+    for (const spoil of [
+      () => net.one.vsctl('del-port', 'hv1', `fwt${DPID.hv2.slice(-12)}`),
+      () => net.two.vsctl('del-port', 'hv2', `fwt${DPID.hv1.slice(-12)}`),
+    ]) {
+      const before = await standing();
+      expect(before).toMatchObject({ state: 'works', why: null });
+      spoil();
+      let last: Awaited<ReturnType<typeof standing>>;
+      await waitFor('the tunnel to be put back', async () => {
+        last = await standing();
+        return (last?.state === 'works' && last.sinceMs > (before?.sinceMs ?? 0)) || undefined;
+      }).catch((error) => Promise.reject(new Error(`${error}; the tunnel is ${JSON.stringify(last)}`)));
+      const { received } = await carried();
+      await waitFor('packets to go through it', async () =>
+        (await carried()).received > received + 100 ? true : undefined,
+      );
+    }
+    const rules = new Set<string>();
+    const told = new AbortController();
+    await controller.client.follow(
+      ['decisions'],
+      (e) => {
+        if ('topic' in e && e.topic === 'decisions') for (const d of e.data.decisions) rules.add(d.reason.rule);
+        told.abort();
+      },
+      told.signal,
+    );
+    expect([...rules]).toEqual(expect.arrayContaining(['overlay.broken', 'overlay.carries']));
 
     await move('hv1');
     const home = (await carried()).sent;
