@@ -16,6 +16,7 @@ import {
 } from '../contracts/feed.ts';
 import {
   AUTHOR_HEADER,
+  cancelAnswerSchema,
   type Evacuation,
   type evacuateRequestSchema,
   evacuationSchema,
@@ -92,9 +93,13 @@ export class FairwayClient {
     return this.#call('GET', `/v1/migrations/${encodeURIComponent(id)}`, migrationViewSchema);
   }
 
-  /** Asks for the end of a migration; the guest goes on at its source. Refused (conflict) once it cannot go back. */
-  async cancel(id: string): Promise<void> {
-    await this.#request('DELETE', `/v1/migrations/${encodeURIComponent(id)}`);
+  /**
+   * Asks for the end of a migration; the guest goes on at its source. Refused (conflict) once it cannot go back. `forget`: gives it
+   * up, because the agent that would end it does not come back; refused while that is there. Answers what one should know, or null.
+   */
+  async cancel(id: string, forget = false): Promise<string | null> {
+    const path = `/v1/migrations/${encodeURIComponent(id)}${forget ? '?forget=true' : ''}`;
+    return (await this.#call('DELETE', path, cancelAnswerSchema)).note;
   }
 
   /** Has the disks pulled that a migration left behind, at this rate at the most, bit/s; null: no more. Answers how it is then. */

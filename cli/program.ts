@@ -192,9 +192,12 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     command(fairway, 'cancel', 'Stop migrations; the guests go on where they were.', [
       'fairway cancel m-12',
       'fairway cancel m-12,m-13',
+      'fairway cancel m-12 --forget',
     ]),
   )
     .argument('<migrations>', 'ids of the migrations, separated by commas', names)
+    .option('--forget', 'give them up: the agent that would end them will not be back, and nobody knows how they end')
+    .option('--json', 'print what one should know of each as one JSON object a line')
     .action(does(async () => (await import('./commands/migrate.ts')).cancel));
 
   connected(

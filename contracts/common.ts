@@ -47,9 +47,12 @@ export const jobStateSchema = z.enum([
   'done',
   'failed',
   'cancelled',
+  'lost',
 ]);
 export type JobState = z.infer<typeof jobStateSchema>;
-export const isFinal = (s: JobState): boolean => s === 'done' || s === 'failed' || s === 'cancelled';
+/** `lost`: given up while the agent that would tell of its end was away. */
+const FINAL: readonly JobState[] = ['done', 'failed', 'cancelled', 'lost'];
+export const isFinal = (s: JobState): boolean => FINAL.includes(s);
 
 /** How a slice is held on a link: by queues, by a meter as guard, or only by the pace at the source. */
 export const enforcementSchema = z.enum(['queue', 'meter', 'pace']);

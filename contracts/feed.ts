@@ -360,7 +360,7 @@ export const migrationViewSchema = z.object({
   endedAtMs: z.number().nullable(),
   /** From the start of the copy to its end, ms, as the controller saw it. */
   totalMs: z.number().nullable(),
-  /** Why it waits, when queued; why it ended, when failed or cancelled. */
+  /** Why it waits, when queued; why it ended, when failed, cancelled or lost. */
   note: z.string().nullable(),
   /** By when it is to be done, where somebody said so. */
   deadlineAtMs: z.number().nullable().optional(),

@@ -9,7 +9,8 @@
  * | `GET /v1/status` | → StatusView |
  * | `POST /v1/migrations` | MigrateRequest → 202 `{ migrations: [{ id, guest }], group }` |
  * | `GET /v1/migrations/:id` | → MigrationView |
- * | `DELETE /v1/migrations/:id` | → 202 `{ id }` (cancel) |
+ * | `DELETE /v1/migrations/:id` | → 202 `{ id, note }`: cancel; `note` says what stands against it, or is null |
+ * | `DELETE /v1/migrations/:id?forget=true` | → 202 `{ id, note }`: give it up, because the agent that would end it does not come back |
  * | `POST /v1/migrations/:id/pull` | PullRequest → 202 MigrationView: pull the disks that it left behind, or at another rate |
  * | `DELETE /v1/migrations/:id/pull` | → 202 MigrationView: pull no more; what was fetched stays |
  * | `POST /v1/evacuations` | EvacuateRequest → 202 Evacuation (200 with `dryRun`) |
@@ -137,6 +138,10 @@ export const migrateAnswerSchema = z.object({
   group: z.string().nullable(),
 });
 export type MigrateAnswer = z.infer<typeof migrateAnswerSchema>;
+
+/** `note`: what somebody who cancels should know, such as that the agent which would do it is away. */
+export const cancelAnswerSchema = z.object({ id: z.string().optional(), note: z.string().nullable().default(null) });
+export type CancelAnswer = z.infer<typeof cancelAnswerSchema>;
 
 /** A switch's connection. `roundTripMs` is smoothed, and null before the first echo came back. */
 export const sessionViewSchema = z.object({

@@ -97,10 +97,15 @@ export async function waitForEnd(
   return allEnded.signal.aborted ? [...latest.values()] : undefined;
 }
 
-export async function cancel(terminal: Terminal, o: ConnectOptions, ids: string[]): Promise<undefined> {
+export async function cancel(
+  terminal: Terminal,
+  o: ConnectOptions & { forget?: true; json?: true },
+  ids: string[],
+): Promise<undefined> {
   const client = connect(terminal, o);
   for (const id of ids) {
-    await client.cancel(id);
-    terminal.out(`${id}: asked to stop\n`);
+    const note = await client.cancel(id, o.forget === true);
+    const said = o.forget ? 'given up' : 'asked to stop';
+    terminal.out(o.json ? `${JSON.stringify({ id, note })}\n` : `${id}: ${note ?? said}\n`);
   }
 }

@@ -42,6 +42,8 @@ export function releaseAgain(t: Turn, host: string): void {
   for (const job of t.state.jobs.values()) {
     if (job.from !== host || !isFinal(job.state)) continue;
     const isPulled = job.state === 'done' && job.disksPulled === true;
-    if (isPulled || (job.technique !== null && !job.resumed)) releaseDisks(t, job);
+    // Of one that was given up it may not be known whether its guest runs at the destination, and reads them.
+    const isKnown = job.state !== 'lost' || t.state.agents.get(job.to)?.connected === true;
+    if (isPulled || (job.technique !== null && !job.resumed && isKnown)) releaseDisks(t, job);
   }
 }

@@ -138,6 +138,8 @@ export type Event =
   /** `ids` were drawn by the caller, one per move. */
   | { kind: 'migrate'; request: MigrateRequest; ids: string[]; group: string | null }
   | { kind: 'cancel'; id: string }
+  /** Give it up: the agent that would end it does not come back. */
+  | { kind: 'forget'; id: string }
   /** Disks that a migration left behind are to be pulled at this rate, bit/s of payload; null: no more. */
   | { kind: 'pull'; id: string; rateBps: number | null }
   | { kind: 'tick' };

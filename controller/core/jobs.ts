@@ -1,6 +1,6 @@
 /**
- * The life of a migration: requested → (queued) → admitted → preparing → copying → switching → draining → done, or failed or
- * cancelled. Agents' messages and command results move it on; `advance` moves it on when what it waits for holds (flows
+ * The life of a migration: requested → (queued) → admitted → preparing → copying → switching → draining → done, or failed,
+ * cancelled or lost (`lost.ts`). Agents' messages and command results move it on; `advance` moves it on when what it waits for holds (flows
  * confirmed, queues set). Part of `step.ts`; slices are in `reserve.ts`.
  */
 import {
@@ -109,7 +109,7 @@ export function onMigrate(t: Turn, e: Extract<Event, { kind: 'migrate' }>): void
 }
 
 /** Ends a job that is not done: what was set up for it is derived from its state and so goes away. */
-export function end(t: Turn, job: Job, state: 'failed' | 'cancelled', note: string): void {
+export function end(t: Turn, job: Job, state: 'failed' | 'cancelled' | 'lost', note: string): void {
   if (isFinal(job.state)) return;
   // Also when the answer to `prepare` was lost: to forget what was never there does no harm.
   const abandon = job.technique !== null && !job.resumed;
@@ -141,7 +141,8 @@ export function checkCancel(state: ControllerState, id: string): void {
   if (!job) throw new FairwayError('MIGRATION_UNKNOWN', `no migration ${id}`, ['notFound']);
   if (isFinal(job.state))
     throw new FairwayError('MIGRATION_ENDED', `migration ${id} has ended: ${job.state}`, ['conflict']);
-  if (job.flipped || job.resumed || job.state === 'draining') {
+  // In an interrupted post-copy the guest's memory is at both ends: there is no way back.
+  if (job.flipped || job.resumed || job.state === 'draining' || job.state === 'recovering') {
     throw new FairwayError(
       'TOO_LATE',
       `guest ${job.guest} is already switching over to ${job.to}; it can be moved back afterwards`,
@@ -154,7 +155,9 @@ export function onCancel(t: Turn, id: string): void {
   const job = t.job(id);
   if (!job || isFinal(job.state)) return;
   if (job.state === 'copying') {
-    t.setJob(id, { cancelling: true });
+    const isAway = !isThere(t, job.from);
+    const note = `to be cancelled when the agent of ${job.from} is back`;
+    t.setJob(id, { cancelling: true, ...(isAway ? { note } : {}) });
     t.command(job.from, id, { do: 'cancel', migration: id });
   } else end(t, job, 'cancelled', 'cancelled on request before the copy began');
 }

@@ -248,7 +248,8 @@ function whyAnew(t: Turn, waiting: readonly Job[]): Reason | undefined {
     return because('asked', `${fresh.length} more migrations were asked for`, { more: fresh.length });
   for (const id of plan.endAtMs.keys()) {
     const j = t.job(id);
-    if (j?.state === 'failed' || j?.state === 'cancelled') return because(j.state, `${id} was ${j.state}`);
+    if (j?.state === 'failed' || j?.state === 'cancelled' || j?.state === 'lost')
+      return because(j.state, `${id} was ${j.state}`);
   }
   const drift = driftOf(t, plan, waiting);
   // Rates need some periods to settle: what passes by itself is no reason.

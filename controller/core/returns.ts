@@ -5,8 +5,10 @@
  */
 import type { AgentHello, AgentMessage } from '../../contracts/agent.ts';
 import { isFinal } from '../../contracts/common.ts';
-import { offerDisks, releaseAgain } from './disks.ts';
+import { offerDisks, releaseAgain, releaseDisks } from './disks.ts';
 import { COPIES, copyDone, end, measure, prepare } from './jobs.ts';
+import { completedAfterAll, foundAgain, ranAfterAll, reopen } from './lost.ts';
+import { onStreamEvent } from './recovery.ts';
 import { isSettling } from './settle.ts';
 import { isActive, type Job } from './state.ts';
 import type { Turn } from './turn.ts';
@@ -27,13 +29,22 @@ export function reconcile(t: Turn, host: string, hello: Pick<AgentHello, 'migrat
       t.command(host, job.id, { do: 'finish', migration: job.id });
     } else if (COPIES.includes(job.state) && job.from === host) {
       if (mine?.progress?.phase === 'completed') copyDone(t, job, mine.progress);
-      else if (mine) t.setJob(job.id, { progress: mine.progress ?? job.progress, pacedBps: null });
+      else if (mine) {
+        t.setJob(job.id, { progress: mine.progress ?? job.progress, pacedBps: null });
+        // It was cancelled while nobody could be told.
+        if (job.cancelling) t.command(host, job.id, { do: 'cancel', migration: job.id });
+      } else if (job.awaiting === 'start' && job.cancelling)
+        end(t, job, 'cancelled', 'cancelled on request before the copy began');
       // The order to start it may have been lost with the connection; it does no harm to give it twice.
       else if (job.awaiting === 'start') t.setJob(job.id, { state: 'preparing', awaiting: null });
       else end(t, job, 'failed', `agent ${host} came back and knows nothing of this migration`);
     }
   }
   askAgain(t, host);
+  for (const known of hello.migrations) {
+    const job = t.job(known.migration);
+    if (job) foundAgain(t, host, job, known, hello);
+  }
   for (const known of hello.migrations) tidy(t, host, known, hello);
   releaseAgain(t, host);
 }
@@ -81,23 +92,36 @@ function tidy(t: Turn, host: string, known: Known, hello: Pick<AgentHello, 'gues
   if (known.role === 'source') {
     const phase = known.progress?.phase ?? 'setup';
     if (phase === 'setup' || phase === 'pre-copy') order('cancel');
-    else if (phase === 'completed' || mayForget(job, phase)) order('finish');
+    else if (mayRemove(t, job, phase) || mayForget(job, phase)) order('finish');
     return;
   }
   const isWaiting = hello.guests.some((g) => g.spec.name === known.guest && g.state === 'incoming');
   // A machine that was lost before it ran is remembered until it is abandoned; one that ran is not given up by this.
-  if (isWaiting || (job && job.state !== 'done' && !job.resumed)) order('abandon');
-  else if (job?.state === 'done') order('finish');
+  if (isWaiting || (job && job.state !== 'done' && !job.resumed)) {
+    order('abandon');
+    if (job?.state === 'lost') releaseDisks(t, job);
+  } else if (job?.state === 'done' || (job?.state === 'lost' && job.copyEnded)) order('finish');
 }
+
+/** Whether a source's machine whose copy is complete is of no use any more: its guest runs at the destination. */
+const mayRemove = (t: Turn, job: Job | undefined, phase: string): boolean =>
+  phase === 'completed' && (job?.state !== 'lost' || completedAfterAll(t, job));
 
 /** Whether a copy that did not succeed is of no use any more: its guest never ran elsewhere. */
 const mayForget = (job: Job | undefined, phase: string): boolean =>
   (phase === 'failed' || phase === 'cancelled') && job?.resumed !== true;
 
-/** The end of a copy whose migration has ended already: its source need not remember it. */
+/** The end of a copy whose migration has ended already: its source need not remember it. A guest may have come all the same. */
 export function onLateEvent(t: Turn, host: string, m: AgentMessage): void {
   if (m.type !== 'event') return;
   const job = t.job(m.migration);
-  if (!job || !isFinal(job.state) || host !== job.from) return;
-  if (m.event === 'completed' || mayForget(job, m.event)) t.command(host, job.id, { do: 'finish', migration: job.id });
+  if (!job || !isFinal(job.state)) return;
+  if (job.state === 'lost' && host === job.to && m.event === 'resumed') ranAfterAll(t, job);
+  if (host !== job.from) return;
+  if (job.state === 'lost' && (m.event === 'postcopyStarted' || m.event === 'postcopyPaused') && reopen(t, job)) {
+    onStreamEvent(t, host, m);
+    return;
+  }
+  if (mayRemove(t, job, m.event) || mayForget(job, m.event))
+    t.command(host, job.id, { do: 'finish', migration: job.id });
 }

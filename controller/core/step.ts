@@ -24,6 +24,7 @@ import {
   type Settled,
   settleIntoRunning,
 } from './jobs.ts';
+import { onForget } from './lost.ts';
 import {
   linksAdded,
   onAgentDown,
@@ -178,6 +179,9 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'cancel':
       onCancel(t, e.id);
+      break;
+    case 'forget':
+      onForget(t, e.id);
       break;
     case 'pull':
       onPull(t, e);

@@ -36,7 +36,8 @@ export interface HttpHandlers {
   migrate(request: MigrateRequest): Promise<MigrateAnswer>;
   evacuate(request: EvacuateRequest): Promise<Evacuation>;
   migration(id: string): MigrationView | undefined;
-  cancel(id: string): Promise<void>;
+  /** Answers what stands against it, if anything. `forget`: give it up. */
+  cancel(id: string, forget: boolean): Promise<string | null>;
   /** `rateBps` null: no more. */
   pull(id: string, rateBps: number | null): Promise<MigrationView>;
   policy(): PolicyView;
@@ -137,9 +138,9 @@ export async function startHttp(o: HttpOptions): Promise<{ port: number; close()
           if (!view) throw new HttpError(404, 'NOT_FOUND', `there is no migration ${id}`);
           return { status: 200, body: view };
         },
-        DELETE: async (_r, id) => {
-          await handlers.cancel(id);
-          return { status: 202, body: { id } };
+        DELETE: async (r, id) => {
+          const note = await handlers.cancel(id, readForget(urlOf(r).searchParams.get('forget')));
+          return { status: 202, body: { id, note } };
         },
       },
     },
@@ -370,6 +371,12 @@ function decodeId(text: string): string {
   }
   if (id.length > MAX_ID_CHARS) throw new HttpError(400, 'BAD_REQUEST', 'the id is too long');
   return id;
+}
+
+function readForget(text: string | null): boolean {
+  if (text === null || text === 'false') return false;
+  if (text === 'true') return true;
+  throw new HttpError(400, 'BAD_REQUEST', `forget is true or false, not ${JSON.stringify(text)}`);
 }
 
 function readTopics(text: string | null): readonly Topic[] {

@@ -18,6 +18,7 @@ import { movesOf, planEvacuation } from '../core/evacuate.ts';
 import type { Effect, Event } from '../core/events.ts';
 import { isOurGroup } from '../core/flows.ts';
 import { checkCancel, checkRequest } from '../core/jobs.ts';
+import { cancelNote, checkForget } from '../core/lost.ts';
 import type { Seal } from '../core/packets.ts';
 import { checkPull } from '../core/pull.ts';
 import { journalOf, restoreJobs } from '../core/restore.ts';
@@ -509,10 +510,14 @@ export async function startController(config: ControllerConfig, o: ServerOptions
           const job = seen.jobs.get(id);
           return job && explainedView(seen, job, clock.now());
         },
-        cancel: async (id) => {
+        cancel: async (id, forget) => {
           pair?.mustBeInCharge();
-          checkCancel(state, id);
-          emit({ kind: 'cancel', id });
+          if (forget) checkForget(state, id);
+          else checkCancel(state, id);
+          const note = forget ? null : cancelNote(state, id, clock.now());
+          emit({ kind: forget ? 'forget' : 'cancel', id });
+          await journal.flush();
+          return forget ? (state.jobs.get(id)?.note ?? null) : note;
         },
         pull: async (id, rateBps) => {
           pair?.mustBeInCharge();

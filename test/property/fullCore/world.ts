@@ -11,6 +11,7 @@ import type { MigrateRequest } from '../../../contracts/rest.ts';
 import { QUEUE } from '../../../controller/core/desired.ts';
 import type { Effect, Event, PortQos } from '../../../controller/core/events.ts';
 import { checkCancel, checkRequest } from '../../../controller/core/jobs.ts';
+import { checkForget } from '../../../controller/core/lost.ts';
 import { restoreJobs } from '../../../controller/core/restore.ts';
 import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
 import { stepAll } from '../../../controller/core/step.ts';
@@ -389,7 +390,10 @@ export class World {
     } else if (what < 890) this.#ask(a, b);
     else if (what < 896) {
       const id = job()?.id;
-      if (id !== undefined) this.#tryTo(() => checkCancel(this.state, id)) && this.feed([{ kind: 'cancel', id }]);
+      if (id === undefined) return;
+      const isForgotten = this.#tryTo(() => checkForget(this.state, id)) && b % 2 === 0;
+      if (isForgotten) this.feed([{ kind: 'forget', id }]);
+      else if (this.#tryTo(() => checkCancel(this.state, id))) this.feed([{ kind: 'cancel', id }]);
     } else if (what < 906) {
       if (s().isConnected) this.net.disconnect(s());
       else this.net.connect(s(), b % 4 === 0);

@@ -180,9 +180,23 @@ describe('migrate', () => {
   });
 });
 
-test('cancel asks for each', async () => {
-  expect((await call('cancel', 'm1,m2')).out).toBe('m1: asked to stop\nm2: asked to stop\n');
-  expect(fake.requests.map((r) => r.line)).toEqual(['DELETE /v1/migrations/m1', 'DELETE /v1/migrations/m2']);
+describe('cancel', () => {
+  test('asks for each', async () => {
+    expect((await call('cancel', 'm1,m2')).out).toBe('m1: asked to stop\nm2: asked to stop\n');
+    expect(fake.requests.map((r) => r.line)).toEqual(['DELETE /v1/migrations/m1', 'DELETE /v1/migrations/m2']);
+  });
+
+  test('says what stands against it', async () => {
+    const note = 'the agent of hv1 has been away for 35 s';
+    answering(202, { id: 'm1', note });
+    expect((await call('cancel', 'm1')).out).toBe(`m1: ${note}\n`);
+    expect((await call('cancel', 'm1', '--json')).out).toBe(`${JSON.stringify({ id: 'm1', note })}\n`);
+  });
+
+  test('--forget gives migrations up', async () => {
+    expect((await call('cancel', 'm1', '--forget')).out).toBe('m1: given up\n');
+    expect(fake.requests.map((r) => r.line)).toEqual(['DELETE /v1/migrations/m1?forget=true']);
+  });
 });
 
 describe('watch', () => {

@@ -126,7 +126,7 @@ beforeEach(async () => {
       migrate: (r) => may(r, { migrations: [{ id: 'm-1', guest: 'vm1' }], group: null }),
       evacuate: (r) => may(r, { ...evacuation, host: r.host }),
       migration: (id) => (id === migration.id ? migration : undefined),
-      cancel: (id) => may(id, undefined),
+      cancel: (id, forget) => may(forget ? { id, forget } : id, forget ? 'given up' : null),
       pull: (id, rateBps) => may({ id, rateBps }, migration),
       policy: () => policy,
       patchPolicy: (fields, author) => may(author === '' ? fields : { ...fields, author }, policy),
@@ -178,6 +178,13 @@ test('the routes', async () => {
   expect(await call('GET', path)).toMatchObject({ status: 200, body: migration });
   expect(await call('DELETE', path)).toMatchObject({ status: 202, body: { id: migration.id } });
   expect(asked[1]).toBe(migration.id);
+  expect(await call('DELETE', `${path}?forget=true`)).toMatchObject({
+    ...{ status: 202, body: { id: migration.id, note: 'given up' } },
+  });
+  expect(asked.pop()).toEqual({ id: migration.id, forget: true });
+  expect(await call('DELETE', `${path}?forget=perhaps`)).toMatchObject({
+    ...{ status: 400, body: { error: { message: 'forget is true or false, not "perhaps"' } } },
+  });
   expect(await call('PATCH', '/v1/policy', '{"reservation.low":"capacity"}')).toMatchObject({
     status: 200,
     body: policy,
@@ -468,7 +475,7 @@ test('a port in use is told with the cure', async () => {
       migrate: async () => ({ migrations: [], group: null }),
       evacuate: async () => evacuation,
       migration: () => undefined,
-      cancel: async () => undefined,
+      cancel: async () => null,
       pull: async () => migration,
       policy: () => policy,
       patchPolicy: async () => policy,
