@@ -6,7 +6,7 @@ const common = {
   testEnvironment: 'node',
   transform: { '^.+\\.ts$': ['@swc/jest'] },
   extensionsToTreatAsEsm: [],
-  setupFilesAfterEnv: ['<rootDir>/test/eachTestChecks.ts'],
+  setupFilesAfterEnv: ['<rootDir>/test/eachTestFile.ts'],
   moduleNameMapper: { '^node-openflow$': '<rootDir>/openflow/src/index.ts' },
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.cache/', '<rootDir>/openflow/dist/'],
 };

@@ -3,6 +3,7 @@
  * result as shares of links and pace of jobs. Part of `step.ts`.
  */
 import { PRIORITIES, type Technique } from '../../contracts/common.ts';
+import { formatRate } from '../../contracts/units.ts';
 import {
   type CompiledPolicy,
   effectivePolicy,
@@ -11,6 +12,7 @@ import {
   type Reservation,
   reserve,
   type SliceClaim,
+  type SliceDecision,
 } from '../../policies/index.ts';
 import { canCopy } from './copyOptions.ts';
 import { heldBps, isPaced, noteTold, stillTakenBps } from './hold.ts';
@@ -135,29 +137,63 @@ export function reserveAll(t: Turn): void {
 
 /**
  * Divides the links among the claims. What one has to give up is another's only when its source has answered that it sends
- * less: until then it counts as taken, and who shall have more waits.
+ * less: until then it counts as taken, and who shall have more waits. Who would have to give something up only because of
+ * that keeps what it has.
  */
 function shrinkFirst(t: Turn, claims: readonly SliceClaim[]): Reservation {
   const links = loads(t.state, claims, t.nowMs);
   const wanted = reserve({ links, claims }, t.state.policy);
   const taken = new Map<string, number>();
-  for (const [id, { rateBps }] of wanted.slices) {
-    const job = t.job(id);
-    const bps = job && stillTakenBps(t.state, job, takenBps(rateBps));
-    if (bps !== undefined) taken.set(id, bps);
-  }
-  const shrinking = taken.size < claims.length ? new Set(taken.keys()) : new Set<string>();
+  /** Adds those that still take more than the given slices. Whether there were any. */
+  const addTakers = ({ slices }: Reservation): boolean => {
+    const before = taken.size;
+    for (const [id, { rateBps }] of slices) {
+      const job = taken.has(id) ? undefined : t.job(id);
+      const bps = job && stillTakenBps(t.state, job, takenBps(rateBps));
+      if (bps !== undefined) taken.set(id, bps);
+    }
+    return taken.size > before;
+  };
+  addTakers(wanted);
+  const shrinking = new Set(taken.size < claims.length ? taken.keys() : []);
   if (shrinking.size > 0 || t.state.shrinking.size > 0) t.set({ shrinking });
   if (shrinking.size === 0) return wanted;
-  const now = claims.map((c) => {
-    const bps = taken.get(c.migration);
-    return bps === undefined ? c : { ...c, heldBps: bps };
-  });
-  const meanwhile = reserve({ links, claims: now }, t.state.policy);
-  const slices = new Map(
-    [...meanwhile.slices].map(([id, s]) => [id, taken.has(id) ? (wanted.slices.get(id) ?? s) : s]),
-  );
+  let meanwhile: Reservation;
+  do {
+    const now = claims.map((c) => {
+      const bps = taken.get(c.migration);
+      return bps === undefined ? c : { ...c, heldBps: bps };
+    });
+    meanwhile = reserve({ links, claims: now }, t.state.policy);
+  } while (addTakers(meanwhile));
+  const slices = new Map<string, SliceDecision>();
+  for (const [id, first] of meanwhile.slices) {
+    const then = wanted.slices.get(id) ?? first;
+    if (shrinking.has(id) || first.rateBps === then.rateBps) slices.set(id, then);
+    else slices.set(id, first.rateBps < then.rateBps ? waiting(id, first, then, claims, shrinking) : first);
+  }
   return { slices, links: meanwhile.links };
+}
+
+/** What one gets until the sources on its links have answered that they send less; its reason says so. */
+function waiting(
+  migration: string,
+  first: SliceDecision,
+  then: SliceDecision,
+  claims: readonly SliceClaim[],
+  shrinking: ReadonlySet<string>,
+): SliceDecision {
+  const links = claims.find((c) => c.migration === migration)?.links ?? [];
+  const others = claims.filter((c) => shrinking.has(c.migration) && c.links.some((l) => links.includes(l)));
+  if (others.length === 0) return first;
+  const waitsFor = others.map((c) => c.migration).join(', ');
+  const answered = others.length === 1 ? 'has answered that it sends' : 'have answered that they send';
+  const reason = {
+    ...first.reason,
+    text: `${formatRate(first.rateBps)} until ${waitsFor} ${answered} less, then ${then.reason.text}`,
+    inputs: { ...first.reason.inputs, waitsFor, thenBps: then.rateBps },
+  };
+  return { ...first, reason };
 }
 
 /** To a hypervisor a pace of 0 means no limit; where a slice has shrunk to nothing, the copy crawls instead. */

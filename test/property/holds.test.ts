@@ -250,6 +250,64 @@ const action = fc.oneof(
   },
 );
 
+type Action = typeof action extends fc.Arbitrary<infer A> ? A : never;
+
+/**
+ * Found once: of two sources that had paces to answer, one was given less only because the other's part still counted as taken,
+ * and what it had to give up counted as another's at once.
+ */
+const GIVEN_AWAY_TOO_SOON: Action[] = [
+  { do: 'lose', host: 'hv1', reached: 0 },
+  { do: 'ask', guest: 'g3', priority: 'low' },
+  { do: 'ask', guest: 'g4', priority: 'high' },
+  { do: 'work', host: 'hv3', times: 2 },
+  { do: 'work', host: 'hv2', times: 1 },
+  { do: 'carryOut', host: 'hv2' },
+  { do: 'work', host: 'hv3', times: 1 },
+  { do: 'ask', guest: 'g1', priority: 'high' },
+  { do: 'answer', host: 'hv2' },
+  { do: 'work', host: 'hv1', times: 4 },
+  { do: 'carryOut', host: 'hv3' },
+  { do: 'carryOut', host: 'hv3' },
+  { do: 'return', host: 'hv2' },
+  { do: 'carryOut', host: 'hv2' },
+  { do: 'work', host: 'hv1', times: 2 },
+  { do: 'work', host: 'hv2', times: 1 },
+  { do: 'return', host: 'hv1' },
+  { do: 'answer', host: 'hv1' },
+  { do: 'work', host: 'hv1', times: 3 },
+  { do: 'return', host: 'hv2' },
+  { do: 'pass', ms: 277, mbps: 20 },
+  { do: 'pass', ms: 254, mbps: 4 },
+  { do: 'answer', host: 'hv1' },
+  { do: 'return', host: 'hv2' },
+  { do: 'pass', ms: 1384, mbps: 174 },
+  { do: 'work', host: 'hv1', times: 1 },
+  { do: 'pass', ms: 1608, mbps: 5 },
+  { do: 'answer', host: 'hv2' },
+  { do: 'ask', guest: 'g1', priority: 'high' },
+  { do: 'pass', ms: 1712, mbps: 119 },
+  { do: 'answer', host: 'hv1' },
+  { do: 'answer', host: 'hv1' },
+  { do: 'work', host: 'hv1', times: 3 },
+  { do: 'return', host: 'hv3' },
+  { do: 'work', host: 'hv1', times: 2 },
+  { do: 'work', host: 'hv2', times: 2 },
+  { do: 'work', host: 'hv2', times: 4 },
+  { do: 'return', host: 'hv1' },
+  { do: 'work', host: 'hv1', times: 1 },
+  { do: 'return', host: 'hv3' },
+  { do: 'work', host: 'hv2', times: 2 },
+  { do: 'ask', guest: 'g4', priority: 'medium' },
+  { do: 'answer', host: 'hv1' },
+  { do: 'work', host: 'hv2', times: 3 },
+  { do: 'work', host: 'hv3', times: 3 },
+  { do: 'answer', host: 'hv2' },
+  { do: 'work', host: 'hv1', times: 4 },
+  { do: 'work', host: 'hv1', times: 1 },
+  { do: 'pass', ms: 258, mbps: 65 },
+];
+
 test('whatever is lost on the way, sources together leave the workload its floor, and nothing is held for ever', () => {
   let shrunk = 0;
   let held = 0;
@@ -288,9 +346,9 @@ test('whatever is lost on the way, sources together leave the workload its floor
           .filter((id) => f.state.jobs.get(id)?.isReleased),
       ).toEqual([]);
     }),
-    { numRuns: 60 },
+    { numRuns: 60, examples: [[GIVEN_AWAY_TOO_SOON]] },
   );
   // The runs have been through what they are about.
   expect(shrunk).toBeGreaterThan(0);
   expect(held).toBeGreaterThan(0);
-}, 60_000);
+}, 180_000);

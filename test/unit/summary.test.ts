@@ -6,15 +6,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const ROOT = join(import.meta.dirname, '../..');
-const JEST = createRequire(import.meta.url).resolve('jest/bin/jest');
+const { resolve } = createRequire(import.meta.url);
+const JEST = resolve('jest/bin/jest');
 
 /** Runs jest on test files in a folder of their own; answers its last line. */
 function lastLine(files: Record<string, string>): string | undefined {
   const folder = mkdtempSync(join(tmpdir(), 'fairway-summary-'));
   try {
     const config = {
+      transform: { '^.+\\.ts$': [resolve('@swc/jest')] },
       reporters: ['default', join(ROOT, 'test/summaryReporter.mjs')],
-      setupFilesAfterEnv: [join(ROOT, 'test/eachTestChecks.ts')],
+      setupFilesAfterEnv: [join(ROOT, 'test/eachTestFile.ts')],
     };
     writeFileSync(join(folder, 'jest.config.json'), JSON.stringify(config));
     for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);

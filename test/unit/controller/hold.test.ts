@@ -185,6 +185,10 @@ test('who shall have more waits until those that shall have less have answered',
   const sum = (reserved(f) ?? 0) + (reserved(f, 'm-2') ?? 0);
   expect(sum).toBeLessThanOrEqual(100 * MBIT);
   expect(job(f, 'm-2').sliceBps).toBeLessThan(10 * MBIT);
+  expect(job(f, 'm-2').sliceSteps.at(-1)?.reason).toMatchObject({
+    text: expect.stringMatching(/^0 bit\/s until m-1 has answered that it sends less, then 30\.0 Mbit\/s: /),
+    inputs: expect.objectContaining({ waitsFor: 'm-1' }),
+  });
   const lowered = orders(f).at(-1) as number;
   expect(job(f).sliceBps).toBeCloseTo(lowered, -1);
   f.send({ kind: 'commandDone', migration: 'm-1', step: 'setBandwidth', ok: true, value: {} });
