@@ -42,7 +42,8 @@ export interface Stage {
   close(): Promise<void>;
 }
 
-const READY_LIMIT_MS = 20_000;
+/** On an idle machine it takes two or three seconds. */
+const READY_LIMIT_MS = 60_000;
 
 /** Opens a stage; resolves when the controller knows every switch, link, agent and guest. */
 export async function openStage(scenario: DemoScenario, o: StageOptions): Promise<Stage> {

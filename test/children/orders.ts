@@ -26,6 +26,8 @@ export interface StreamReport {
   /** Numbers whose echo did not come, of those sent longer than half a second ago: how many, and the first few of those from the asked number on. */
   lost: number;
   lostSince: number[];
+  /** The first few of those from the asked `since` on and before the asked `until` whose echo has not come, however young. */
+  missing: number[];
   /** Longest time between two echoes, ms. */
   longestSilenceMs: number;
 }

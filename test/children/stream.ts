@@ -61,15 +61,19 @@ function send(packetsPerS: number): void {
   });
 
   lines.on('line', (line) => {
-    const { since = 0 } = JSON.parse(line) as { since?: number };
+    const { since = 0, until = 0 } = JSON.parse(line) as { since?: number; until?: number };
     const now = hear();
     const lost = sentAtMs.flatMap((atMs, number) => (now - atMs > GRACE_MS && !seen.has(number) ? [number] : []));
+    const missing: number[] = [];
+    for (let number = since; number < until && missing.length < 20; number++)
+      if (!seen.has(number)) missing.push(number);
     const report: StreamReport = {
       sent: sentAtMs.length,
       received: seen.size,
       duplicates,
       lost: lost.length,
       lostSince: lost.filter((number) => number >= since).slice(0, 20),
+      missing,
       longestSilenceMs: Math.round(longestSilenceMs),
     };
     process.stdout.write(`${JSON.stringify(report)}\n`);

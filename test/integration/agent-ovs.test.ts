@@ -28,7 +28,7 @@ function whyNot(): string | undefined {
   return whyNoOvs();
 }
 const { reason, real, named } = gate(whyNot());
-jest.setTimeout(180_000);
+jest.setTimeout(600_000);
 
 const DIST = resolve(import.meta.dirname, '../../dist');
 const port = `fwa${process.pid % 100_000}`;

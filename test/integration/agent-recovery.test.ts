@@ -14,7 +14,7 @@ import { whyNoRealGuests } from './realGuests.ts';
 import { Wire } from './wire.ts';
 
 const { reason, real, named } = gate(whyNoRealGuests());
-jest.setTimeout(240_000);
+jest.setTimeout(600_000);
 
 let rig: QmpRig;
 let wire: Wire | undefined;

@@ -10,7 +10,7 @@ import { makeQmpRig, type QmpRig } from './qmpRig.ts';
 import { whyNoRealGuests } from './realGuests.ts';
 
 const { reason, real, named } = gate(whyNoCredentials() ?? whyNoRealGuests());
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 
 let folder: string;
 let rig: QmpRig | undefined;

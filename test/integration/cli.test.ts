@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const BIN = join(import.meta.dirname, '../../cli/fairway.mjs');
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 300_000;
 
 let folder: string;
 const running: ChildProcess[] = [];

@@ -30,7 +30,7 @@ import { diskFolderOf, type LibvirtRig, makeLibvirtRig } from './libvirtRig.ts';
 import { whyNoLibvirt } from './privateLibvirt.ts';
 import { whyNoRealGuests } from './realGuests.ts';
 
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 const { reason, real, named } = gate(whyNoRealGuests() ?? whyNoLibvirt() ?? whyNoCredentials());
 
 const SLOW_BPS = 24e6;

@@ -3,7 +3,7 @@ import { driverContract } from './driverContract.ts';
 import { makeQmpRig } from './qmpRig.ts';
 import { whyNoRealGuests } from './realGuests.ts';
 
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 
 const reason = whyNoRealGuests();
 describe('QEMU by QMP', () =>

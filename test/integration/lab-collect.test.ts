@@ -8,7 +8,7 @@ import { removeLab } from '../../sim/lab/network.ts';
 import { whyNoLab } from '../../sim/lab/requirements.ts';
 import { gate } from './gate.ts';
 
-jest.setTimeout(240_000);
+jest.setTimeout(600_000);
 const prefix = `lc${process.pid}`;
 const { reason, real, named } = gate(whyNoLab());
 let folder = '';

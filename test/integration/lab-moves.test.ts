@@ -8,7 +8,7 @@ import { runScenario } from '../../sim/lab/run.ts';
 import type { MovesRun } from '../../sim/lab/scenarios/moves.ts';
 import { gate } from './gate.ts';
 
-jest.setTimeout(300_000);
+jest.setTimeout(600_000);
 
 const prefix = `mv${process.pid}`;
 const MOVES = 3;

@@ -5,7 +5,7 @@ import { runScenario } from '../../sim/lab/run.ts';
 import type { StorageRun } from '../../sim/lab/scenarios/storage.ts';
 import { gate } from './gate.ts';
 
-jest.setTimeout(300_000);
+jest.setTimeout(600_000);
 const prefix = `ld${process.pid}`;
 const { reason, real, named } = gate(whyNoLab(DISKS));
 

@@ -5,7 +5,7 @@ import { runScenario } from '../../sim/lab/run.ts';
 import type { TechniquesRun } from '../../sim/lab/scenarios/techniques.ts';
 import { gate } from './gate.ts';
 
-jest.setTimeout(240_000);
+jest.setTimeout(600_000);
 const prefix = `lq${process.pid}`;
 const { reason, real, named } = gate(whyNoLab());
 

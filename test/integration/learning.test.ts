@@ -10,7 +10,7 @@ import { gate } from './gate.ts';
 import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
 const { reason, real, named } = gate(whyNoOvs());
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 
 const FAIRWAY = join(__dirname, '../../cli/fairway.mjs');
 const HOSTS = ['a', 'b'].map((name, i) => ({

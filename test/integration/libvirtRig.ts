@@ -31,7 +31,7 @@ export interface LibvirtRig extends Rig {
 }
 export type RigConfig = Partial<Pick<AgentConfig, 'diskFolder'>> & { libvirt?: Partial<AgentConfig['libvirt']> };
 
-const FIRST_PORT = 45_000 + (process.pid % 300) * 10;
+const FIRST_PORT = 23_000 + (process.pid % 300) * 10;
 
 const domainXml = (spec: GuestSpec, serial: string, disk?: string): string => `<domain type='qemu'>
   <name>${spec.name}</name>

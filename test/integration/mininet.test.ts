@@ -21,7 +21,7 @@ function whyNot(): string | undefined {
   return existsSync(OVS_CTL) ? undefined : 'package openvswitch-switch is not installed';
 }
 const { reason, real, named } = gate(whyNot());
-const withMininet = (name: string, body: () => Promise<void>) => real(named(name), body, 180_000);
+const withMininet = (name: string, body: () => Promise<void>) => real(named(name), body, 600_000);
 
 const namespace = `fwmn${process.pid}`;
 let folder: string;

@@ -14,7 +14,7 @@ import { Oracle, whyNoOracle } from '../../openflow/test/oracle/oracle.ts';
 import { gate } from './gate.ts';
 import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 const OFDUMP = resolve(__dirname, '../../node_modules/.bin/ofdump');
 const dir = mkdtempSync(join(tmpdir(), 'fw-ofdump-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

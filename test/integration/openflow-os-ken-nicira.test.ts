@@ -13,7 +13,7 @@ import { gate } from './gate.ts';
 
 const { suite, named } = gate(whyNoOracle());
 const RUNS = 8 * Number(process.env.FC_RUNS ?? 1);
-jest.setTimeout(60_000);
+jest.setTimeout(300_000);
 
 /** What os-ken reads wrongly: these cannot be compared. */
 const NOT_READ = new Map([

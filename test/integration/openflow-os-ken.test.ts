@@ -20,7 +20,7 @@ import { gate } from './gate.ts';
 
 const { suite, named } = gate(whyNoOracle());
 const RUNS = 40 * Number(process.env.FC_RUNS ?? 1);
-jest.setTimeout(60_000);
+jest.setTimeout(300_000);
 
 const CONSTANTS: Readonly<Record<number, Readonly<Record<string, number>> | undefined>> = {
   1: constantsOf('ofproto_v1_0'),

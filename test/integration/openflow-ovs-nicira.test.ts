@@ -32,7 +32,7 @@ import { gate } from './gate.ts';
 import { OfctlSwitch, whyNoOfctl } from './ofctlSwitch.ts';
 
 const { suite, named } = gate(whyNoOfctl());
-jest.setTimeout(60_000);
+jest.setTimeout(300_000);
 
 const FACTORIES = { 1: of10, 3: of12, 4: of13, 5: of14, 6: of15 } as const;
 

@@ -29,7 +29,7 @@ import { gate } from './gate.ts';
 import { PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
 const { suite, named } = gate(whyNoOvs());
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 
 const PROTOCOL = { 4: 'OpenFlow13', 5: 'OpenFlow14', 6: 'OpenFlow15' } as const;
 type Later = keyof typeof PROTOCOL;

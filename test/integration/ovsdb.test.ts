@@ -10,7 +10,7 @@ import { gate } from './gate.ts';
 import { PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
 const { reason, real, named } = gate(whyNoOvs());
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 
 const MBPS = 1e6;
 const both = (migration: number): PortQos => ({

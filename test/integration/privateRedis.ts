@@ -1,7 +1,6 @@
 /** A redis-server for one test, and a policy store on it that notes what it tells. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../contracts/clock.ts';
@@ -12,14 +11,6 @@ import { kill, until } from './privateOvs.ts';
 
 export const whyNoRedis = (): string | undefined =>
   existsSync('/usr/bin/redis-server') ? undefined : 'redis-server is not installed';
-
-export const freePort = () =>
-  new Promise<number>((resolve) => {
-    const s = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = s.address() as { port: number };
-      s.close(() => resolve(port));
-    });
-  });
 
 /** A redis-server of a test's own, in a folder of its own. */
 export class RedisServer {
@@ -54,8 +45,14 @@ export class RedisServer {
   }
 }
 
+/** How long a store is patient; a test whose server never answers asks for less. */
+export interface Patience {
+  startTimeoutMs?: number;
+  commandTimeoutMs?: number;
+}
+
 /** A store with a record of what it told. */
-export function openStore(url: string, startTimeoutMs = 5_000) {
+export function openStore(url: string, { startTimeoutMs = 30_000, commandTimeoutMs = 30_000 }: Patience = {}) {
   const store = new RedisPolicyStore({
     url,
     prefix: 'fairway:',
@@ -64,7 +61,7 @@ export function openStore(url: string, startTimeoutMs = 5_000) {
     log: silentLog,
     pollMs: 100,
     startTimeoutMs,
-    commandTimeoutMs: 1_000,
+    commandTimeoutMs,
   });
   const told = { doc: DEFAULT_POLICY as PolicyDocument, status: undefined as PolicyStatus | undefined, changes: 0 };
   return {

@@ -22,7 +22,7 @@ export interface QmpRig extends Rig {
 }
 
 const PORTS = 10;
-const FIRST_PORT = 48_000 + (process.pid % 300) * PORTS;
+const FIRST_PORT = 26_000 + (process.pid % 300) * PORTS;
 
 /** Two hosts on this machine, and a guest on the first. `over`: more of their configuration; `guest`: of what it is. */
 export async function makeQmpRig(

@@ -3,18 +3,19 @@ import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { DEFAULT_POLICY } from '../../contracts/policy.ts';
 import { policyCodec } from '../../controller/io/policyStores/index.ts';
+import { freePort } from '../freePort.ts';
 import { gate } from './gate.ts';
 import { until } from './privateOvs.ts';
-import { freePort, openStore, RedisServer, whyNoRedis } from './privateRedis.ts';
+import { openStore, type Patience, RedisServer, whyNoRedis } from './privateRedis.ts';
 
 const { reason, real, named } = gate(whyNoRedis());
-jest.setTimeout(60_000);
+jest.setTimeout(600_000);
 
 let server: RedisServer;
 let url: string;
 let opened: ReturnType<typeof openStore>[] = [];
-const use = (startTimeoutMs?: number) => {
-  const o = openStore(url, startTimeoutMs);
+const use = (patience?: Patience) => {
+  const o = openStore(url, patience);
   opened.push(o);
   return o;
 };
@@ -170,7 +171,7 @@ real(named('emptied while connected: the document is written again'), async () =
 });
 
 real(named('a server that holds the connection without answering counts as away'), async () => {
-  const { store, start } = use();
+  const { store, start } = use({ commandTimeoutMs: 1_000 });
   await start();
   server.child?.kill('SIGSTOP');
   await until(() => !store.connected, 'the store noticed');
@@ -205,7 +206,7 @@ real(named('started while Redis is away: defaults until it is there, then what i
   await first.store.close();
   server.cli('save');
   await server.stop();
-  const second = use(200);
+  const second = use({ startTimeoutMs: 200 });
   expect((await second.start()).doc).toEqual(DEFAULT_POLICY);
   expect(second.store.connected).toBe(false);
   await server.start();

@@ -30,7 +30,7 @@ import { gate } from './gate.ts';
 import { kill, PrivateOvs, until, whyNoOvs } from './privateOvs.ts';
 
 const { reason, real, named } = gate(whyNoOvs(), existsSync('/usr/bin/openssl') ? undefined : 'openssl is missing');
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 
 const A = '00000000000000a1';
 const B = '00000000000000b2';

@@ -20,7 +20,7 @@ import { makeQmpRig, type QmpRig } from './qmpRig.ts';
 import { whyNoRealGuests } from './realGuests.ts';
 import { Wire } from './wire.ts';
 
-jest.setTimeout(180_000);
+jest.setTimeout(600_000);
 const { reason, real, named } = gate(whyNoRealGuests());
 
 const MIB = 2 ** 20;

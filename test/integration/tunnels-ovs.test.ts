@@ -10,7 +10,7 @@ import { gate } from './gate.ts';
 import { PrivateOvs, whyNoOvs } from './privateOvs.ts';
 
 const { reason, real, named } = gate(whyNoOvs());
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 
 const DPID = '00000000000000a1';
 const NAME = tunnelName('00000000000000b2');

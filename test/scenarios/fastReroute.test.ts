@@ -9,11 +9,11 @@ import { controllerConfigSchema } from '../../contracts/config.ts';
 import { silentLog } from '../../contracts/log.ts';
 import { type FairwayServer, startController } from '../../controller/io/server.ts';
 import { gate } from '../integration/gate.ts';
-import { whyNoOvs } from '../integration/privateOvs.ts';
-import { OvsFabric, udpReceiver, udpSender } from './ovsFabric.ts';
+import { until, whyNoOvs } from '../integration/privateOvs.ts';
+import { losesNothing, OvsFabric, udpReceiver, udpSender } from './ovsFabric.ts';
 
 const { reason, real, named } = gate(whyNoOvs());
-jest.setTimeout(120_000);
+jest.setTimeout(600_000);
 
 const DPID = {
   hv1: '00000000000000a1',
@@ -44,7 +44,7 @@ beforeAll(async () => {
     ips: SENDERS.map((a) => `${a}/24`),
   });
   fabric.station({ name: 'cl', bridge: 'hv2', port: 'client', mac: CLIENT_MAC, ips: ['10.8.0.20/24'] });
-}, 60_000);
+}, 300_000);
 afterAll(async () => {
   if (reason !== undefined) return;
   await controller?.close();
@@ -66,7 +66,7 @@ async function start(port: number): Promise<FairwayServer> {
     token,
     signal: new AbortController().signal,
   });
-  for (let i = 0; i < 600; i++) {
+  for (let i = 0; i < 1800; i++) {
     const { topology } = await client.status();
     if (topology.links.length === 8) return server;
     await pause(50);
@@ -91,37 +91,32 @@ real(named('connections are spread, and a switch that loses a port goes on witho
   const { openflowPort } = controller;
   const receiver = fabric.speaker('cl', udpReceiver(7000));
   await fabric.reach('wl', '10.8.0.20');
-  await pause(500);
-  expect(groupsOf('hv1').join()).toMatch(/type=select/);
+  await until(() => /type=select/.test(groupsOf('hv1').join()), 'the switch has a group that spreads');
   expect(groupsOf('hv1').join()).toMatch(/watch_port/);
 
   const sender = fabric.speaker('wl', udpSender('10.8.0.20', 7000, 500, SENDERS));
-  await pause(3000);
-  expect(through('c1')).toBeGreaterThan(100);
-  expect(through('c2')).toBeGreaterThan(100);
+  await until(() => through('c1') > 100 && through('c2') > 100, 'both ways are used');
+  await losesNothing(sender, receiver, 250);
 
   await controller.close();
   controller = undefined;
-  await pause(300);
   fabric.setCable('hv1', 'c1', false);
-  await pause(2000);
+  // Half of it, had the switch not got round it.
+  await losesNothing(sender, receiver, 500);
   await sender.stop();
   await receiver.stop();
   const { sent } = sender.said.at(-1) as { sent: number };
-  const got = receiver.said.at(-1) as { received: number; highest: number; silenceMs: number };
+  const got = receiver.said.at(-1) as { received: number; silenceMs: number };
   process.stdout.write(
     `port down with no controller: ${sent - got.received} of ${sent} packets lost, longest silence ${got.silenceMs} ms\n`,
   );
-  // Half of what was sent in the two seconds, had the switch not got round it.
-  expect(sent - got.received).toBeLessThan(250);
-  expect(got.highest).toBeGreaterThan(sent - 100);
 
   fabric.setCable('hv1', 'c1', true);
   const before = groupsOf('hv1');
   controller = await start(openflowPort);
-  fabric.at('wl', 'ping', '-c', '3', '-i', '0.3', '-w', '20', '10.8.0.20');
+  await fabric.reach('wl', '10.8.0.20');
   await pause(500);
-  expect(groupsOf('hv1')).toEqual(before);
+  await until(() => JSON.stringify(groupsOf('hv1')) === JSON.stringify(before), 'the groups are the same again');
   await controller.close({ removeFlows: true });
   controller = undefined;
   for (const b of Object.keys(DPID)) {

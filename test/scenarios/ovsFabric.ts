@@ -5,7 +5,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { kill, PrivateOvs } from '../integration/privateOvs.ts';
+import { kill, PrivateOvs, until } from '../integration/privateOvs.ts';
 
 export interface Station {
   name: string;
@@ -121,7 +121,7 @@ export class OvsFabric {
         this.at(station, 'ping', '-c', '1', '-W', '1', address);
         return;
       } catch (error) {
-        if (tries >= 15) throw error;
+        if (tries >= 60) throw error;
         // A controller in this process works on while this waits, and only then.
         await new Promise((r) => setTimeout(r, 400));
       }
@@ -189,7 +189,10 @@ export const udpSender = (address: string, port: number, perSecond: number, from
   process.stdin.on('end', () => { clearInterval(timer); setTimeout(() => { console.log(JSON.stringify({ sent })); process.exit(0); }, 300); });
 `;
 
-/** Receives them; on each line of input, and at its end, tells the count, the highest number, and the longest silence. */
+/**
+ * Receives them; on each line of input, and at its end, tells the count, the highest number, and the longest silence; and of
+ * numbers from and up to, if the line has two, how many are missing.
+ */
 export const udpReceiver = (port: number): string => `
   const socket = require('node:dgram').createSocket({ type: 'udp4', recvBufferSize: 4e6 });
   const seen = new Set();
@@ -203,8 +206,43 @@ export const udpReceiver = (port: number): string => `
     highest = Math.max(highest, n);
   });
   socket.bind(${port});
-  const tell = () => console.log(JSON.stringify({ received: seen.size, highest, silenceMs: Math.round(silenceMs) }));
-  process.stdin.resume();
-  process.stdin.on('data', tell);
-  process.stdin.on('end', () => { tell(); process.exit(0); });
+  const tell = (from = 0, until = 0) => {
+    let missing = 0;
+    for (let n = from; n < until; n++) if (!seen.has(n)) missing++;
+    console.log(JSON.stringify({ received: seen.size, highest, silenceMs: Math.round(silenceMs), missing }));
+  };
+  require('node:readline').createInterface({ input: process.stdin })
+    .on('line', (l) => tell(...l.split(' ').map(Number)))
+    .on('close', () => { tell(); process.exit(0); });
 `;
+
+/** Asks a speaker, and resolves with what it says. */
+export async function ask<T>(speaker: Speaker, question: string): Promise<T> {
+  const before = speaker.said.length;
+  speaker.tell(question);
+  await until(() => speaker.said.length > before, 'it answers');
+  return speaker.said[before] as T;
+}
+
+/**
+ * Resolves once so many packets in a row, sent from now on, have all arrived: nothing is lost any more. Answers the number of the
+ * first of them. Never, where some are still lost: then it throws.
+ */
+export async function losesNothing(sender: Speaker, receiver: Speaker, packets: number): Promise<number> {
+  const sent = async () => (await ask<{ sent: number }>(sender, '?')).sent;
+  for (const endMs = performance.now() + 90_000; performance.now() < endMs; ) {
+    const from = await sent();
+    let to = from;
+    while (to < from + packets) {
+      await new Promise((r) => setTimeout(r, 50));
+      to = await sent();
+    }
+    // What is on its way has time on a busy machine, too.
+    for (let looks = 0; looks < 20; looks++) {
+      const { missing } = await ask<{ missing: number }>(receiver, `${from} ${to}`);
+      if (missing === 0) return from;
+      await new Promise((r) => setTimeout(r, 50));
+    }
+  }
+  throw new Error('gave up waiting until nothing is lost');
+}

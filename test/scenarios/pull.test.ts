@@ -10,7 +10,7 @@ import { FEATURE, parseCookie } from '../../controller/core/cookies.ts';
 import type { DemoScenario } from '../../sim/demoScenario.ts';
 import { openStage, type Stage } from '../../sim/stage.ts';
 
-jest.setTimeout(120_000);
+jest.setTimeout(600_000);
 
 const MBPS = 1e6;
 const SPEED = 4;
@@ -51,7 +51,7 @@ let stage: Stage;
 beforeAll(async () => {
   stage = await openStage(scenario(), { speed: SPEED, signal: stop.signal });
   await passes(6000);
-}, 60_000);
+}, 300_000);
 afterAll(async () => {
   stop.abort();
   await stage?.close();

@@ -11,7 +11,7 @@ import { arpPacket, type Packet } from '../../sim/packet.ts';
 import { EmulatedSwitch } from '../../sim/switch/emulatedSwitch.ts';
 import { ManualClock } from '../unit/io/support.ts';
 
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 
 const TOKEN = 'token-of-the-storm';
 const FRAMES_PER_S = 50_000;

@@ -289,6 +289,7 @@ export class RedisPolicyStore implements PolicyStore {
     for (const [key, kind] of ours) {
       if (!isWrong(key, kind)) continue;
       multi.del(key);
+      if (key === this.#lastGoodKey && this.#lastGood) multi.set(key, JSON.stringify(this.#lastGood));
       this.#log('warn', 'policy.key-replaced', { redis: this.#server, key, was: kinds.get(key) });
     }
     if (kinds.get(this.#historyKey) === 'list') {
@@ -319,8 +320,7 @@ export class RedisPolicyStore implements PolicyStore {
     multi.hset(this.#statusKey, statusFields(this.#inForce.status));
     failOnError(await multi.exec());
     this.#unsaved = [];
-    // What else there is, the next look judges as if it were new.
-    this.#judged = undefined;
+    // The policy is not judged again for this: what the status says of a commit stays until the next edit.
   }
 
   async #syncKeys(): Promise<void> {

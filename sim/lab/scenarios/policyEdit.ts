@@ -123,12 +123,17 @@ async function editPolicy(
   const slice = async () => round((await fairway.client.migration(id)).sliceBps / 1e6);
   const sliceBeforeMbps = await slice();
   const args = ['HSET', 'fairway:policy', field, value];
+  const { revision } = await statusOf(lab);
   const atMs = preciseNow();
   await cli(lab, args);
+  const isJudged = (s: Record<string, string>) =>
+    s.state === 'refused' ? s.field === field : Number(s.revision) > Number(revision);
+  await waitFor('the edit to be judged', async () => (isJudged(await statusOf(lab)) ? true : undefined), {
+    timeoutMs: 60_000,
+    signal: session.signal,
+  });
   await sleep(WATCH_MS, session.signal);
-  const words = (await cli(lab, ['HGETALL', 'fairway:policy:status'])).split('\n');
-  const status: Record<string, string> = {};
-  for (let i = 0; i + 1 < words.length; i += 2) status[words[i] as string] = words[i + 1] as string;
+  const status = await statusOf(lab);
   return {
     command: `redis-cli HSET fairway:policy ${field} "${value}"`,
     atMs,
@@ -136,6 +141,13 @@ async function editPolicy(
     sliceAfterMbps: await slice(),
     status,
   };
+}
+
+async function statusOf(lab: Lab): Promise<Record<string, string>> {
+  const words = (await cli(lab, ['HGETALL', 'fairway:policy:status'])).split('\n');
+  const status: Record<string, string> = {};
+  for (let i = 0; i + 1 < words.length; i += 2) status[words[i] as string] = words[i + 1] as string;
+  return status;
 }
 
 const cli = (lab: Lab, args: readonly string[]): Promise<string> =>

@@ -51,7 +51,7 @@ export interface NetOptions {
 export async function waitFor<T>(
   what: string,
   probe: () => Promise<T | undefined> | T | undefined,
-  timeoutMs = 30_000,
+  timeoutMs = 90_000,
 ): Promise<T> {
   const endMs = performance.now() + timeoutMs;
   for (;;) {
@@ -139,7 +139,7 @@ export class ControllerProcess {
   /** A controller in a namespace, with `config.yaml` in its folder, whose HTTP interface is at `url`. */
   static inside(namespace: string, name: string, folder: string, url: string, token: string): ControllerProcess {
     const args = [join(DIST, 'cli/main.js'), 'controller', '--config', join(folder, 'config.yaml')];
-    return new ControllerProcess(name, folder, new FairwayClient({ url, token, timeoutMs: 5000 }), () => {
+    return new ControllerProcess(name, folder, new FairwayClient({ url, token, timeoutMs: 30_000 }), () => {
       const log = openSync(join(folder, 'log'), 'a');
       return spawn('ip', ['netns', 'exec', namespace, process.execPath, ...args, '--log-level', 'debug'], {
         cwd: folder,
@@ -193,6 +193,14 @@ export class ControllerProcess {
   events(event: string): Json[] {
     const lines = this.log().trim().split('\n');
     return lines.flatMap((l) => (l.includes(`"event":"${event}"`) ? [JSON.parse(l) as Json] : []));
+  }
+
+  /** Resolves once all of `agents` are connected. */
+  async hasAgents(agents = 2): Promise<void> {
+    await waitFor(`controller ${this.name} to have its agents`, async () => {
+      const s = await this.client.status().catch(() => undefined);
+      return s?.topology.agents.filter((a) => a.connected).length === agents || undefined;
+    });
   }
 
   /** Resolves once the controller sees all of the network: switches, links both ways, agents, workload. */
@@ -449,10 +457,10 @@ export class FaultNet {
     await this.#stream.next();
   }
 
-  /** What became of the workload so far; `lostSince` are the lost ones from number `since` on. */
-  async carried(since = 0): Promise<StreamReport> {
+  /** What became of the workload so far; `lostSince` are the lost ones from number `since` on, `missing` those before `until`. */
+  async carried(since = 0, until = 0): Promise<StreamReport> {
     if (!this.#stream) throw new Error('no workload');
-    return this.#stream.ask<StreamReport>({ since });
+    return this.#stream.ask<StreamReport>({ since, until });
   }
 
   // ---- what switches hold --------------------------------------------------------------------------------------------
@@ -469,6 +477,11 @@ export class FaultNet {
       .map((l) => l.trim())
       .filter((l) => l.includes('actions='))
       .sort();
+  }
+
+  /** Whether no bridge is connected to a controller, by the switch's own account. */
+  isLeft(): boolean {
+    return !this.ovs.vsctl('--columns=is_connected', '--bare', 'list', 'controller').includes('true');
   }
 
   /** All that could be left of migrations: their flows and meters, queues in the database, what agents remember. */

@@ -9,7 +9,7 @@ import { allEnd, brief, carriesAll, isCleanAndRight, lostNone, migrations } from
 import { BRIDGES, type ControllerProcess, FaultNet, pause, waitFor } from './faultNet.ts';
 
 const { real, named } = gate(whyNoOvs());
-jest.setTimeout(180_000);
+jest.setTimeout(600_000);
 
 let net: FaultNet | undefined;
 afterEach(async () => {
@@ -18,6 +18,9 @@ afterEach(async () => {
 });
 
 const STATES = ['queued', 'admitted', 'preparing', 'copying', 'switching', 'draining'] as const;
+
+/** One that drains goes on doing so until it is let go. */
+const DRAINING = { finish: { silenceMs: 500_000, maxDrainMs: 500_000 } };
 
 /** Brings one migration into each state and keeps it there. */
 async function oneInEachState(net: FaultNet, c: ControllerProcess): Promise<void> {
@@ -36,6 +39,18 @@ async function oneInEachState(net: FaultNet, c: ControllerProcess): Promise<void
   }).catch((error) => Promise.reject(new Error(`${error}: ${brief(views)}`)));
 }
 
+/** What switches hold, once it has been the same for a while: what was on its way when it was looked at has arrived. */
+async function heldFlows(net: FaultNet): Promise<Record<string, string[]>> {
+  let before = '';
+  return waitFor('flows to stay the same', async () => {
+    const now = Object.fromEntries(BRIDGES.map((b) => [b, net.flows(b)]));
+    const isSame = JSON.stringify(now) === before;
+    before = JSON.stringify(now);
+    if (!isSame) await pause(500);
+    return isSame ? now : undefined;
+  });
+}
+
 async function letGo(net: FaultNet): Promise<void> {
   await net.order({ order: 'release', guest: 'admitted', do: 'measureDirtyRate' });
   await net.order({ order: 'release', guest: 'preparing', do: 'prepare' });
@@ -44,21 +59,23 @@ async function letGo(net: FaultNet): Promise<void> {
 }
 
 real(named('a migration in every state: all go on after the restart and are done'), async () => {
-  net = await FaultNet.start('k9', { guests: [...STATES], policy: { finish: { silenceMs: 4000 } } });
+  net = await FaultNet.start('k9', { guests: [...STATES], policy: DRAINING });
   const c = await net.controller();
   await net.agents();
   await net.workload();
   const since = await carriesAll(net, c);
   await oneInEachState(net, c);
-  const held = Object.fromEntries(BRIDGES.map((b) => [b, net?.flows(b)]));
+  const held = await heldFlows(net);
 
   await c.kill9();
-  await pause(1000);
+  await waitFor('the switches to miss it', () => net?.isLeft() || undefined);
   // Switches in `secure` mode go on with what they have.
   expect(Object.fromEntries(BRIDGES.map((b) => [b, net?.flows(b)]))).toEqual(held);
   await c.start();
-  await c.seesAll();
+  await c.hasAgents();
   await letGo(net);
+  await c.client.patchPolicy({ 'finish.silenceMs': 1000 });
+  await c.seesAll();
 
   expect((await allEnd(c)).map((m) => [m.guest, m.state, m.note])).toEqual(
     expect.arrayContaining(STATES.map((guest) => [guest, 'done', null])),
@@ -70,7 +87,7 @@ real(named('a migration in every state: all go on after the restart and are done
 real(
   named('a migration in every state, which go on or not while the controller is dead: all end, nothing is left'),
   async () => {
-    net = await FaultNet.start('k9b', { guests: [...STATES], policy: { finish: { silenceMs: 4000 } } });
+    net = await FaultNet.start('k9b', { guests: [...STATES], policy: DRAINING });
     const c = await net.controller();
     await net.agents();
     await net.workload();
@@ -87,6 +104,7 @@ real(
     // A machine that lost power in mid-write leaves the beginning of a line, and a bad disk leaves garbage.
     c.tearJournal();
     await c.start();
+    await c.client.patchPolicy({ 'finish.silenceMs': 1000 });
     await c.seesAll();
 
     const ends = await allEnd(c);
@@ -102,18 +120,17 @@ real(
 real(
   named('a migration that waits for its first counters when the controller dies runs after the restart'),
   async () => {
-    // Counters so seldom that none are known when the request comes.
-    net = await FaultNet.start('k9r', { guests: ['g1'], policy: { reservation: { periodMs: 5000 } } });
+    // Counters so seldom that none are known when the request comes, however long it takes until it can come.
+    net = await FaultNet.start('k9r', { guests: ['g1'], policy: { reservation: { periodMs: 60_000 } } });
     const c = await net.controller();
     await net.agents();
     await waitFor('links', async () => ((await c.client.status()).topology.links.length === 4 ? true : undefined));
-    await waitFor('the agents', async () =>
-      (await c.client.status()).topology.agents.filter((a) => a.connected).length === 2 ? true : undefined,
-    );
+    await c.hasAgents();
     await c.client.migrate({ moves: [{ guest: 'g1', destination: 'hv2' }], technique: 'pre-copy' });
     expect((await migrations(c)).map((m) => m.state)).toEqual(['requested']);
     await c.kill9();
     await c.start();
+    await c.client.patchPolicy({ 'reservation.periodMs': 1000 });
     expect((await allEnd(c)).map((m) => m.state)).toEqual(['done']);
     await isCleanAndRight(net, ['g1']);
   },

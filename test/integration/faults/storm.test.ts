@@ -6,12 +6,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { StatusView } from '../../../contracts/rest.ts';
-import { whyNoOvs } from '../privateOvs.ts';
+import { PACKET_IN_LIMITS } from '../../../controller/core/packetLimits.ts';
+import { gate } from '../gate.ts';
+import { kill, whyNoOvs } from '../privateOvs.ts';
 import { lostNone } from './checks.ts';
 import { type ControllerProcess, DPID, FaultNet, pause, waitFor } from './faultNet.ts';
 
 const { real, named } = gate(whyNoOvs());
-jest.setTimeout(180_000);
+jest.setTimeout(600_000);
 
 let net: FaultNet | undefined;
 afterEach(async () => {
@@ -21,14 +23,14 @@ afterEach(async () => {
 
 const FRAMES_PER_S = 50_000;
 /** Longer than the storm, so that it is not let in again while it is judged what becomes of others. */
-const QUENCH_MS = 120_000;
+const QUENCH_MS = 600_000;
 /** Sends from a device at so many frames per second until its input ends; prints how many went out, and in how many seconds. */
 const STORM = `
 import select, socket, sys, time
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 0))
 head, tail = bytes.fromhex('020000000099') + b'\\x06', b'\\x08\\x00' + bytes(46)
 begin, n, per_s = time.monotonic(), 0, float(sys.argv[2])
-while time.monotonic() < begin + 100 and not select.select([sys.stdin], [], [], 0.0002)[0]:
+while time.monotonic() < begin + 600 and not select.select([sys.stdin], [], [], 0.0002)[0]:
     due = min((time.monotonic() - begin) * per_s, n + 500)
     while n < due:
         s.send(head + n.to_bytes(5, 'big') + tail)
@@ -36,16 +38,13 @@ while time.monotonic() < begin + 100 and not select.select([sys.stdin], [], [], 
 print(n, time.monotonic() - begin)
 `;
 const NEWCOMER = '02:00:00:00:00:77';
-/** A host that speaks five times a second, for so many seconds. */
+/** A host that speaks five times a second, until its input ends. */
 const SPEAK = `
-import socket, sys, time
+import select, socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 0))
-for _ in range(5 * int(sys.argv[3])):
+while not select.select([sys.stdin], [], [], 0.2)[0]:
     s.send(bytes.fromhex('020000000099' + sys.argv[2].replace(':', '') + '0800') + bytes(46))
-    time.sleep(0.2)
 `;
-
-import { gate } from '../gate.ts';
 
 /** On a busy machine one answer may be late. */
 const statusOf = (c: ControllerProcess): Promise<StatusView> =>
@@ -82,7 +81,7 @@ real(
       said += text;
     });
     const over = once(storm, 'close');
-    const ends: Promise<unknown>[] = [over];
+    const children = [storm];
     try {
       const quenched = await waitFor('the port to be quenched', async () => (await portOf(c, 'hv1-g1'))?.quenched?.[0]);
       const quenchedMs = performance.now() - beganMs;
@@ -91,14 +90,21 @@ real(
         'the switch to have the flow',
         () => net?.flows('hv1').some((l) => /cookie=0xfa1c[0-9a-f]{2}07/.test(l)) || undefined,
       );
-      // What the switch took in before goes out first.
-      await pause(500);
+      // What the switch took in before goes out first; from then on nothing comes, although the storm goes on.
+      let last = -1;
+      const held = await waitFor('what was taken in before to have gone out', async () => {
+        const { packetIns } = await sessionOf(c);
+        const isSame = packetIns.dropped === last;
+        last = packetIns.dropped;
+        if (!isSame) await pause(500);
+        return isSame ? packetIns : undefined;
+      });
       const since = (await net.carried()).sent;
-      const held = (await sessionOf(c)).packetIns;
 
-      const host = python(SPEAK, 'hv1-g2', NEWCOMER, 3);
-      ends.push(once(host, 'close'));
+      const host = python(SPEAK, 'hv1-g2', NEWCOMER);
+      children.push(host);
       const found = await waitFor('the newcomer to be found', () => locationOf(c, NEWCOMER));
+      host.stdin.end();
       expect(found.at.dpid).toBe(DPID.hv1);
       expect(storm.exitCode).toBeNull();
       await pause(2000);
@@ -108,16 +114,15 @@ real(
       const until = (await net.carried()).sent;
       const taken = /rx pkts=(\d+)/.exec(net.ofctl('dump-ports', 'hv1', 'hv1-g1'))?.[1];
       const after = await sessionOf(c);
-      await pause(600);
+      await lostNone(net, since);
       const { lostSince: lostFirst } = await net.carried(first);
-      const { lostSince } = await net.carried(since);
       process.stdout.write(
         `storm: ${Math.round(frames / seconds)} frames/s for ${seconds.toFixed(1)} s, the switch took in ${taken}; quenched after ${Math.round(quenchedMs)} ms; ` +
           `${held.dropped + held.passed} packet-ins until then, ${after.packetIns.dropped - held.dropped} dropped after; ` +
-          `workload: ${lostFirst.length} of ${until - first} lost, ${lostSince.length} of ${until - since} after the quench\n`,
+          `workload: ${lostFirst.length} of ${until - first} lost, none of ${until - since} after the quench\n`,
       );
-      expect(frames / seconds).toBeGreaterThan(10_000);
-      expect(lostSince).toEqual([]);
+      // A storm also where this machine sends no faster: many times what a port may.
+      expect(frames / seconds).toBeGreaterThan(10 * PACKET_IN_LIMITS.perPort.perSecond);
       // Nothing of the storm comes to the controller any more; the rest is few.
       expect(after.packetIns.dropped).toBe(held.dropped);
       // The sessions are those from before, and no link was taken for lost.
@@ -136,7 +141,9 @@ real(
       await waitFor('new senders at the port to be told of', () =>
         net?.trace('hv1', stranger).includes('CONTROLLER') ? true : undefined,
       );
-      expect(net.flows('hv1').filter((l) => /cookie=0xfa1c[0-9a-f]{2}0[789]/.test(l))).toEqual([]);
+      await waitFor('nothing of it to be left', () =>
+        net?.flows('hv1').some((l) => /cookie=0xfa1c[0-9a-f]{2}0[789]/.test(l)) === false ? true : undefined,
+      );
       expect(c.events('port.quenched')).toHaveLength(1);
       await lostNone(net, since);
       // The configuration names the ports between switches, the switch's own database tells of the others.
@@ -147,8 +154,7 @@ real(
         return (port?.capacityFrom === 'external-ids' && port.capacityBps === 80e6) || undefined;
       });
     } finally {
-      storm.kill();
-      await Promise.all(ends);
+      for (const child of children) await kill(child);
     }
   },
 );

@@ -10,7 +10,7 @@ import { allEnd, carriesAll, isCleanAndRight, lostNone, migrations } from './che
 import { BRIDGES, CONTROL, type ControllerProcess, FaultNet, waitFor } from './faultNet.ts';
 
 const { real, named } = gate(whyNoOvs());
-jest.setTimeout(180_000);
+jest.setTimeout(600_000);
 
 let net: FaultNet | undefined;
 let watched: ReturnType<typeof watchMasters> | undefined;

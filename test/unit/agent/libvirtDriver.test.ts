@@ -78,5 +78,5 @@ test.each([
       rmSync(folder, { recursive: true, force: true });
     }
   },
-  30_000,
+  120_000,
 );

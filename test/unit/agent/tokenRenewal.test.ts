@@ -15,7 +15,8 @@ import { startHttp } from '../../../controller/io/http.ts';
 import { signToken } from '../../../controller/io/token.ts';
 
 const KEY = 'the-token-of-a-controller-32-char';
-const LIFE_MS = 1000;
+/** Long enough for two agents to come and a copy to begin on a busy machine. */
+const LIFE_MS = 3000;
 const clock = systemClock();
 const spec = guestSpecSchema.parse({
   name: 'vm1',
@@ -106,20 +107,21 @@ test('a copy goes on while its source gets another token', async () => {
   const { address, port } = (await gateway.send('h2', prepare)) as { address: string; port: number };
   await gateway.send('h1', {
     ...{ do: 'start', migration: 'm1', guest: 'vm1', technique, address, port },
-    // 67 MB in about four seconds.
-    ...{ bandwidthBps: 130e6, downtimeLimitMs: 300, hybridPasses: 2, pauseBeforeSwitchover: false },
+    // 67 MB in more than a minute, unless it is let go.
+    ...{ bandwidthBps: 8e6, downtimeLimitMs: 300, hybridPasses: 2, pauseBeforeSwitchover: false },
   });
   // Nobody has taken care yet: it is warned, and then there is another.
   expect((await until(() => said('token-expires-soon')[0])).fields).toMatchObject({
     expiresAt: expect.any(String),
     reason: expect.stringMatching(/fairway token make.*h1\.token/),
   });
-  token = made('h1', 60_000);
+  token = made('h1', 600_000);
   await until(() => hellos.length === 3);
   expect(said('token-expired')).toHaveLength(1);
   expect(said('token-refused')).toEqual([]);
   expect(hellos[2]).toMatchObject({ host: 'h1', migrations: [{ migration: 'm1', progress: { phase: 'pre-copy' } }] });
   const at = heard.length;
+  await gateway.send('h1', { do: 'setBandwidth', migration: 'm1', bandwidthBps: 1e9 });
   await until(() => heard.slice(at).some((m) => m.type === 'event' && m.event === 'completed'));
   expect(agents[1]?.driver.guests()).toMatchObject([{ state: 'running' }]);
   // With so long a life it is not warned of again.
@@ -137,7 +139,7 @@ test('without another it is refused, and says when it expired and what to do; a 
       /the token expired at .*Z, and it is .*: make another with `fairway token make`.*h1\.token/,
     ),
   });
-  const others = made('h9', 60_000);
+  const others = made('h9', 600_000);
   await agent('h2', '192.0.2.84', () => others);
   const refused = await until(() => said('controller-refused')[0]);
   expect(refused.fields.reason).toMatch(/its token is for h9 and not for h2/);

@@ -205,7 +205,12 @@ describe('watch', () => {
     const envelope = change(view());
     fake.onFeed = (socket, path) => {
       expect(path).toBe('/feed?topics=migrations,slices');
-      socket.send(JSON.stringify(envelope), () => setTimeout(command.interrupt, 50));
+      socket.send(JSON.stringify(envelope));
+      const printed = setInterval(() => {
+        if (command.out() === '') return;
+        clearInterval(printed);
+        command.interrupt();
+      }, 5);
     };
     expect(await command.status).toBe(EXIT.ok);
     expect(command.out()).toBe(`${JSON.stringify(envelope)}\n`);

@@ -3,7 +3,7 @@ import { evacuateRequestSchema } from '../../../contracts/rest.ts';
 import { movesOf, planEvacuation } from '../../../controller/core/evacuate.ts';
 import { Star, type StarGuest } from './group.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(300_000);
 
 const guest = (name: string, host: number, memoryMiB = 512, labels?: Record<string, string>): StarGuest => ({
   name,

@@ -3,7 +3,7 @@ import { explainJob } from '../../../controller/core/explain.ts';
 import { migrationViews } from '../../../controller/core/views.ts';
 import { Star, type StarGuest } from './group.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(300_000);
 
 const guests: StarGuest[] = ['a', 'b', 'c', 'd', 'e'].map((name) => ({ name, host: 1, memoryMiB: 512 }));
 const to2 = (...names: string[]) => names.map((guest) => ({ guest, destination: 'hv2' }));

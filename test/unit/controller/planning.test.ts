@@ -6,7 +6,7 @@ import { compilePolicy } from '../../../policies/index.ts';
 import { checkPlan } from '../../../policies/planCheck/index.ts';
 import { Star, type StarGuest } from './group.ts';
 
-jest.setTimeout(60_000);
+jest.setTimeout(300_000);
 
 const six: StarGuest[] = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => ({ name, host: 1, memoryMiB: 512 }));
 const to = (destination: number, guests: readonly string[]) =>

@@ -62,7 +62,7 @@ beforeEach(() => {
 afterEach(async () => {
   for (const s of sockets) s.terminate();
   gateway.close();
-  await settle(30);
+  await until(() => clock.timers === 0, 'no timer is left');
   expect(clock.timers).toBe(0);
 });
 
@@ -134,8 +134,9 @@ test('a controller that stands alone does not mind terms', async () => {
 });
 
 test('no hello in time, another message first, another protocol: turned away with the reason', async () => {
+  const idle = clock.timers;
   const silent = await connect();
-  await settle();
+  await until(() => clock.timers > idle, 'the gateway waits for a hello');
   clock.advance(1_000);
   await until(() => silent.end.code !== 0, 'it was closed');
   expect(silent.end).toEqual({ code: 1008, reason: 'no hello within 1000 ms' });
@@ -281,10 +282,12 @@ test('an agent that comes back while its old connection is dead takes over, with
 test('an agent without a sign of life is given up', async () => {
   const a = await agent('hv1');
   const b = await agent('hv2');
+  let answers = 0;
+  for (const ws of door.clients) ws.on('pong', () => answers++);
   a.ws.pause();
-  for (let i = 0; i < 4; i++) {
-    await settle(30);
+  for (let beat = 1; beat <= 4; beat++) {
     clock.advance(1_000);
+    await until(() => answers >= beat, 'the other has answered');
   }
   expect(gateway.hosts).toEqual(['hv2']);
   expect(told).toEqual(['up hv1', 'up hv2', 'down hv1']);

@@ -120,7 +120,7 @@ describe('a switch', () => {
   let cable: Cable;
 
   async function until(holds: () => boolean, what: string): Promise<void> {
-    for (let i = 0; i < 1500; i++) {
+    for (let i = 0; i < 6000; i++) {
       if (holds()) return;
       await new Promise((r) => setTimeout(r, 10));
     }

@@ -182,10 +182,12 @@ test('a slow reader costs bounded memory, others get everything; when it reads a
 test('a reader that gives no sign of life is ended after three heartbeats, others stay', async () => {
   const alive = await connect(['slices']);
   const dead = await connect(['slices']);
+  let answers = 0;
+  alive.server.on('pong', () => answers++);
   dead.ws.pause();
-  for (let i = 0; i < 4; i++) {
-    await settle(30);
+  for (let beat = 1; beat <= 4; beat++) {
     clock.advance(1_000);
+    await until(() => answers >= beat, 'the other has answered');
   }
   expect(feed.readers).toBe(1);
   expect(dead.server.readyState).not.toBe(WebSocket.OPEN);

@@ -418,6 +418,7 @@ describe('a token that expires', () => {
     clock.advance(900);
     await until(() => ended !== undefined, 'it is ended');
     expect(ended).toEqual([4001, expect.stringMatching(/^the token expired at /)]);
+    await until(() => feed.readers < 2, 'the feed has let it go');
     expect(feed.readers).toBe(1);
   });
 

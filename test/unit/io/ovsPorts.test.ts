@@ -96,7 +96,9 @@ async function readsMore(): Promise<void> {
     clock.advance(100);
     return reads > before;
   }, 'the database is read');
-  await settle();
+  // Answers come in order: with this one, that to the reading has come.
+  await client.listDbs();
+  await settle(20);
 }
 const notify = (monitor = `fairway-ports ${DPID}`) =>
   sockets.at(-1)?.write(JSON.stringify({ method: 'update', params: [monitor, {}], id: null }));

@@ -1,6 +1,5 @@
 /** Two running controllers that know of each other (`controller/io/pair.ts`), without switches and agents. */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { WebSocket } from 'ws';
@@ -10,19 +9,12 @@ import { controllerConfigSchema } from '../../../contracts/config.ts';
 import { silentLog } from '../../../contracts/log.ts';
 import { Journal } from '../../../controller/io/journal.ts';
 import { type FairwayServer, startController } from '../../../controller/io/server.ts';
+import { freePort } from '../../freePort.ts';
 
 const token = 'token-of-the-pair';
 const running = new Set<FairwayServer>();
 let dir: string;
 let ports: { a: number; b: number };
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((r) => server.listen(0, '127.0.0.1', r));
-  const address = server.address();
-  await new Promise((r) => server.close(r));
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'fairway-pair-'));
@@ -35,7 +27,7 @@ afterEach(async () => {
 });
 
 const urlOf = (name: 'a' | 'b') => `http://127.0.0.1:${ports[name]}`;
-const clientOf = (name: 'a' | 'b') => new FairwayClient({ url: urlOf(name), token, timeoutMs: 5000 });
+const clientOf = (name: 'a' | 'b') => new FairwayClient({ url: urlOf(name), token, timeoutMs: 30_000 });
 
 async function start(name: 'a' | 'b'): Promise<FairwayServer> {
   const role = name === 'a' ? 'primary' : 'standby';
@@ -61,7 +53,7 @@ const standing = async (name: 'a' | 'b') => (await clientOf(name).status()).pair
 async function stands(name: 'a' | 'b', role: 'primary' | 'standby', term: string): Promise<void> {
   const want = { role, term, peer: urlOf(name === 'a' ? 'b' : 'a') };
   let seen: unknown;
-  for (let i = 0; i < 500; i++) {
+  for (let i = 0; i < 3000; i++) {
     seen = await standing(name);
     if (JSON.stringify(seen) === JSON.stringify(want)) break;
     await new Promise((r) => setTimeout(r, 20));
@@ -141,7 +133,7 @@ test('the policy of the one in charge is the one after a takeover', async () => 
   /** Resolves when the standby has the policy that the one in charge has. */
   const follows = async (): Promise<void> => {
     let docs: unknown[] = [];
-    for (let i = 0; i < 200; i++) {
+    for (let i = 0; i < 3000; i++) {
       docs = [(await clientOf('b').policy()).policy, (await clientOf('a').policy()).policy];
       if (JSON.stringify(docs[0]) === JSON.stringify(docs[1])) break;
       await new Promise((r) => setTimeout(r, 20));

@@ -39,9 +39,9 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Waits until something holds; fails with `what` when it never does. */
-export async function until(holds: () => boolean, what: string, tries = 1_000): Promise<void> {
-  for (let i = 0; i < tries; i++) {
+/** Waits until something holds, for long on a busy machine; fails with `what` when it never does. */
+export async function until(holds: () => boolean, what: string, limitMs = 60_000): Promise<void> {
+  for (const endMs = performance.now() + limitMs; performance.now() < endMs; ) {
     if (holds()) return;
     await new Promise((r) => setTimeout(r, 5));
   }

@@ -78,7 +78,7 @@ const peer = (...a: ConstructorParameters<typeof Peer> extends [number, ...infer
 };
 
 async function until(holds: () => boolean, what: string): Promise<void> {
-  for (let i = 0; i < 400; i++) {
+  for (let i = 0; i < 6000; i++) {
     if (holds()) return;
     await new Promise((r) => setTimeout(r, 10));
   }
