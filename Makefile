@@ -29,7 +29,10 @@ system:
 
 # npm writes this file last, so it is as new as the last complete installation.
 node_modules/.package-lock.json: package-lock.json
-	npm ci --ignore-scripts --include=dev --no-audit --no-fund
+	@wait=5; until npm ci --ignore-scripts --include=dev --no-audit --no-fund; do \
+		[ $$wait -le 40 ] || exit 1; \
+		echo "npm ci failed; again in $$wait s" >&2; sleep $$wait; wait=$$((wait * 3)); \
+	done
 	@touch $@
 
 clean:

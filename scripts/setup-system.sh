@@ -2,6 +2,7 @@
 # Installs the Debian packages that the integration tests and the lab use. Does nothing when all are there. Without root,
 # or on another system, it says what is missing; the tests that need it then say that they are skipped.
 # The tests start daemons of their own: no service of these packages is started by their installation.
+# A package archive that is slow, or fails for a moment, is tried again.
 set -eu
 
 packages='openvswitch-switch openvswitch-testcontroller mininet redis-server iperf3 iputils-ping ethtool tcpdump cpio busybox-static iproute2 procps openssl python3-os-ken qemu-system-x86 qemu-utils'
@@ -39,11 +40,41 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 export DEBIAN_FRONTEND=noninteractive
-if ! apt-get update -qq; then
-  echo "setup-system: apt-get update failed: see that the package archive can be reached${lacking:+; not installed: $lacking}" >&2
-  [ -z "$lacking" ] || exit 1
+# Where somebody else installs, that is waited for.
+apt_options='-qq -o Acquire::Retries=3 -o Acquire::http::Timeout=60 -o DPkg::Lock::Timeout=300'
+# Five tries of what is named first, with longer and longer waits between them: a minute and a quarter in all.
+attempt() {
+  what=$1
+  shift
+  for wait in 5 10 20 40; do
+    if "$@"; then return 0; fi
+    echo "setup-system: $what failed; again in $wait s" >&2
+    sleep "$wait"
+  done
+  "$@"
+}
+# Of lists of which some could not be fetched, apt only warns; the packages would be missing afterwards.
+# shellcheck disable=SC2086
+all_lists() { apt-get update $apt_options -o APT::Update::Error-Mode=any; }
+# When all tries have failed because of a list that may not be needed, the others are taken.
+# shellcheck disable=SC2086
+update() { attempt 'apt-get update' all_lists || apt-get update $apt_options; }
+# shellcheck disable=SC2086
+get_once() { apt-get install -y --no-install-recommends $apt_options "$@"; }
+# A package that the lists name and the archive no longer has is there under another version in newer lists.
+get_anew() { get_once "$@" || { all_lists && get_once "$@"; }; }
+get() { attempt 'apt-get install' get_anew "$@"; }
+
+unreachable='setup-system: apt-get update failed: see that the package archive can be reached'
+# All that tests cannot do without is there: no waiting for the rest.
+if [ -z "$lacking" ]; then
+  all_lists || echo "$unreachable" >&2
+  exit 0
 fi
-[ -n "$lacking" ] || exit 0
+if ! update; then
+  echo "$unreachable; not installed: $lacking" >&2
+  exit 1
+fi
 
 # Where the release itself comes from, its backports come from too: same address, same keyring.
 add_backports() {
@@ -70,7 +101,7 @@ add_backports() {
     echo 'Components: main'
     [ -z "$keyring" ] || echo "Signed-By: $keyring"
   } >"${folder%/}/fairway-backports.sources"
-  apt-get update -qq
+  update
 }
 
 # What the packages bring along is not to be started here; a policy that the machine has already stays.
@@ -83,29 +114,28 @@ if [ ! -e "$policy" ]; then
 fi
 
 candidate_of() { apt-cache policy "$1" | sed -n 's/^  Candidate: //p'; }
-install='apt-get install -y -qq --no-install-recommends'
 if ! qemu_is_recent; then
   if dpkg --compare-versions "$(candidate_of qemu-system-x86)" ge "$qemu_least"; then
-    $install qemu-system-x86
+    get qemu-system-x86
   else
     add_backports
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    $install -t "$codename-backports" qemu-system-x86
+    get -t "$codename-backports" qemu-system-x86
   fi
 fi
 if ! libvirt_is_recent; then
   if dpkg --compare-versions "$(candidate_of libvirt-daemon-driver-qemu)" ge "$libvirt_least"; then
     # shellcheck disable=SC2086
-    $install $libvirt_packages
+    get $libvirt_packages
   else
     add_backports
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
     # By name, so that nothing else is taken from there: with -t, apt would renew half of the system.
     # shellcheck disable=SC2046
-    $install $(for p in $libvirt_packages; do printf '%s/%s-backports ' "$p" "$codename"; done)
+    get $(for p in $libvirt_packages; do printf '%s/%s-backports ' "$p" "$codename"; done)
   fi
 fi
 # shellcheck disable=SC2086
-$install $packages
+get $packages
 lacking=$(missing)
 [ -z "$lacking" ] || { echo "setup-system: still missing: $lacking" >&2; exit 1; }

@@ -7,6 +7,7 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { access, chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { FairwayError } from '../../../contracts/common.ts';
 import type { Log } from '../../../contracts/log.ts';
@@ -96,17 +97,32 @@ async function make(target: string, fill: (folder: string) => Promise<void>): Pr
   }
 }
 
+/** Waits before a download is tried again, ms: a mirror may fail for a moment. */
+const AGAIN_AFTER_MS = [2000, 10_000, 30_000];
+
+async function downloadPackage(name: string, folder: string): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    try {
+      await run('apt-get', ['download', '-o', 'Acquire::Retries=3', name], { cwd: folder });
+      return;
+    } catch (error) {
+      const waitMs = AGAIN_AFTER_MS[tries];
+      if (waitMs === undefined)
+        throw new FairwayError(
+          'kernel-download',
+          `apt-get download ${name} failed ${tries + 1} times: see that the package archive can be reached, and run apt-get update`,
+          ['retryable'],
+          error,
+        );
+      await sleep(waitMs);
+    }
+  }
+}
+
 async function fetchKernel(name: string, folder: string): Promise<void> {
   const download = join(folder, 'download');
   await mkdir(download);
-  await run('apt-get', ['download', name], { cwd: download }).catch((error: unknown) => {
-    throw new FairwayError(
-      'kernel-download',
-      `apt-get download ${name} failed: run apt-get update`,
-      ['retryable'],
-      error,
-    );
-  });
+  await downloadPackage(name, download);
   const deb = (await readdir(download)).find((f) => f.endsWith('.deb'));
   if (deb === undefined) throw new FairwayError('kernel-download', `apt-get download ${name} left no package behind`);
   const tree = join(download, 'tree');
