@@ -11,7 +11,7 @@ import { findPath, LOCAL_PORT, linkId, type PortRef, type Topology } from '../..
 import { type AnchorSearch, replaceAnchor, reservesOf } from './anchors.ts';
 import type { ControllerState, Job } from './state.ts';
 import { isActive, withEntry, withoutEntry } from './state.ts';
-import { endsOf, isProven, READY_MS, readyReasons, tunnelTrouble } from './tunnels.ts';
+import { endsOf, isMade, isProven, READY_MS, readyReasons, tunnelTrouble } from './tunnels.ts';
 import { switchName, type TunnelHealth, tunnelHealth } from './tunnelWatch.ts';
 import type { Turn } from './turn.ts';
 
@@ -97,7 +97,7 @@ export function isOverlayReady(t: Turn, job: Job): boolean | string {
   const { overlay } = job;
   if (!overlay || overlay.isReady) return true;
   const { anchor, to } = overlay;
-  if (isProven(t.state, anchor, to) && isProven(t.state, to, anchor)) {
+  if (isMade(t.state, anchor, to) && isProven(t.state, anchor, to) && isProven(t.state, to, anchor)) {
     t.setJob(job.id, { overlay: { ...overlay, isReady: true } });
     const home = t.state.settings.nameOf(anchor) ?? anchor;
     const use = `what is for ${job.guest} goes through it from its home network for as long as it is away, and back`;

@@ -217,6 +217,10 @@ export const isProven = (state: ControllerState, from: string, to: string): bool
 export const statesOf = (state: ControllerState, from: string, to: string): (TunnelState | undefined)[] =>
   [idOf(from, tunnelName(to)), idOf(to, tunnelName(from))].map((id) => state.tunnels.get(id));
 
+/** Whether the databases of both ends have confirmed its ports. A probe may have come through before: ports that are there carry. */
+export const isMade = (state: ControllerState, from: string, to: string): boolean =>
+  statesOf(state, from, to).every((x) => x?.applied && !x.inFlight);
+
 /** Why a tunnel cannot be had; undefined while it may still come. */
 export function tunnelTrouble(state: ControllerState, from: string, to: string, isLate: boolean): string | undefined {
   const note = noteOf(state, from, to);
@@ -246,7 +250,7 @@ export function isDetourReady(t: Turn, job: Job): boolean {
   const { detour } = job;
   if (detour?.by !== 'tunnel' || detour.isReady) return true;
   const { from, to } = detour;
-  if (statesOf(t.state, from, to).every((x) => x?.applied && !x.inFlight) && isProven(t.state, from, to)) {
+  if (isMade(t.state, from, to) && isProven(t.state, from, to)) {
     t.setJob(job.id, { detour: { ...detour, isReady: true } });
     const use = `stragglers of ${job.guest} will go through it`;
     t.decide('reroute', job.id, readyReasons(t.state, job, { from, fromName: job.from, to, use }));

@@ -290,18 +290,18 @@ real(
       () => net.one.vsctl('del-port', 'hv1', `fwt${DPID.hv2.slice(-12)}`),
       () => net.two.vsctl('del-port', 'hv2', `fwt${DPID.hv1.slice(-12)}`),
     ]) {
-      const before = await standing();
+      const before = await waitFor('the tunnel to work', async () => {
+        const now = await standing();
+        return now?.state === 'works' ? now : undefined;
+      });
       expect(before).toMatchObject({ state: 'works', why: null });
       spoil();
       let last: Awaited<ReturnType<typeof standing>>;
       await waitFor('the tunnel to be put back', async () => {
         last = await standing();
-        return (last?.state === 'works' && last.sinceMs > (before?.sinceMs ?? 0)) || undefined;
+        return (last?.state === 'works' && last.sinceMs > before.sinceMs) || undefined;
       }).catch((error) => Promise.reject(new Error(`${error}; the tunnel is ${JSON.stringify(last)}`)));
-      const { received } = await carried();
-      await waitFor('packets to go through it', async () =>
-        (await carried()).received > received + 100 ? true : undefined,
-      );
+      await goesOn(100);
     }
     const rules = new Set<string>();
     const told = new AbortController();
