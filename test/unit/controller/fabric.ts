@@ -120,6 +120,8 @@ export class Fabric {
   /** What switches say when they are told to make a tunnel port, if not that they have it. */
   tunnelNote: (dpid: string) => string = () => '';
   mtus: Record<string, number> = {};
+  /** Where there is one, what databases confirm of tunnel ports waits in it, although the ports are there. */
+  lateTunnels: (() => void)[] | undefined;
   /** Frames into tunnels go nowhere while true. */
   tunnelsBlocked = false;
   /** Of single tunnel ports. */
@@ -141,7 +143,9 @@ export class Fabric {
       this.dropPort(e.dpid, portNo);
     }
     const { dpid, name, serial } = e;
-    this.send({ kind: 'tunnelDone', dpid, name, serial, note, mtus: note === '' ? this.mtus : {} });
+    const done = () => this.send({ kind: 'tunnelDone', dpid, name, serial, note, mtus: note === '' ? this.mtus : {} });
+    if (this.lateTunnels) this.lateTunnels.push(done);
+    else done();
   }
 
   /** Somebody, or the switch, removes a port. */

@@ -254,4 +254,20 @@ describe('a move that would cut the guest off is not begun', () => {
     expect(found.map((r) => r.rule)).toEqual(['tunnel.ready', 'tunnel.mtu']);
     expect(found[1]?.text).toMatch(/at least 1550, or the guest one of at most 1450/);
   });
+
+  test('and one whose tunnel carries before its ports are confirmed waits for what is said of their sizes', () => {
+    const late: (() => void)[] = [];
+    const f = islands({}, [guest()], (x) => {
+      x.mtus = { tap1: 1500, up: 1500 };
+      x.lateTunnels = late;
+    });
+    ask(f, 'm-1', 'hv2');
+    f.pass(1000);
+    expect([...f.state.tunnels.values()].map((x) => x.provenMs !== null)).toEqual([true, true]);
+    expect(jobOf(f, 'm-1').state).toBe('preparing');
+    for (const confirm of late.splice(0)) confirm();
+    f.pass(250);
+    expect(jobOf(f, 'm-1').state).toBe('copying');
+    expect(jobOf(f, 'm-1').reasons.map((r) => r.rule)).toEqual(expect.arrayContaining(['tunnel.ready', 'tunnel.mtu']));
+  });
 });
