@@ -1,7 +1,7 @@
 /**
  * The source's part of a migration as a state machine: (state, event, nowMs) → { state, actions }. No I/O: the driver
- * (`io/qemuDriver.ts`) carries the actions out and feeds back replies, QMP events and polls. The state is plain data, is
- * written to disk by the driver, and is taken up again by a restarted agent. Late and duplicate events are harmless.
+ * (`io/qemuDriver.ts`) carries the actions out and feeds back replies, QMP events and polls. Late and duplicate events are
+ * harmless. Here are its steps; the rest is in `sourceState.ts`, `sourcePace.ts`, `sourcePostcopy.ts` and `sourceMirror.ts`.
  *
  * Found by trying with QEMU 10.0.2: `pause-before-switchover` works for all three techniques. With post-copy
  * (`migrate-start-postcopy`, also in a hybrid) the source stops the guest, says `pre-switchover` and waits for
@@ -10,182 +10,29 @@
  * leaves postcopyStarted out. `query-migrate` may take most of a second to answer around the switch-over, so what is
  * urgent is taken from MIGRATION events and only figures from polls.
  *
- * `postcopy-preempt` is set with post-copy: without it a paced background copy makes every faulting page wait for the
- * pacer (81 faults answered in 10 s at 100 Mbit/s, against 7,584 in 8 s with it). Its price is that urgent pages are not
- * paced: `max-postcopy-bandwidth` is regulated so that the sum keeps to the slice over some seconds, but right after the
- * switch-over, while the guest asks for its working set, it was seen at 2.5 times a slice of 80 Mbit/s for two seconds.
- * Only queues in the network hold it there. And there are two connections, so the reported stream has source port 0 ("any").
- *
  * Stop-and-copy stops the guest here, then copies: paced, unlike QEMU's own switch-over, and cancellable to the end. Such a
  * guest arrives stopped, and the destination (`core/destination.ts`) starts it once all of it is there. Only this machine
  * starts it again here, and only when the hypervisor has said that the copy failed or was cancelled.
- *
- * A stream that breaks in post-copy does not end the copy: QEMU says `postcopy-paused`, the guest goes on at the destination
- * until it wants a page that is only here, and waits for that. The pause is reported, and the copy taken up again when
- * ordered (`recover`). A path that swallows packets breaks nothing by itself, TCP waits for it for a quarter of an hour: a
- * copy of which no byte went for `STALL_MS` is paused from here. Taking up goes over phases of its own, `resuming` until
- * QEMU has answered the order: what polls say until then is of before.
- *
- * Mirrored disks come first (phase `disks`): only when the mirror has caught up once does memory follow, so that the copy of
- * memory is not the longer for it. From then on the slice is divided (`core/storage.ts`). The hypervisor is always made to
- * wait before its switch-over: the guest stands still, the mirror is ended (`draining`), and only then is the
- * switch-over told of and gone on with, so that no write is lost and two machines never write one disk. A hypervisor that does
- * these steps by itself (libvirt) is only watched, and told the pace of each part (`byHypervisor`).
  */
-import type { AgentCommandOf, CopyProgress, Stream } from '../../contracts/agent.ts';
+import type { AgentCommandOf } from '../../contracts/agent.ts';
 import { mayBePostcopy } from '../../contracts/copyOrder.ts';
-import type { EventMessage } from './driver.ts';
 import { type MigrateInfo, sameProgress, toProgress } from './progress.ts';
-import { type DiskJobs, splitPace } from './storage.ts';
+import { onDisks, onDrained, withDisks } from './sourceMirror.ts';
+import { paceParameters, regulate, shares } from './sourcePace.ts';
+import { maybePostcopy, onPaused, resume, watchMovement } from './sourcePostcopy.ts';
+import {
+  afterParameters,
+  end,
+  event,
+  isEnded,
+  type MigrationStep,
+  type SourceAction,
+  type SourceEvent,
+  type SourceResult,
+  type SourceState,
+  startMemory,
+} from './sourceState.ts';
 import { capabilitiesFor, optionParameters } from './techniques.ts';
-
-export type SourcePhase =
-  | 'capabilities'
-  | 'parameters'
-  | 'disks'
-  | 'stopping'
-  | 'starting'
-  | 'setup'
-  | 'active'
-  | 'draining'
-  | 'preSwitchover'
-  | 'device'
-  | 'postcopy'
-  | 'postcopyPaused'
-  | 'resuming'
-  | 'recovering'
-  | 'completed'
-  | 'failed'
-  | 'cancelled';
-
-export interface SourceState {
-  readonly role: 'source';
-  readonly command: AgentCommandOf<'start'>;
-  readonly phase: SourcePhase;
-  readonly startedMs: number;
-  readonly bandwidthBps: number;
-  readonly switchoverBps: number | null;
-  readonly downtimeLimitMs: number;
-  /** Stop-and-copy: `stop` was ordered, so that the guest must be started again if it stays. */
-  readonly guestStopped: boolean;
-  /** What was to be sent at the beginning of the latest pass whose figures are known. */
-  readonly passStart: { pass: number; remainingBytes: number } | null;
-  /** `migrate-start-postcopy` was sent. */
-  readonly postcopyRequested: boolean;
-  /** The destination owns the guest from here on: no cancelling, and a failure does not give the guest back. */
-  readonly postcopyStarted: boolean;
-  /** `migrate_cancel` was sent; the phase stays until the hypervisor says what became of it. */
-  readonly cancelRequested: boolean;
-  readonly streamReported: boolean;
-  /** What the hypervisor said the end was, while its final figures are still awaited. */
-  readonly ending: 'completed' | 'failed' | 'cancelled' | null;
-  readonly progress: CopyProgress | null;
-  /** Regulation of the post-copy pace: what is set, and the last sample of bytes sent. */
-  readonly pace: { setBps: number; bytes: number; atMs: number } | null;
-  /** In post-copy: bytes sent when they last grew, and when that was. */
-  readonly moved: { bytes: number; atMs: number } | null;
-  /** Paused from here, because nothing went through. */
-  readonly stalled: boolean;
-  /** Mirrored disks; null without. */
-  readonly mirror: {
-    /** Not ended yet. */
-    readonly isOn: boolean;
-    /** It begins memory when the mirror has caught up, and ends the mirror before the switch-over. */
-    readonly byHypervisor?: true;
-    /** Until memory followed, ms. */
-    readonly aloneMs: number;
-    /** What the guest was seen to write, bit/s. */
-    readonly writeBps: number;
-    readonly sample: { totalBytes: number; atMs: number } | null;
-    readonly done: NonNullable<CopyProgress['disk']> | null;
-  } | null;
-  /** The mirror broke: why the copy, which is being cancelled, will have failed. */
-  readonly failing: string | null;
-  /** Where a broken stream was taken up again, or is to be once the hypervisor has paused the copy (`isPending`). */
-  readonly recovery: { address: string; port: number; isPending: boolean } | null;
-}
-
-/** Actions whose answer the machine wants: the steps of the beginning, and those that QEMU may refuse later. */
-export type MigrationStep =
-  | 'capabilities'
-  | 'parameters'
-  | 'mirrorDisks'
-  | 'drainDisks'
-  | 'stopGuest'
-  | 'migrate'
-  | 'startPostcopy'
-  | 'continue'
-  | 'cancel'
-  | 'pauseCopy'
-  | 'resumeCopy';
-
-export type SourceEvent =
-  /** The hypervisor answered. */
-  | { type: 'reply'; to: MigrationStep; error?: string }
-  /** A MIGRATION event (status only) or a poll (all figures). */
-  | { type: 'status'; info: MigrateInfo }
-  /** MIGRATION_PASS: pass `pass` has begun. */
-  | { type: 'pass'; pass: number }
-  /** How the mirrors stand. */
-  | { type: 'disks'; disks: DiskJobs }
-  | { type: 'stream'; stream: Stream }
-  | { type: 'setBandwidth'; bandwidthBps: number; switchoverBps?: number }
-  | { type: 'setDowntimeLimit'; downtimeLimitMs: number }
-  | { type: 'switchToPostcopy' }
-  | { type: 'continueSwitchover' }
-  | { type: 'cancel' }
-  /** Take a broken post-copy up again, there and at this pace. */
-  | { type: 'recover'; address: string; port: number; bandwidthBps: number; switchoverBps?: number }
-  /**
-   * A restarted agent found this state on disk; `info` is what the hypervisor says now. `guestLeft`: the guest is stopped
-   * because it was copied away (QEMU's run state `postmigrate`).
-   */
-  | { type: 'restored'; info: MigrateInfo; guestLeft: boolean }
-  /** The hypervisor is gone. */
-  | { type: 'lost'; reason: string };
-
-export type SourceAction =
-  | { do: 'setCapabilities'; capabilities: Record<string, boolean> }
-  | { do: 'setParameters'; parameters: Record<string, number | string> }
-  | { do: 'mirrorDisks'; address: string; port: number; diskBps: number }
-  | { do: 'paceDisks'; diskBps: number }
-  /** The guest stands still: end the mirrors when all is copied. */
-  | { do: 'drainDisks'; diskBps: number }
-  /** End the mirrors, whatever is copied. */
-  | { do: 'dropDisks' }
-  | { do: 'stopGuest' }
-  /** Only if it is stopped for the copy's sake, and was not copied away. */
-  | { do: 'resumeGuest' }
-  | { do: 'migrate'; address: string; port: number }
-  | { do: 'startPostcopy' }
-  | { do: 'continue' }
-  | { do: 'cancel' }
-  /** Post-copy: give the stream up, though not the copy. */
-  | { do: 'pauseCopy' }
-  | { do: 'resumeCopy'; address: string; port: number }
-  /** Poll now: the copy has ended and its final figures are wanted. */
-  | { do: 'query' }
-  | { do: 'event'; message: EventMessage }
-  | { do: 'progress'; progress: CopyProgress };
-
-export interface SourceResult {
-  state: SourceState;
-  actions: SourceAction[];
-  /** A command that cannot be obeyed in this state, and why. The state is unchanged. */
-  refused?: { code: string; message: string };
-}
-
-/** A post-copy of which no byte went for so long has lost its path; an outage shorter than this TCP bridges by itself. */
-export const STALL_MS = 5000;
-
-/** QEMU takes bytes per second, and 0 as "no limit": a pace is never less than this. */
-const MIN_PACE_BYTES_PER_S = 1000;
-const bytesPerS = (bps: number): number => Math.max(MIN_PACE_BYTES_PER_S, Math.floor(bps / 8));
-
-/** True when the copy has ended, one way or another. */
-export function isEnded(phase: SourcePhase): phase is 'completed' | 'failed' | 'cancelled' {
-  return phase === 'completed' || phase === 'failed' || phase === 'cancelled';
-}
 
 /**
  * The machine's first state, and the first thing to do.
@@ -233,155 +80,6 @@ export function startSource(
           'pause-before-switchover': command.pauseBeforeSwitchover || command.diskPort !== undefined,
         },
       },
-    ],
-  };
-}
-
-/** How the slice is divided now: all to the mirror until it has caught up, all to memory when it is ended. */
-function shares(s: SourceState): { memoryBps: number; diskBps: number } {
-  const { mirror, bandwidthBps } = s;
-  if (mirror === null || !mirror.isOn) return { memoryBps: bandwidthBps, diskBps: 0 };
-  if (s.phase === 'disks') return { memoryBps: bandwidthBps, diskBps: bandwidthBps };
-  return splitPace(bandwidthBps, mirror.writeBps);
-}
-
-/** QEMU's parameters for the pace that the copy is to have now. */
-export function paceParameters(s: SourceState): Record<string, number> {
-  const { memoryBps } = shares(s);
-  return {
-    'max-bandwidth': bytesPerS(memoryBps),
-    'max-postcopy-bandwidth': bytesPerS(s.pace?.setBps ?? s.bandwidthBps),
-    // The switch-over itself is not paced: what the path has then decides whether the downtime limit can be kept.
-    'avail-switchover-bandwidth': bytesPerS(s.switchoverBps ?? s.bandwidthBps),
-  };
-}
-
-/** The phase that an event itself tells of: figures in hand may be from just before. */
-const EVENT_PHASE: Partial<Record<EventMessage['event'], CopyProgress['phase']>> = {
-  preSwitchover: 'switchover',
-  postcopyStarted: 'post-copy',
-};
-
-function event(s: SourceState, name: EventMessage['event'], more: Partial<EventMessage> = {}): SourceAction {
-  const progress =
-    s.progress === null ? {} : { progress: { ...s.progress, phase: EVENT_PHASE[name] ?? s.progress.phase } };
-  return { do: 'event', message: { type: 'event', migration: s.command.migration, event: name, ...progress, ...more } };
-}
-
-function end(
-  state: SourceState,
-  phase: 'completed' | 'failed' | 'cancelled',
-  reason?: string,
-  actions: SourceAction[] = [],
-): SourceResult {
-  const progress: CopyProgress | null = state.progress === null ? null : { ...state.progress, phase };
-  const resume = state.guestStopped && phase !== 'completed';
-  const { mirror } = state;
-  const ended: SourceState = {
-    ...state,
-    ...{ phase, ending: phase, progress, guestStopped: state.guestStopped && !resume },
-    mirror: mirror === null ? null : { ...mirror, isOn: false },
-  };
-  return {
-    state: ended,
-    actions: [
-      ...actions,
-      ...(mirror?.isOn === true ? [{ do: 'dropDisks' } as const] : []),
-      ...(resume ? [{ do: 'resumeGuest' } as const] : []),
-      event(ended, phase, reason === undefined ? {} : { reason }),
-    ],
-  };
-}
-
-/**
- * Post-copy begins now if the technique says so: at once for post-copy; for a hybrid after `hybridPasses` whole passes, or
- * when the pass that begins has not at least `hybridMinGain` less to send than the one before had.
- */
-function maybePostcopy(state: SourceState, pass: number, remainingBytes?: number): SourceResult {
-  const { technique, hybridPasses, hybridMinGain } = state.command;
-  if (state.phase !== 'active' || state.postcopyRequested || state.cancelRequested) return { state, actions: [] };
-  const before = state.passStart;
-  const actions: SourceAction[] = [];
-  let next = state;
-  let unpaid = false;
-  if (technique === 'hybrid' && hybridMinGain !== undefined && pass > (before?.pass ?? 0)) {
-    // The event tells of a new pass without its figures: those of the next regular poll would be too late to compare.
-    if (remainingBytes === undefined) actions.push({ do: 'query' });
-    else {
-      next = { ...state, passStart: { pass, remainingBytes } };
-      unpaid = before !== null && remainingBytes > (1 - hybridMinGain) * before.remainingBytes;
-    }
-  }
-  const due = technique === 'post-copy' || (technique === 'hybrid' && (pass > hybridPasses || unpaid));
-  if (!due) return { state: next, actions };
-  return { state: { ...next, postcopyRequested: true }, actions: [{ do: 'startPostcopy' }] };
-}
-
-/**
- * Urgent pages come on top of QEMU's post-copy pace. Every half second the pace of the background copy is moved by half
- * of what the sum is off the slice, between 5 % and all of the slice.
- */
-function regulate(state: SourceState, bytes: number, nowMs: number): SourceResult {
-  const pace = state.pace;
-  if (pace === null) {
-    return { state: { ...state, pace: { setBps: state.bandwidthBps, bytes, atMs: nowMs } }, actions: [] };
-  }
-  const elapsedMs = nowMs - pace.atMs;
-  if (elapsedMs < 500) return { state, actions: [] };
-  const measuredBps = ((bytes - pace.bytes) * 8000) / elapsedMs;
-  const wanted = pace.setBps + 0.5 * (state.bandwidthBps - measuredBps);
-  const setBps = Math.min(state.bandwidthBps, Math.max(0.05 * state.bandwidthBps, wanted));
-  const changed = Math.abs(setBps - pace.setBps) > 0.02 * state.bandwidthBps;
-  const next = { ...state, pace: { setBps: changed ? setBps : pace.setBps, bytes, atMs: nowMs } };
-  return {
-    state: next,
-    actions: changed
-      ? [{ do: 'setParameters', parameters: { 'max-postcopy-bandwidth': bytesPerS(next.pace.setBps) } }]
-      : [],
-  };
-}
-
-/** Pauses a copy that stands still, and remembers when it moved. */
-function watchMovement(state: SourceState, bytes: number, nowMs: number): SourceResult {
-  const { moved } = state;
-  if (moved === null || moved.bytes !== bytes)
-    return { state: { ...state, moved: { bytes, atMs: nowMs } }, actions: [] };
-  if (nowMs - moved.atMs < STALL_MS) return { state, actions: [] };
-  return { state: { ...state, moved: null, stalled: true }, actions: [{ do: 'pauseCopy' }] };
-}
-
-/** The stream of a post-copy is broken; `info` has its figures, or is an event that has none. */
-function onPaused(state: SourceState, info: MigrateInfo): SourceResult {
-  const { phase, recovery } = state;
-  // Known, or of before the order to go on.
-  if (phase === 'postcopyPaused' || phase === 'resuming') return { state, actions: [] };
-  if (recovery?.isPending === true) return resume(state, recovery.address, recovery.port);
-  // The reason comes with the figures only.
-  if (info.ram === undefined) return { state, actions: [{ do: 'query' }] };
-  const said = info['error-desc'] ?? 'no reason given';
-  const why = state.stalled
-    ? `no byte of the copy went through for ${STALL_MS / 1000} s`
-    : phase === 'recovering'
-      ? `the copy could not be taken up again: ${said}`
-      : `the stream broke: ${said}`;
-  const next: SourceState = { ...state, phase: 'postcopyPaused', stalled: false, moved: null, pace: null };
-  return { state: next, actions: [event(next, 'postcopyPaused', { reason: why })] };
-}
-
-function resume(state: SourceState, address: string, port: number): SourceResult {
-  const next: SourceState = {
-    ...state,
-    phase: 'resuming',
-    stalled: false,
-    moved: null,
-    pace: null,
-    recovery: { address, port, isPending: false },
-  };
-  return {
-    state: next,
-    actions: [
-      { do: 'setParameters', parameters: paceParameters(next) },
-      { do: 'resumeCopy', address, port },
     ],
   };
 }
@@ -501,97 +199,6 @@ function onRefusal(state: SourceState, step: LateStep): SourceResult {
   if (step === 'continue' && phase === 'device') return { state: { ...state, phase: 'preSwitchover' }, actions: [] };
   if (step === 'cancel') return { state: { ...state, cancelRequested: false }, actions: [] };
   return { state, actions: [] };
-}
-
-/** What the hypervisor tells of memory, and what is known of the disks. */
-function withDisks(s: SourceState, progress: CopyProgress | null): CopyProgress | null {
-  if (progress === null || s.mirror === null) return progress;
-  return { ...progress, ...(s.mirror.done === null ? {} : { disk: s.mirror.done }) };
-}
-
-/** A mirror is looked at so often for what the guest writes. */
-const WRITE_SAMPLE_MS = 1000;
-
-function onDisks(before: SourceState, disks: DiskJobs, nowMs: number): SourceResult {
-  const { mirror, phase } = before;
-  if (mirror === null || !mirror.isOn || isEnded(phase) || phase === 'draining') return { state: before, actions: [] };
-  // What its hypervisor makes of a mirror that broke, it will say.
-  const isOurs = mirror.byHypervisor !== true;
-  if (isOurs && (disks.status === 'failed' || (disks.status === 'ended' && before.failing === null))) {
-    const why = disks.error ?? 'it ended by itself';
-    if (phase === 'disks') return end(before, 'failed', why);
-    if (before.cancelRequested) return { state: before, actions: [] };
-    return { state: { ...before, failing: why, cancelRequested: true }, actions: [{ do: 'cancel' }] };
-  }
-  const { done } = disks;
-  const { sample } = mirror;
-  const elapsedMs = sample === null ? 0 : nowMs - sample.atMs;
-  const isDue = sample === null || elapsedMs >= WRITE_SAMPLE_MS;
-  const writeBps =
-    sample === null || !isDue ? mirror.writeBps : (Math.max(0, done.totalBytes - sample.totalBytes) * 8000) / elapsedMs;
-  const isCaughtUp = phase === 'disks' && disks.status === 'ready';
-  let state: SourceState = {
-    ...before,
-    mirror: {
-      ...mirror,
-      ...{ writeBps, done, sample: isDue ? { totalBytes: done.totalBytes, atMs: nowMs } : sample },
-      isOn: phase === 'disks' || disks.status !== 'ended',
-      aloneMs: isCaughtUp ? nowMs - before.startedMs : mirror.aloneMs,
-    },
-  };
-  const none: CopyProgress = {
-    ...{ phase: 'setup', elapsedMs: 0, transferredBytes: 0, remainingBytes: 0, totalBytes: 0 },
-    ...{ passes: 0, rateBps: 0, dirtyBytesPerS: 0 },
-  };
-  const known = before.progress ?? none;
-  const alone = phase === 'disks' ? { elapsedMs: nowMs - before.startedMs } : {};
-  state = { ...state, progress: withDisks(state, { ...known, ...alone }) };
-  const actions: SourceAction[] = [];
-  if (state.progress !== null && JSON.stringify(done) !== JSON.stringify(mirror.done)) {
-    actions.push({ do: 'progress', progress: state.progress });
-  }
-  if (isCaughtUp) {
-    const begun = afterParameters(state);
-    state = begun.state;
-    // Memory gets its share before it begins.
-    actions.push({ do: 'setParameters', parameters: paceParameters(state) });
-    actions.push({ do: 'paceDisks', diskBps: shares(state).diskBps }, ...begun.actions);
-  } else if (
-    phase !== 'disks' &&
-    Math.abs(shares(state).diskBps - shares(before).diskBps) > 0.02 * state.bandwidthBps
-  ) {
-    actions.push({ do: 'setParameters', parameters: paceParameters(state) });
-    if (state.mirror?.isOn === true) actions.push({ do: 'paceDisks', diskBps: shares(state).diskBps });
-  }
-  return { state, actions };
-}
-
-/** Everything is set: the guest is stopped if the technique says so, and its memory copied. */
-function afterParameters(state: SourceState): SourceResult {
-  if (state.command.technique === 'stop-and-copy') {
-    return { state: { ...state, phase: 'stopping', guestStopped: true }, actions: [{ do: 'stopGuest' }] };
-  }
-  return startMemory(state);
-}
-
-function startMemory(state: SourceState): SourceResult {
-  const { address, port } = state.command;
-  return { state: { ...state, phase: 'starting' }, actions: [{ do: 'migrate', address, port }] };
-}
-
-/** The guest stands still before its switch-over, and its disks are at the destination: tells of it, or goes on at once. */
-function onDrained(state: SourceState): SourceResult {
-  const { mirror } = state;
-  // The last word of the mirror was from before it ended, and it ends well only when nothing is left.
-  const last = mirror?.done ?? null;
-  const done = last === null ? null : { ...last, transferredBytes: last.totalBytes, remainingBytes: 0 };
-  const next: SourceState = { ...state, mirror: mirror === null ? null : { ...mirror, isOn: false, done } };
-  const pace: SourceAction = { do: 'setParameters', parameters: paceParameters(next) };
-  if (state.command.pauseBeforeSwitchover) {
-    const held: SourceState = { ...next, phase: 'preSwitchover' };
-    return { state: held, actions: [pace, event(held, 'preSwitchover')] };
-  }
-  return { state: { ...next, phase: 'device' }, actions: [pace, { do: 'continue' }] };
 }
 
 /** One step of the source's machine. Pure. */

@@ -1,6 +1,6 @@
 /**
  * Disks of guests as QEMU sees them: names of block nodes, what mirrors and pulls say, and how a slice is divided between
- * memory and disks. Pure; `io/disks.ts` does what is said here, `core/source.ts` and `core/qemuArgv.ts` use it.
+ * memory and disks. Pure; `io/disks.ts` does what is said here, `core/sourceMirror.ts` and `core/qemuArgv.ts` use it.
  * docs/adr says why it is done like this.
  */
 import type { CopyProgress, Disk, DiskOffer, GuestSpec, StorageMode } from '../../contracts/agent.ts';

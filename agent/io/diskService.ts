@@ -23,6 +23,7 @@ import {
   whyPullsWait,
 } from './disks.ts';
 import type { GuestRecord } from './guestProcess.ts';
+import { nbdAnswers } from './migrationPorts.ts';
 import type { QmpClient } from './qmp.ts';
 
 /** A guest as its driver keeps it. */
@@ -63,20 +64,15 @@ export interface DiskService<G> {
 }
 
 const WATCH_MS = 500;
+const ANSWER_MS = 1000;
+/** Of what was fetched an agent that is killed may forget so much. */
+const SAVE_EVERY_BYTES = 2 ** 20;
 const countOf = (g: GuestWithDisks): number => g.record.spec.disks?.length ?? 0;
 
-export function createDiskService<G extends GuestWithDisks>(options: DiskServiceOptions<G>): DiskService<G> {
-  const { host, clock, log } = options;
-  const offers = new Map<string, DiskOffer>();
-  /** Bytes over the connections that are open now, as last looked at. */
-  const received = new Map<string, number>();
-  /** Why a guest's pull stands still, and at how many bytes; forgotten when it gets further. */
-  const stuck = new Map<string, { reason: string; atBytes: number }>();
-  let looking = false;
-
-  /** What is done with a guest's pull, one after the other: looked at, begun, stopped. */
+/** What is done by turns: of each name one thing after the other. */
+function createTurns(): <T>(name: string, work: () => Promise<T>) => Promise<T> {
   const turns = new Map<string, Promise<unknown>>();
-  function inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
+  return (name, work) => {
     const mine = (turns.get(name) ?? Promise.resolve()).then(work);
     const end = mine
       .catch(() => undefined)
@@ -85,7 +81,23 @@ export function createDiskService<G extends GuestWithDisks>(options: DiskService
       });
     turns.set(name, end);
     return mine;
-  }
+  };
+}
+
+export function createDiskService<G extends GuestWithDisks>(options: DiskServiceOptions<G>): DiskService<G> {
+  const { host, clock, log } = options;
+  const offers = new Map<string, DiskOffer>();
+  /** `openBytes` of guests' records as they were last written. */
+  const written = new Map<string, number>();
+  /** Why a guest's pull stands still, and at how many bytes; forgotten when it gets further. */
+  const stuck = new Map<string, { reason: string; atBytes: number }>();
+  /** Guests that stand still since their disks cannot be read, of which that has been told. */
+  const standing = new Set<string>();
+  let looking = false;
+
+  /** What is done with a guest's pull, one after the other: looked at, begun, stopped. */
+  const inTurn = createTurns();
+  const countInTurn = createTurns();
 
   function known(name: string): G {
     const g = options.guest(name);
@@ -94,26 +106,44 @@ export function createDiskService<G extends GuestWithDisks>(options: DiskService
   }
 
   /** Connections end, and their figures with them: what was received over them is kept. */
-  async function count(g: G): Promise<number> {
+  function count(g: G): Promise<number> {
     const { onDemand, spec } = g.record;
-    if (onDemand === undefined) return 0;
-    const before = received.get(spec.name) ?? 0;
-    const now = await receivedFrom(onDemand.from);
-    if (now < before) {
-      onDemand.fetchedBytes += before;
-      options.save(g);
-    }
-    received.set(spec.name, now);
-    return onDemand.fetchedBytes + now;
+    if (onDemand === undefined) return Promise.resolve(0);
+    // An old answer after a newer one would look like another connection.
+    return countInTurn(spec.name, async () => {
+      const now = await receivedFrom(onDemand.from);
+      const hasEnded = now < onDemand.openBytes;
+      if (hasEnded) onDemand.fetchedBytes += onDemand.openBytes;
+      onDemand.openBytes = now;
+      if (hasEnded || now - (written.get(spec.name) ?? 0) >= SAVE_EVERY_BYTES) {
+        options.save(g);
+        written.set(spec.name, now);
+      }
+      return onDemand.fetchedBytes + now;
+    });
   }
 
   async function watchOne(g: G): Promise<void> {
     const { onDemand, spec } = g.record;
     if (onDemand === undefined || g.state === 'incoming' || g.record.serves === true) return;
-    await count(g);
-    // It wanted what could not be reached or kept: it goes on where it stopped as soon as it can.
-    if (g.state === 'paused' && (await options.runStateOf(g)) === 'io-error') await g.qmp.execute('cont');
+    await goOn(g);
     await inTurn(spec.name, () => watchPull(g));
+    if (!onDemand.isPulled) await count(g);
+  }
+
+  /** A guest that wanted what could not be reached or kept goes on where it stopped as soon as it can. */
+  async function goOn(g: G): Promise<void> {
+    const { onDemand, spec } = g.record;
+    const stands = g.state === 'paused' && (await options.runStateOf(g)) === 'io-error';
+    if (!stands || onDemand === undefined) return void standing.delete(spec.name);
+    // Let go on before, it would stop again at once, twice a second.
+    const isReachable = onDemand.isPulled || (await nbdAnswers(onDemand.from, ANSWER_MS));
+    if (isReachable) await g.qmp.execute('cont');
+    else if (!standing.has(spec.name)) {
+      standing.add(spec.name);
+      const reason = `its disk cannot be read at ${onDemand.from.address}: see that this host, its machine and the path to it are there; the guest goes on when they are`;
+      log('warn', 'guest-waits-for-disk', { guest: spec.name, reason });
+    }
   }
 
   async function watchPull(g: G): Promise<void> {
@@ -135,13 +165,12 @@ export function createDiskService<G extends GuestWithDisks>(options: DiskService
   async function allIsHere(g: G): Promise<void> {
     const { onDemand, spec } = g.record;
     if (onDemand === undefined) return;
-    onDemand.fetchedBytes = await count(g);
-    received.delete(spec.name);
+    const fetchedBytes = await count(g);
     stuck.delete(spec.name);
     await endPulls(g.qmp, countOf(g));
-    onDemand.isPulled = true;
+    Object.assign(onDemand, { fetchedBytes, openBytes: 0, isPulled: true });
     options.save(g);
-    log('info', 'disks-pulled', { guest: spec.name, fetchedBytes: onDemand.fetchedBytes });
+    log('info', 'disks-pulled', { guest: spec.name, fetchedBytes });
     options.onPulled(onDemand.migration);
   }
 
@@ -243,6 +272,16 @@ export function createDiskService<G extends GuestWithDisks>(options: DiskService
 
     left: (g) => ownAgain(g.qmp, countOf(g)),
     checkWhole,
-    close: stop,
+    close() {
+      stop();
+      for (const g of options.guests()) {
+        if (g.record.onDemand === undefined || g.record.onDemand.isPulled) continue;
+        try {
+          options.save(g);
+        } catch (error) {
+          log('warn', 'fetched-not-written', { guest: g.record.spec.name, error });
+        }
+      }
+    },
   };
 }

@@ -8,7 +8,8 @@ import { FairwayError } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
 import type { DestinationState } from '../core/destination.ts';
 import type { MigrationDriver, PreparedDestination } from '../core/driver.ts';
-import { type SourceEvent, type SourceResult, startSource } from '../core/source.ts';
+import { startSource } from '../core/source.ts';
+import type { SourceEvent, SourceResult } from '../core/sourceState.ts';
 import { isStarting, type Job, type JobBook } from './jobBook.ts';
 import { freePorts, pathAnswers } from './migrationPorts.ts';
 

@@ -39,6 +39,8 @@ const recordSchema = z.object({
       pullBps: z.number().optional(),
       /** Fetched over connections that have ended. */
       fetchedBytes: z.number(),
+      /** And over those that were open when it was last counted. */
+      openBytes: z.number().default(0),
       /** All is here. */
       isPulled: z.boolean(),
     })

@@ -18,7 +18,8 @@ import {
 } from '../core/destination.ts';
 import type { DriverReport, EventMessage, MigrationDriver, OngoingMigration } from '../core/driver.ts';
 import type { MigrateInfo } from '../core/progress.ts';
-import { isEnded, type SourceAction, type SourceEvent, type SourceState, stepSource } from '../core/source.ts';
+import { stepSource } from '../core/source.ts';
+import { isEnded, type SourceAction, type SourceEvent, type SourceState } from '../core/sourceState.ts';
 import { writeAtomically } from './guestProcess.ts';
 
 export interface Job {

@@ -40,6 +40,8 @@ export interface LibvirtGuests {
   heard(name: string): void;
   /** `running`, `paused`, …, or undefined for a domain that is not here. */
   stateOf(name: string): Promise<string | undefined>;
+  /** The same with libvirt's reason for it, such as `post-copy failed`. */
+  howIs(name: string): Promise<{ state: string; why: string } | undefined>;
   /** Nothing is told any more; resolves when nobody looks. */
   close(): Promise<void>;
 }
@@ -64,14 +66,17 @@ export function createLibvirtGuests({ virsh, log, onChange, incoming, onGone }: 
     remove(name);
     onGone(name);
   }
-  async function stateOf(name: string): Promise<string | undefined> {
+  async function howIs(name: string): Promise<{ state: string; why: string } | undefined> {
     try {
-      return (await virsh.run(['domstate', '--domain', name])).trim();
+      const text = (await virsh.run(['domstate', '--domain', name, '--reason'])).trim();
+      const [, state = '', why = ''] = /^(.*?)(?: \((.*)\))?$/s.exec(text) ?? [];
+      return { state, why };
     } catch (error) {
       if (isUnknown(error)) return undefined;
       throw error;
     }
   }
+  const stateOf = async (name: string): Promise<string | undefined> => (await howIs(name))?.state;
 
   /** A guest whose disks cannot be measured is a guest all the same: nothing is said of them. */
   async function disksOf(name: string, disks: readonly LibvirtDisk[]): Promise<Pick<GuestSpec, 'disks'>> {
@@ -150,6 +155,7 @@ export function createLibvirtGuests({ virsh, log, onChange, incoming, onGone }: 
       eventsOf.set(name, (eventsOf.get(name) ?? 0) + 1);
     },
     stateOf,
+    howIs,
     async close() {
       closed = true;
       await Promise.allSettled(looking.values());

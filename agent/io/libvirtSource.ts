@@ -15,15 +15,17 @@ import type { Clock } from '../../contracts/clock.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
 import type { Log } from '../../contracts/log.ts';
-import { libvirtReason, migrateArguments, parsePairs, statsToInfo, wholeMibPerS } from '../core/libvirt.ts';
+import { migrateArguments, parsePairs, statsToInfo, wholeMibPerS } from '../core/libvirt.ts';
 import { moveDisks, whyNotCopied } from '../core/libvirtDisks.ts';
-import type { MigrateInfo, MigrateRam } from '../core/progress.ts';
-import { isEnded, paceParameters, type SourceAction, type SourceEvent, type SourceState } from '../core/source.ts';
+import type { MigrateInfo } from '../core/progress.ts';
+import { paceParameters } from '../core/sourcePace.ts';
+import { isEnded, type SourceAction, type SourceEvent, type SourceState } from '../core/sourceState.ts';
 import { checkStorage } from '../core/storage.ts';
 import { checkOrder, checkTls, hasOneConnection } from '../core/techniques.ts';
-import { askMirrors, mirrorReason, paceDiskJobs, putAside } from './disks.ts';
+import { askMirrors, paceDiskJobs, putAside } from './disks.ts';
 import { answerSource, wait } from './driverParts.ts';
 import { isStarting, type Job, type JobBook } from './jobBook.ts';
+import { createLibvirtEnd, isUnderWay, type LibvirtEnd, VIRSH_END_MS } from './libvirtEnd.ts';
 import type { LibvirtGuests } from './libvirtGuests.ts';
 import type { LibvirtJobs } from './libvirtJobs.ts';
 import { anyStream, findConnection } from './migrationPorts.ts';
@@ -69,11 +71,7 @@ interface Limits {
 
 const HELD_DOWNTIME_MS = 1;
 const HELD_SWITCHOVER_BYTES_PER_S = 1000;
-/** How long the events of a copy that ended may lag behind its end. */
-const EVENT_WAIT_MS = 2000;
 const STEP_MS = 20;
-/** A `virsh` whose copy has ended ends soon, unless libvirt cannot reach the other host's. */
-const VIRSH_END_MS = 10_000;
 type Step = Extract<SourceEvent, { type: 'reply' }>['to'];
 
 export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSource {
@@ -92,6 +90,12 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
     s.phase !== 'postcopy';
   const isMirrored = (s: SourceState): boolean => s.command.options?.storage === 'mirrored';
   const monitor = (job: Job): QmpCommands => virshMonitor(virsh, job.guest);
+  /** None of a guest that is not here any more. */
+  const mirrorsOf = (job: Job): ReturnType<typeof askMirrors> =>
+    askMirrors(monitor(job)).catch((error: unknown) => {
+      if (error instanceof FairwayError && error.code === 'guest-unknown') return { ids: [], jobs: undefined };
+      throw error;
+    });
   const jobInfo = async (job: Job): Promise<Record<string, string>> =>
     parsePairs(await virsh.run(['domjobinfo', '--domain', job.guest, '--rawstats']).catch(() => ''));
   const migrateOptions = (s: SourceState) => ({
@@ -103,28 +107,24 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
 
   // ---- how it stands ----
 
-  function ramOf({ progress: p }: SourceState, isOver: boolean): MigrateRam {
-    return {
-      transferred: p?.transferredBytes ?? 0,
-      remaining: isOver ? 0 : (p?.remainingBytes ?? 0),
-      total: p?.totalBytes ?? 0,
-      mbps: isOver ? (p?.rateBps ?? 0) / 1e6 : 0,
-      'dirty-sync-count': p?.passes ?? 0,
-    };
-  }
+  const end: LibvirtEnd = createLibvirtEnd({
+    ...{ clock, log, book, guests, jobs, stateOf, jobInfo, putBack: (job) => putBack(job) },
+    takeCompleted: options.takeCompleted,
+  });
 
   async function look(job: Job): Promise<MigrateInfo | undefined> {
     const s = stateOf(job);
     if (isStarting(s.phase) || isEnded(s.phase)) return undefined;
-    const code = jobs.status(job.id);
+    const code = end.statusOf(job);
     if (s.mirror?.isOn === true) await lookAtMirrors(job, code);
     if (s.phase === 'disks') return undefined;
     if (code !== undefined) {
-      tellSwitching(job);
-      return endOf(job, code);
+      if (code === 0) tellSwitching(job);
+      return end.endOf(job, code);
     }
     const stats = await jobInfo(job);
-    if (Number(stats['Job type'] ?? 0) === 0 || job.state.phase !== s.phase) return undefined;
+    if (job.state.phase !== s.phase) return undefined;
+    if (!isUnderWay(stats)) return end.orphanOf(job, stats);
     const info = statsToInfo(stats, s.postcopyStarted ? 'postcopy-active' : 'active');
     if (info !== undefined && couldSwitch(s, info))
       book.follow(job, { type: 'status', info: { ...info, status: 'pre-switchover' } });
@@ -145,10 +145,10 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
     const s = stateOf(job);
     if (s.phase === 'disks' && code !== undefined && code !== 0) {
       await putBack(job);
-      book.follow(job, { type: 'lost', reason: reasonOf(job) });
+      book.follow(job, { type: 'lost', reason: end.reasonOf(job) });
       return;
     }
-    const mirrors = code === undefined ? (await askMirrors(monitor(job))).jobs : undefined;
+    const mirrors = code === undefined ? (await mirrorsOf(job)).jobs : undefined;
     const last = s.mirror?.done ?? { transferredBytes: 0, remainingBytes: 0, totalBytes: 0 };
     const isOver = mirrors === undefined || mirrors.status === 'ended';
     const whole = { transferredBytes: last.totalBytes, remainingBytes: 0, totalBytes: last.totalBytes };
@@ -156,39 +156,6 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
     const status = mirrors === undefined || isOver ? 'ended' : mirrors.status;
     const isReady = s.phase === 'disks' && (isOver || status === 'ready');
     book.follow(job, { type: 'disks', disks: { status: isReady ? 'ready' : status, done } });
-  }
-
-  async function endOf(job: Job, code: number): Promise<MigrateInfo | undefined> {
-    const s = stateOf(job);
-    if (code === 0) {
-      // `virsh` may end before the other one, which listens, has told what it heard: that the copy turned, and the figures.
-      for (let waitedMs = 0; ; waitedMs += STEP_MS) {
-        const stats = options.takeCompleted(job.guest);
-        const info = stats === undefined ? undefined : statsToInfo(stats, 'completed');
-        if (info !== undefined) return info;
-        if (waitedMs >= EVENT_WAIT_MS || isEnded(stateOf(job).phase)) break;
-        await wait(clock, STEP_MS);
-      }
-      // libvirt's final word was not heard: what was seen last must do.
-      return { status: 'completed', ...(s.progress === null ? {} : { ram: ramOf(s, true) }) };
-    }
-    const said = reasonOf(job);
-    // A guest that has left is not given its limits back, nor would libvirt answer.
-    if (s.postcopyStarted) limits.delete(job.id);
-    else await putBack(job);
-    await guests.refresh(job.guest);
-    const broke = `the stream broke during post-copy: ${said}; the guest waits at the destination for pages that are only here: stop neither machine, and see docs/agent.md`;
-    return {
-      status: s.cancelRequested ? 'cancelled' : 'failed',
-      'error-desc': s.postcopyStarted ? broke : said,
-      ...(s.progress === null ? {} : { ram: ramOf(s, true) }),
-    };
-  }
-
-  /** Why `virsh` says that there was no copy, and what to do about it. */
-  function reasonOf(job: Job): string {
-    const said = jobs.said(job.id);
-    return /migration of disk \S+ failed/.test(said) ? mirrorReason(said) : libvirtReason(said);
   }
 
   /** libvirt keeps speed and downtime limit with the domain: they are what they were once the copy has gone. */
@@ -280,7 +247,7 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
   }
 
   async function paceMirrors(job: Job, bps: number): Promise<void> {
-    const { ids } = await askMirrors(monitor(job));
+    const { ids } = await mirrorsOf(job);
     if (ids.length > 0) await paceDiskJobs(monitor(job), ids, bps);
   }
 
@@ -339,13 +306,16 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
    * @throws FairwayError `libvirt-refused` with libvirt's reason, when it ended with one.
    */
   async function untilBegun(job: Job, hasBegun: () => Promise<boolean>): Promise<void> {
-    for (;;) {
-      const code = jobs.status(job.id);
+    for (let silentMs = 0; ; silentMs += jobs.status(job.id) === undefined ? 0 : STEP_MS) {
+      const code = end.statusOf(job);
       if (code === 0) return;
-      if (code !== undefined) {
-        const said = reasonOf(job);
+      // What libvirt has not begun some time after its client was killed it does not begin, unless it is over already.
+      const isSilent = silentMs >= VIRSH_END_MS;
+      if (isSilent && (await end.fateOf(job, undefined))?.status === 'completed') return;
+      if (code !== undefined || isSilent) {
+        const said = end.reasonOf(job);
         await putBack(job);
-        throw new FairwayError('libvirt-refused', said);
+        throw new FairwayError('libvirt-refused', said || 'virsh was ended before the copy had begun');
       }
       if (await hasBegun()) return;
       await wait(clock, STEP_MS);
@@ -355,8 +325,8 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
   /** Begins with the mirrors. Memory must leave them their share from its first byte: its own is told when they have caught up. */
   async function mirrorDisks(job: Job, bps: number): Promise<void> {
     await launch(job);
-    await untilBegun(job, async () => (await askMirrors(monitor(job))).ids.length > 0);
-    if (jobs.status(job.id) !== undefined) return;
+    await untilBegun(job, async () => (await mirrorsOf(job)).ids.length > 0);
+    if (end.statusOf(job) !== undefined) return;
     await paceMirrors(job, bps);
     await tellMonitor(job, { 'max-bandwidth': Math.floor(stateOf(job).bandwidthBps / 16) });
   }
@@ -365,7 +335,7 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
   async function migrate(job: Job): Promise<void> {
     await launch(job);
     await untilBegun(job, async () => Number((await jobInfo(job)).memory_total ?? 0) > 0);
-    if (jobs.status(job.id) === undefined) await tellPace(job);
+    if (end.statusOf(job) === undefined) await tellPace(job);
   }
 
   async function untilVirshEnds(job: Job): Promise<boolean> {
@@ -378,9 +348,9 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
 
   /** The copy was given up while its disks were being mirrored. Nothing to give up is no error. */
   async function dropDisks(job: Job): Promise<void> {
-    if (!jobs.hasBegun(job.id) || jobs.status(job.id) !== undefined) return;
+    if (!jobs.hasBegun(job.id) || end.statusOf(job) !== undefined) return;
     await virsh.run(['domjobabort', '--domain', job.guest]).catch((error: unknown) => {
-      if (jobs.status(job.id) === undefined) throw error;
+      if (end.statusOf(job) === undefined) throw error;
     });
     await untilVirshEnds(job);
     await putBack(job);
@@ -407,7 +377,7 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
     const domain = ['--domain', job.guest];
     if (s.command.technique === 'stop-and-copy') return;
     // Over already: an idle guest, or a cancelled copy.
-    if (jobs.status(job.id) !== undefined) return;
+    if (end.statusOf(job) !== undefined) return;
     if (s.postcopyRequested) await virsh.run(['migrate-postcopy', ...domain]);
     else {
       await tellMonitor(job, paceParameters(s));
@@ -446,7 +416,7 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
     onStopped(job, why) {
       const s = stateOf(job);
       const status = (name: string) => book.follow(job, { type: 'status', info: { status: name } });
-      if (why === 'Post-copy') status('postcopy-active');
+      if (why.startsWith('Post-copy')) status('postcopy-active');
       // A stop-and-copy stops its guest at the beginning.
       else if (why === 'Migrated' && s.command.technique !== 'stop-and-copy') {
         tellSwitching(job);
@@ -527,19 +497,15 @@ export function createLibvirtSource(options: LibvirtSourceOptions): LibvirtSourc
       if (isEnded(s.phase)) return;
       const here = await guests.stateOf(job.guest);
       const guestLeft = here === undefined;
-      const code = jobs.status(job.id);
+      const code = end.statusOf(job);
       const stats = await jobInfo(job);
-      const isRunning = Number(stats['Job type'] ?? 0) !== 0;
       const status = s.postcopyStarted ? 'postcopy-active' : 'active';
       let info: MigrateInfo | undefined;
       if (s.phase === 'disks') info = statsToInfo(stats, status);
-      else if (code !== undefined) info = await endOf(job, code);
-      else if (isRunning) info = statsToInfo(stats, status);
-      else {
-        // Neither libvirt nor its client knows of it: it never began, or it ended while nobody looked.
-        const end = { status: guestLeft ? 'completed' : 'failed', 'error-desc': 'it ended while no agent was looking' };
-        info = { ...end, ram: ramOf(s, true) };
-      }
+      else if (code !== undefined) info = await end.endOf(job, code);
+      else if (isUnderWay(stats)) info = statsToInfo(stats, status);
+      // Neither libvirt nor its client knows of it: it never began, or it ended while nobody looked.
+      else info = await end.fateOf(job, guestLeft ? undefined : 'it ended while no agent was looking');
       await book.feedSource(job, { type: 'restored', info: info ?? { status: 'active' }, guestLeft });
       if (!isEnded(stateOf(job).phase)) book.poll(job);
     },

@@ -1,7 +1,7 @@
 /** TCP as migrations use it: a free port to listen on, and the connection of a copy in the kernel's table. */
 import { readFile } from 'node:fs/promises';
 import { createConnection, createServer, isIP } from 'node:net';
-import type { Stream } from '../../contracts/agent.ts';
+import type { DiskOffer, Stream } from '../../contracts/agent.ts';
 import type { Clock } from '../../contracts/clock.ts';
 import { parseProcNetTcp } from '../core/proc.ts';
 
@@ -81,6 +81,28 @@ export function pathAnswers(
     };
     socket.once('connect', () => done(true));
     socket.once('error', (error: NodeJS.ErrnoException) => done(error.code === 'ECONNREFUSED'));
+  });
+}
+
+const NBD_MAGIC = 'NBDMAGIC';
+
+/** Whether an NBD server greets whoever connects to it there. */
+export function nbdAnswers({ address, port }: DiskOffer, timeoutMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ host: address, port });
+    let said = '';
+    const timer = setTimeout(() => done(), timeoutMs);
+    const done = (): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(said.startsWith(NBD_MAGIC));
+    };
+    socket.on('data', (piece) => {
+      said += piece.toString('latin1');
+      if (said.length >= NBD_MAGIC.length) done();
+    });
+    socket.once('error', done);
+    socket.once('close', done);
   });
 }
 

@@ -86,7 +86,7 @@ export function createQemuDestination({
     const madeDisks = await makeDisks(disks, config.host, storage === 'mirrored');
     if (storage === 'mirrored' || disksFrom === undefined) return { madeDisks };
     const pullBps = command.options?.pullBps;
-    const onDemand = { migration: command.migration, from: disksFrom, fetchedBytes: 0, isPulled: false };
+    const onDemand = { migration: command.migration, from: disksFrom, fetchedBytes: 0, openBytes: 0, isPulled: false };
     return { madeDisks, onDemand: { ...onDemand, ...(pullBps === undefined ? {} : { pullBps }) } };
   }
 

@@ -13,7 +13,7 @@ import type { AgentConfig } from '../../contracts/config.ts';
 import type { Log } from '../../contracts/log.ts';
 import type { DestinationState } from '../core/destination.ts';
 import type { DriverReport, MigrationDriver } from '../core/driver.ts';
-import { isEnded } from '../core/source.ts';
+import { isEnded } from '../core/sourceState.ts';
 import { checkStorage } from '../core/storage.ts';
 import { checkOrder, checkTls, qemuAbilities } from '../core/techniques.ts';
 import { createDiskService } from './diskService.ts';

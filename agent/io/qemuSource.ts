@@ -7,7 +7,7 @@ import { FairwayError } from '../../contracts/common.ts';
 import type { AgentConfig } from '../../contracts/config.ts';
 import type { Log } from '../../contracts/log.ts';
 import type { MigrateInfo } from '../core/progress.ts';
-import { isEnded, type SourceAction, type SourceEvent } from '../core/source.ts';
+import { isEnded, type SourceAction, type SourceEvent } from '../core/sourceState.ts';
 import { hasOneConnection } from '../core/techniques.ts';
 import {
   askDiskJobs,

@@ -15,7 +15,7 @@ const BLOCK = 65_536;
 
 /** Kernel command line of the guest. */
 export const DISK_GUEST =
-  'console=ttyS0 quiet panic=1 fw.dirty_pages=500 fw.dirty_mib=4 fw.count_ms=50 ' +
+  'console=ttyS0 quiet panic=1 no_timer_check fw.dirty_pages=500 fw.dirty_mib=4 fw.count_ms=50 ' +
   `fw.disk_write_mib=${WRITE_MIB} fw.disk_write_ms=30 fw.disk_read_mib=${READ_MIB} fw.disk_read_ms=500`;
 
 const md5 = (data: Buffer) => createHash('md5').update(data).digest('hex');

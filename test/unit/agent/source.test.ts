@@ -1,14 +1,8 @@
 /** The source's machine: the order of actions and reports for each technique, refusals, and what no order of events may break. */
 import fc from 'fast-check';
 import type { MigrateInfo } from '../../../agent/core/progress.ts';
-import {
-  isEnded,
-  type SourceAction,
-  type SourceEvent,
-  type SourceState,
-  startSource,
-  stepSource,
-} from '../../../agent/core/source.ts';
+import { startSource, stepSource } from '../../../agent/core/source.ts';
+import { isEnded, type SourceAction, type SourceEvent, type SourceState } from '../../../agent/core/sourceState.ts';
 import type { AgentCommandOf } from '../../../contracts/agent.ts';
 import { TECHNIQUES } from '../../../contracts/common.ts';
 

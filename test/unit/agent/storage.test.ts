@@ -1,5 +1,6 @@
 /** Disks on the move, without I/O: how a slice is divided, what is refused, and the source's machine with a mirror. */
-import { type SourceAction, type SourceState, startSource, stepSource } from '../../../agent/core/source.ts';
+import { startSource, stepSource } from '../../../agent/core/source.ts';
+import type { SourceAction, SourceState } from '../../../agent/core/sourceState.ts';
 import { checkStorage, disksAt, receivedBytes, splitPace, sumJobs } from '../../../agent/core/storage.ts';
 import { type AgentCommandOf, guestSpecSchema } from '../../../contracts/agent.ts';
 
