@@ -191,7 +191,6 @@ describe('a guest with a disk', () => {
     path.cutSilently();
     await arrives(id);
     await until(() => rig.console('h2').split('fw-count').length > 5);
-    expect(sums('h2')).toEqual([]);
     // The path is there again for some of what the guest reads, then nothing more comes; what came was counted.
     path.mend((READ_MIB * MIB) / 2);
     await until(async () => (await fetched()).fetchedBytes >= (READ_MIB * MIB) / 2);
@@ -207,7 +206,6 @@ describe('a guest with a disk', () => {
       /^the source cannot be read: see that its host/,
     );
     expect(rig.drivers.h1.guests().map((g) => g.state)).toEqual(['stopped']);
-    expect(sums('h2')).toEqual([]);
     // When the path is back both go on by themselves.
     path.mend();
     await worksOn();
