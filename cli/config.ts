@@ -87,10 +87,11 @@ function load<S extends z.ZodObject>(schema: S, { file, env, set = [] }: ConfigS
     put(setting, raw, `--set ${key}`);
   }
 
-  const parsed = schema.safeParse(tree);
+  const parsed = schema.safeParse(tree, { reportInput: true });
   if (!parsed.success) {
     const where = (path: Path) => originOf(path, origins) ?? source?.where(path) ?? '';
-    throw bad(parsed.error.issues.flatMap((issue) => describe(issue, where)).join('\n'));
+    const isKey = (key: string) => settings.some((s) => s.path.join('.') === key);
+    throw bad(parsed.error.issues.flatMap((issue) => describe(issue, where, isKey)).join('\n'));
   }
   const known = new Set([
     ...OTHER_VARIABLES,
@@ -181,11 +182,15 @@ function originOf(path: Path, origins: ReadonlyMap<string, string>): string | un
 }
 
 /** One line for each thing that is wrong, `where: key: what`. */
-function describe(issue: z.core.$ZodIssue, where: (path: Path) => string): string[] {
+function describe(issue: z.core.$ZodIssue, where: (path: Path) => string, isKey: (key: string) => boolean): string[] {
   const path = issue.path.map((p) => (typeof p === 'symbol' ? String(p) : p));
   const line = (p: Path, what: string) => [where(p), p.join('.'), what].filter((s) => s !== '').join(': ');
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => line([...path, key], 'there is no such key'));
+  }
+  const key = path.join('.');
+  if (issue.input === undefined && /received undefined$|^Invalid input$/.test(issue.message) && isKey(key)) {
+    return [`${key}: is missing: set it in the configuration file, with --set ${key}=… or in ${variableName(path)}`];
   }
   return [line(path, issue.message)];
 }

@@ -85,11 +85,17 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     .action(does(async () => (await import('./commands/serve.ts')).controller));
 
   configured(
-    command(fairway, 'agent', 'Run the agent of this host: it drives QEMU as the controller decides.', [
+    command(fairway, 'agent', 'Run the agent of this host: it drives QEMU or libvirt as the controller decides.', [
       'fairway agent --config examples/agent.yaml',
       'FAIRWAY_HOST=host1 FAIRWAY_CONTROLLER=ws://10.0.0.1:8653 fairway agent',
     ]),
-  ).action(does(async () => (await import('./commands/serve.ts')).agent));
+  )
+    .addHelpText(
+      'after',
+      '\nSIGTERM and SIGINT end the agent, not its guests nor their copies: an agent that is started again with the same\n' +
+        'runDir goes on with them. (Emulated guests end with it.)',
+    )
+    .action(does(async () => (await import('./commands/serve.ts')).agent));
 
   command(fairway, 'demo', 'Evacuate a loaded host in an emulated data centre; needs no switch, no root, no Redis.', [
     'fairway demo',

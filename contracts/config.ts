@@ -12,6 +12,7 @@ const rate = z.union([z.string(), z.number()]).transform((v, ctx) => {
   }
   return bps;
 });
+const tcpPort = z.number().int().min(1).max(65_535);
 const listen = z.strictObject({ host: z.string().default('127.0.0.1'), port: z.number().int().min(0).max(65535) });
 
 /** PEM files, and which certificate speaks for which datapath. */
@@ -115,7 +116,7 @@ export const agentConfigSchema = z
     controller: z.union([controllerAddress, z.array(controllerAddress).min(1).max(8)]),
     tokenFile: z.string().default('fairway.token'),
     driver: z.enum(['qmp', 'libvirt', 'emulated', 'none']).default('qmp'),
-    migrationIp: z.string().optional(),
+    migrationIp: z.union([z.ipv4(), z.ipv6()], 'must be an IP address, such as 10.0.0.11').optional(),
     dpid: dpidSchema.optional(),
     migrationPort: z.string().optional(),
     /** Directory for sockets, guest definitions and state; created with mode 0700. */
@@ -142,7 +143,10 @@ export const agentConfigSchema = z
     /** The local Open vSwitch that guests' network cards and queue filters belong to. */
     ovs: z.strictObject({ db: z.string().default('unix:/run/openvswitch/db.sock'), bridge: z.string() }).optional(),
     /** TCP ports offered to incoming migrations, [from, to]. */
-    incomingPorts: z.tuple([z.number().int(), z.number().int()]).default([49152, 49215]),
+    incomingPorts: z
+      .tuple([tcpPort, tcpPort])
+      .refine(([from, to]) => from <= to, 'the first port must not be above the last')
+      .default([49152, 49215]),
     /** Most migrations at a time that leave this host, and that come to it. Default: no limit. */
     limits: z
       .strictObject({ outgoing: z.number().int().min(1).optional(), incoming: z.number().int().min(1).optional() })

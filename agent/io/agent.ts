@@ -27,6 +27,7 @@ import { createLibvirtDriver } from './libvirtDriver.ts';
 import { createNoDriver } from './noDriver.ts';
 import { createQemuDriver } from './qemuDriver.ts';
 import { applyQueueFilters } from './queueFilters.ts';
+import { takeRunDir } from './runDir.ts';
 import { createTelemetry, type Telemetry } from './telemetry.ts';
 import { isTokenRefusal, readRefusal, tokenReason, watchExpiry } from './tokenWatch.ts';
 
@@ -68,6 +69,10 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
   const clock = options.clock ?? systemClock();
   const realTime = systemClock();
   const random = options.random ?? Math.random;
+  // Emulated guests take nothing of this machine.
+  const kind = options.driver?.kind ?? config.driver;
+  const hasRealGuests = kind === 'qmp' || kind === 'libvirt';
+  const letGo = options.driver === undefined && hasRealGuests ? takeRunDir(config.runDir, log) : () => {};
   const driver = options.driver ?? defaultDriver(config, clock, log);
   const gate = createGate(config, driver);
 
@@ -115,13 +120,20 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
     },
   });
 
-  await driver.open((message) => {
-    switchovers.heard(message);
-    sendIfWelcome(message);
-  });
+  try {
+    await driver.open((message) => {
+      switchovers.heard(message);
+      sendIfWelcome(message);
+    });
+  } catch (error) {
+    // Nothing may keep the process from ending; guests that run go on.
+    charge.close();
+    switchovers.close();
+    await driver.close({ stopGuests: false });
+    letGo();
+    throw error;
+  }
   for (const event of driver.pastEvents()) switchovers.heard(event);
-  // Emulated guests take nothing of this machine.
-  const hasRealGuests = driver.kind === 'qmp' || driver.kind === 'libvirt';
   const guestMemoryMiB = config.guestMemoryMiB ?? (hasRealGuests ? await findGuestMemory() : undefined);
   const telemetry = createTelemetry({
     config,
@@ -305,6 +317,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions): Pr
         cancel();
       }
       await driver.close({ stopGuests: options.stopGuestsOnClose ?? false });
+      letGo();
     },
   };
 }

@@ -135,7 +135,11 @@ export async function startProcess(
       const text = `QEMU here (${qemu}) has no machine type ${record.spec.machine}, which guest ${record.spec.name} runs on: install the QEMU that the other host has, or start the guest on a type that both have`;
       throw new FairwayError('machine-unsupported', text, ['badInput'], error);
     }
-    throw new FairwayError('guest-start', `guest ${record.spec.name} did not start: ${said}`, [], error);
+    const cure =
+      said === `${qemu} is not installed`
+        ? ' (Debian: apt-get install qemu-system-x86), or set qemu to where it is'
+        : '';
+    throw new FairwayError('guest-start', `guest ${record.spec.name} did not start: ${said}${cure}`, [], error);
   }
   // QEMU makes them as its umask says. The folder is closed to others already; this holds if somebody opens it.
   for (const path of [paths.qmp, paths.monitor, paths.serial, paths.pidFile]) {

@@ -31,7 +31,13 @@ export function tapName(host: string, guest: string): string {
 }
 
 type Ovs = NonNullable<AgentConfig['ovs']>;
-const vsctl = (ovs: Ovs, args: readonly string[]) => run('ovs-vsctl', [`--db=${ovs.db}`, '--timeout=10', ...args]);
+/** @throws FairwayError `ovs-unreachable` (retryable) when there is no database, `command-failed`. */
+const vsctl = (ovs: Ovs, args: readonly string[]) =>
+  run('ovs-vsctl', [`--db=${ovs.db}`, '--timeout=10', ...args]).catch((error: Error) => {
+    if (!/database connection failed|Alarm clock/i.test(error.message)) throw error;
+    const text = `no answer from Open vSwitch's database at ${ovs.db}: is ovsdb-server running there (Debian: systemctl start openvswitch-switch)? Else set ovs.db`;
+    throw new FairwayError('ovs-unreachable', text, ['retryable'], error);
+  });
 
 /** Creates the tap (or finds it) and puts it on the bridge, marked as the guest's. Offloads off: the switch is in userspace. */
 export async function attachTap(ovs: Ovs, tap: string, guest: string, mac: string): Promise<void> {

@@ -3,12 +3,17 @@ import { readFile } from 'node:fs/promises';
 import { createConnection, createServer, isIP } from 'node:net';
 import type { DiskOffer, Stream } from '../../contracts/agent.ts';
 import type { Clock } from '../../contracts/clock.ts';
+import { FairwayError } from '../../contracts/common.ts';
 import { parseProcNetTcp } from '../core/proc.ts';
 
 /** An address as it is written before `:port`. */
 export const uriHost = (address: string): string => (isIP(address) === 6 ? `[${address}]` : address);
 
-/** The first eight ports of a range that nothing listens on and that are not taken. */
+/**
+ * The first eight ports of a range that nothing listens on and that are not taken.
+ *
+ * @throws FairwayError `migration-ip` (badInput) when nobody can listen at the address.
+ */
 export async function freePorts(
   address: string,
   [from, to]: readonly [number, number],
@@ -16,16 +21,22 @@ export async function freePorts(
 ): Promise<number[]> {
   const free: number[] = [];
   for (let port = from; port <= to && free.length < 8; port++) {
-    if (!taken.has(port) && (await canListen(address, port))) free.push(port);
+    if (taken.has(port)) continue;
+    const code = await whyNotListening(address, port);
+    if (code === undefined) free.push(port);
+    else if (code === 'EADDRNOTAVAIL') {
+      const text = `${address} is no address of this host: set migrationIp of its agent to one at which other hosts reach it`;
+      throw new FairwayError('migration-ip', text, ['badInput']);
+    }
   }
   return free;
 }
 
-function canListen(address: string, port: number): Promise<boolean> {
+function whyNotListening(address: string, port: number): Promise<string | undefined> {
   return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve(true)));
+    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve(undefined)));
   });
 }
 

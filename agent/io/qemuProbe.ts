@@ -48,7 +48,11 @@ export async function probeQemu(qemu: string, runDir: string): Promise<Abilities
   let ended: string | undefined;
   const gone = new Promise<void>((resolve) => {
     child.once('error', (error) => {
-      ended = (error as NodeJS.ErrnoException).code === 'ENOENT' ? `${qemu} is not installed` : error.message;
+      const { code } = error as NodeJS.ErrnoException;
+      ended =
+        code === 'ENOENT'
+          ? `${qemu} is not installed: install it (Debian: apt-get install qemu-system-x86), or set qemu to where it is, and start the agent again`
+          : `${qemu} does not run: ${error.message}`;
       resolve();
     });
     child.once('exit', (code) => {

@@ -82,7 +82,8 @@ export async function agent(terminal: Terminal, o: ServeOptions): Promise<undefi
   };
   const running = await startAgent(config, { log, token: latest });
   await untilStopped(terminal.signal);
-  log('info', 'agent.stopping');
+  const going = running.driver.migrations().map((m) => m.migration);
+  log('info', 'agent.stopping', going.length === 0 ? {} : { going });
   await running.close();
 }
 

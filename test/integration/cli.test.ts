@@ -142,6 +142,19 @@ test(
 );
 
 test(
+  'an agent that cannot start says why and ends, so that whoever looks after it may start it again',
+  async () => {
+    writeFileSync(join(folder, 'fairway.token'), 'a-token');
+    const set = ['host=h1', 'controller=ws://127.0.0.1:1', `runDir=${join(folder, 'run')}`, 'qemu=/nonexistent/qemu'];
+    const guest = 'guests=[{ name: a, mac: "52:54:00:00:00:01", memoryMiB: 64 }]';
+    const { status, out, err } = await fairway(['agent', ...[...set, guest].flatMap((s) => ['--set', s])]);
+    expect([status, out]).toEqual([1, '']);
+    expect(err).toMatch(/^fairway: guest a did not start: \/nonexistent\/qemu is not installed/m);
+  },
+  LIMIT_MS,
+);
+
+test(
   'a port that is taken is named',
   async () => {
     const first = await startController('policy.store=memory');
