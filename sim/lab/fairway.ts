@@ -15,7 +15,7 @@ import { type GuestSpec, guestSpecSchema } from '../../contracts/agent.ts';
 import { FairwayError } from '../../contracts/common.ts';
 import type { agentConfigSchema, controllerConfigSchema } from '../../contracts/config.ts';
 import type { StatusView } from '../../contracts/rest.ts';
-import { ADDRESS, type Lab, OPENFLOW_PORT, SITES, type Site, setControl, waitForControl } from './network.ts';
+import { ADDRESS, type Hypervisor, type Lab, OPENFLOW_PORT, type Site, setControl, waitForControl } from './network.ts';
 import { ended, joinSockets, preferGuestsOf, spawnIn, stop, waitFor } from './shell.ts';
 import { startTicks } from './state.ts';
 
@@ -27,13 +27,13 @@ type AgentSettings = z.input<typeof agentConfigSchema>;
 
 export interface FairwayOptions {
   /** Guests to start at each hypervisor. */
-  guests: Partial<Record<'hv1' | 'hv2', GuestSpec[]>>;
+  guests: Partial<Record<Hypervisor, GuestSpec[]>>;
   /** Fields of the policy document to set before anything moves, by dotted path. */
   policy: Record<string, string | number>;
   /** Where the policy lives. Default: in a file of the lab. */
   store?: ControllerSettings['policy'];
   /** Program that starts a hypervisor's guests, where it is not the usual one. */
-  qemu?: Partial<Record<'hv1' | 'hv2', string>>;
+  qemu?: Partial<Record<Hypervisor, string>>;
   logLevel?: 'debug' | 'info' | 'warn';
   signal?: AbortSignal | undefined;
   /** Stragglers go through tunnels of this kind, between the hypervisors' own addresses; otherwise under a label. */
@@ -41,7 +41,7 @@ export interface FairwayOptions {
   /** Guests go before other work of the machine, so that they dirty as fast as they are told to. */
   preferGuests?: boolean;
   /** Instead of QEMU's agents at the hypervisors: another program and its arguments, after the agent's configuration file. */
-  hypervisorAgent?: { program: string; args(site: 'hv1' | 'hv2'): string[] };
+  hypervisorAgent?: { program: string; args(site: Hypervisor): string[] };
 }
 
 /** `relative` (e.g. `cli/main.js`) among the compiled files, whether this file runs compiled or as source in a test. */
@@ -128,7 +128,7 @@ export class FairwayInLab {
 
   /**
    * Hands the switches to a controller, starts it and the agents, sets the policy and waits until the controller sees
-   * the whole network: three switches, both cables in both directions, three agents, every guest running and located.
+   * the whole network: every switch and its agent, all cables in both directions, every guest running and located.
    * On failure what was started is stopped, and the error quotes the end of the log of what failed.
    */
   static async start(lab: Lab, options: FairwayOptions): Promise<FairwayInLab> {
@@ -161,7 +161,7 @@ export class FairwayInLab {
       if (patch.length > 0) await fairway.client.patchPolicy(options.policy);
 
       await setControl(lab, 'managed');
-      for (const site of SITES) {
+      for (const site of lab.sites) {
         const folder = lab.switches[site].runDir;
         const agentFile = join(folder, 'agent.yaml');
         writeFileSync(agentFile, stringify(agentSettings(lab, site, options)));
@@ -241,9 +241,9 @@ export class FairwayInLab {
     const { switches, links, agents, locations } = status.topology;
     const located = new Set(locations.map((l) => l.mac));
     const complete =
-      switches.filter((s) => s.connected).length === SITES.length &&
-      links.length === 4 &&
-      agents.filter((a) => a.connected).length === SITES.length &&
+      switches.filter((s) => s.connected).length === this.lab.sites.length &&
+      links.length === 2 * this.lab.hypervisors.length &&
+      agents.filter((a) => a.connected).length === this.lab.sites.length &&
       guests.every((g) => located.has(g.mac));
     return complete ? status : undefined;
   }
@@ -252,7 +252,7 @@ export class FairwayInLab {
 function controllerSettings(lab: Lab, directory: string, options: FairwayOptions): ControllerSettings {
   const { store, tunnels } = options;
   const switches: NonNullable<ControllerSettings['switches']> = {};
-  for (const site of SITES) {
+  for (const site of lab.sites) {
     const sw = lab.switches[site];
     const ports = Object.fromEntries(sw.limitedPorts.map((p) => [p, { capacity: lab.capacityBps }]));
     const end = tunnels !== undefined && site !== 'core' ? { tunnelAddress: ADDRESS.data[site] } : {};

@@ -24,6 +24,7 @@ export interface GuestWish {
   filledMiB?: number;
   /** How often it counts, ms. Default 200. Counting forks processes, which dirties some hundred pages each time. */
   countMs?: number;
+  labels?: Record<string, string>;
   /** A raw disk that is there already: what the guest writes at its beginning and reads behind that, and how often, ms. */
   disk?: {
     path: string;
@@ -59,6 +60,7 @@ export function guestSpec(image: GuestImage, wish: GuestWish): GuestSpec {
     initrd: image.initrd,
     append: `console=ttyS0 fw.ip=${ip}/24 ${dirty} fw.count_ms=${wish.countMs ?? 200}${onDisk}`,
     ip,
+    ...(wish.labels === undefined ? {} : { labels: wish.labels }),
     ...(disk === undefined ? {} : { disks: [{ path: disk.path, sizeBytes: disk.sizeMiB * 2 ** 20, format: 'raw' }] }),
   });
 }

@@ -3,7 +3,7 @@
  * flows by cookie prefix, meters, queues, tunnel ports, namespaces, processes. Scenarios report it; tests want it empty.
  */
 import { readdirSync } from 'node:fs';
-import { type Lab, ofctl, SITES, type SwitchAt, vsctl } from './network.ts';
+import { type Lab, ofctl, type SwitchAt, vsctl } from './network.ts';
 import { attempt, run } from './shell.ts';
 import { commandLine } from './state.ts';
 
@@ -20,7 +20,7 @@ export interface LeftoverOptions {
 
 /** What is left in the switches of a lab that stands. Each as a text that names the switch. */
 export async function switchLeftovers(lab: Lab, options: LeftoverOptions): Promise<string[]> {
-  const lists = await Promise.all(SITES.map((site) => leftIn(lab.switches[site], options)));
+  const lists = await Promise.all(lab.sites.map((site) => leftIn(lab.switches[site], options)));
   return lists.flat();
 }
 

@@ -1,5 +1,5 @@
 /**
- * The lab's network: two hypervisors, a core switch, a workload sender and a client, each in a network namespace of its
+ * The lab's network: two hypervisors (or three), a core switch, a workload sender and a client, each in a network namespace of its
  * own, joined by veth cables; every switch is a real Open vSwitch with its own database and daemon. Nothing is made in
  * the root namespace. `docs/lab.md` has the picture. Neighbours: `state.ts` remembers what was made, `fairway.ts` starts
  * controller and agents in it, `measure.ts` sends and measures traffic.
@@ -16,9 +16,11 @@ import { checkRequirements } from './requirements.ts';
 import { inNamespace, prefer, run, runIn, waitFor } from './shell.ts';
 import { StateFile, startTicks } from './state.ts';
 
+/** Hypervisors that a lab may have; it has the first two unless more are asked for. */
+export const HYPERVISORS = ['hv1', 'hv2', 'hv3'] as const;
+export type Hypervisor = (typeof HYPERVISORS)[number];
 /** A hypervisor or the core: a place with a switch. */
-export const SITES = ['hv1', 'hv2', 'core'] as const;
-export type Site = (typeof SITES)[number];
+export type Site = Hypervisor | 'core';
 export type Place = Site | 'ctl' | 'wl' | 'client' | 'wire' | 'guest';
 
 export interface LabOptions {
@@ -35,12 +37,14 @@ export interface LabOptions {
    * a core at 160 Mbit/s, a quarter with 9,000, and a small machine should not measure its own CPU. Guests keep 1,500.
    */
   mtu?: number;
+  /** How many hypervisors. Default 2. */
+  hypervisors?: 2 | 3;
 }
 
 /** Addresses; one broadcast domain for data, another for management. */
 export const ADDRESS = {
-  data: { hv1: '10.0.0.1', hv2: '10.0.0.2', wl: '10.0.0.21', client: '10.0.0.22' },
-  management: { ctl: '10.254.0.1', hv1: '10.254.0.11', hv2: '10.254.0.12', core: '10.254.0.13' },
+  data: { hv1: '10.0.0.1', hv2: '10.0.0.2', hv3: '10.0.0.3', wl: '10.0.0.21', client: '10.0.0.22' },
+  management: { ctl: '10.254.0.1', hv1: '10.254.0.11', hv2: '10.254.0.12', core: '10.254.0.13', hv3: '10.254.0.14' },
 } as const;
 
 /** Port numbers in namespaces of our own cannot collide with anything. */
@@ -66,12 +70,19 @@ export interface Lab {
   capacityBps: number;
   mtu: number;
   state: StateFile;
+  /** Those that this lab has. */
+  hypervisors: readonly Hypervisor[];
+  /** The hypervisors and the core. */
+  sites: readonly Site[];
+  /** By site, also of a hypervisor that this lab does not have. */
   switches: Record<Site, SwitchAt>;
   /** Name of the namespace of a place. */
   ns(place: Place): string;
 }
 
-const DPIDS: Record<Site, string> = { core: '0000000000000001', hv1: '0000000000000011', hv2: '0000000000000012' };
+const DPIDS: Record<Site, string> = {
+  ...{ core: '0000000000000001', hv1: '0000000000000011', hv2: '0000000000000012', hv3: '0000000000000013' },
+};
 
 /** Names and paths of a lab; makes nothing. */
 export function describeLab(options: LabOptions = {}): Lab {
@@ -83,6 +94,7 @@ export function describeLab(options: LabOptions = {}): Lab {
   }
   const stateDir = options.stateDir ?? join('/var/lib/fairway-lab', prefix);
   const ns = (place: Place) => `${prefix}-${place}`;
+  const hypervisors = HYPERVISORS.slice(0, options.hypervisors ?? 2);
   const switchAt = (site: Site): SwitchAt => {
     const runDir = join(stateDir, site);
     return {
@@ -92,7 +104,7 @@ export function describeLab(options: LabOptions = {}): Lab {
       dpid: DPIDS[site],
       runDir,
       ovsdb: `unix:${join(runDir, 'db.sock')}`,
-      limitedPorts: site === 'core' ? ['hv1', 'hv2'] : ['uplink'],
+      limitedPorts: site === 'core' ? [...hypervisors] : ['uplink'],
     };
   };
   return {
@@ -101,7 +113,9 @@ export function describeLab(options: LabOptions = {}): Lab {
     capacityBps: options.capacityBps ?? 200e6,
     mtu: options.mtu ?? 9000,
     state: new StateFile(stateDir, prefix),
-    switches: { hv1: switchAt('hv1'), hv2: switchAt('hv2'), core: switchAt('core') },
+    hypervisors,
+    sites: [...hypervisors, 'core'],
+    switches: { hv1: switchAt('hv1'), hv2: switchAt('hv2'), hv3: switchAt('hv3'), core: switchAt('core') },
     ns,
   };
 }
@@ -118,11 +132,11 @@ export async function buildNetwork(options: LabOptions = {}): Promise<Lab> {
   lab.state.setOwner(true);
   try {
     await makeNamespaces(lab);
-    await Promise.all(SITES.map((site) => startSwitch(lab, lab.switches[site])));
+    await Promise.all(lab.sites.map((site) => startSwitch(lab, lab.switches[site])));
     await makeCables(lab);
     await setControl(lab, 'unmanaged');
     await proveCables(lab);
-    for (const site of SITES) await giveBuffers(lab.switches[site]);
+    for (const site of lab.sites) await giveBuffers(lab.switches[site]);
     return lab;
   } catch (e) {
     await lab.state.cleanUp();
@@ -144,7 +158,7 @@ export async function removeLab(options: LabOptions = {}): Promise<string[]> {
 }
 
 async function makeNamespaces(lab: Lab): Promise<void> {
-  for (const place of ['ctl', 'hv1', 'hv2', 'core', 'wl', 'client', 'wire'] as const) {
+  for (const place of ['ctl', ...lab.sites, 'wl', 'client', 'wire'] as const) {
     const name = lab.ns(place);
     lab.state.addNamespace(name);
     await run('ip', ['netns', 'add', name]);
@@ -217,13 +231,13 @@ async function makeCables(lab: Lab): Promise<void> {
   await run('ip', ['-n', ns('ctl'), 'link', 'add', 'mgmt', 'type', 'bridge']);
   await address('ctl', 'mgmt', ADDRESS.management.ctl);
   await run('ip', ['-n', ns('ctl'), 'link', 'set', 'mgmt', 'up']);
-  for (const site of SITES) {
+  for (const site of lab.sites) {
     await cable(lab.mtu, ns('ctl'), `to-${site}`, ns(site), 'mgmt');
     await run('ip', ['-n', ns('ctl'), 'link', 'set', `to-${site}`, 'master', 'mgmt']);
     await address(site, 'mgmt', ADDRESS.management[site]);
   }
 
-  for (const hv of ['hv1', 'hv2'] as const) {
+  for (const hv of lab.hypervisors) {
     await cable(lab.mtu, ns(hv), 'uplink', ns('wire'), `${hv}-a`);
     await cable(lab.mtu, ns('wire'), `${hv}-b`, ns('core'), hv);
     await joinLimited(lab, `${hv}-a`, `${hv}-b`);
@@ -254,12 +268,10 @@ export const switchPids = (sw: SwitchAt): number[] =>
 
 /** Sends packets over every cable. A switch opens its sending socket with the first packet, so `giveBuffers` comes after. */
 async function proveCables(lab: Lab): Promise<void> {
-  for (const [from, to] of [
-    ['wl', ADDRESS.data.client],
-    ['hv2', ADDRESS.data.hv1],
-  ] as const) {
-    await runIn(lab.ns(from), 'ping', ['-c', '1', '-W', '5', to]);
-  }
+  const [first, ...others] = lab.hypervisors;
+  const ways: [Place, string][] = [['wl', ADDRESS.data.client]];
+  for (const hv of others) ways.push([hv, ADDRESS.data[first as Hypervisor]]);
+  for (const [from, to] of ways) await runIn(lab.ns(from), 'ping', ['-c', '1', '-W', '5', to]);
 }
 
 /** Bytes each queue of a rate-limited port holds: 12 ms at 200 Mbit/s. HTB's leaves take the device's length, in frames. */
@@ -337,9 +349,9 @@ const cableLimit = (capacityBps: number): string => `rate ${Math.round(capacityB
 
 /** Gives the hypervisor–core cables another rate, bit/s each way, while they carry traffic. */
 export async function setCableRate(lab: Lab, capacityBps: number): Promise<void> {
-  const ends = ['hv1-a', 'hv1-b', 'hv2-a', 'hv2-b'].map(
-    (dev) => `qdisc change dev ${dev} root tbf ${cableLimit(capacityBps)}`,
-  );
+  const ends = lab.hypervisors
+    .flatMap((hv) => [`${hv}-a`, `${hv}-b`])
+    .map((dev) => `qdisc change dev ${dev} root tbf ${cableLimit(capacityBps)}`);
   await runIn(lab.ns('wire'), 'tc', ['-batch', '-'], { input: `${ends.join('\n')}\n` });
 }
 
@@ -366,11 +378,7 @@ function redirect(lab: Lab, from: string, to: string): Promise<string> {
  * Cuts the cable between a hypervisor and the core; the answer mends it. `down`: both ports lose their carrier; `silent`:
  * whatever is sent is swallowed, and nothing tells of it.
  */
-export async function cutCable(
-  lab: Lab,
-  hypervisor: 'hv1' | 'hv2',
-  how: 'down' | 'silent',
-): Promise<() => Promise<void>> {
+export async function cutCable(lab: Lab, hypervisor: Hypervisor, how: 'down' | 'silent'): Promise<() => Promise<void>> {
   const ends = [`${hypervisor}-a`, `${hypervisor}-b`] as const;
   const wire = lab.ns('wire');
   const each = async (work: (dev: string, other: string) => Promise<unknown>) => {
@@ -393,7 +401,7 @@ function addPort(sw: SwitchAt, dev: string): Promise<string> {
  * at the control namespace and nothing without it (fail mode secure). Flows of the mode before are gone afterwards.
  */
 export async function setControl(lab: Lab, mode: 'unmanaged' | 'managed'): Promise<void> {
-  for (const site of SITES) {
+  for (const site of lab.sites) {
     const sw = lab.switches[site];
     if (mode === 'unmanaged') {
       await vsctl(sw, ['del-controller', sw.bridge, '--', 'set-fail-mode', sw.bridge, 'standalone']);
@@ -406,7 +414,7 @@ export async function setControl(lab: Lab, mode: 'unmanaged' | 'managed'): Promi
     }
   }
   // Learned addresses would otherwise outlive the change.
-  for (const site of SITES) {
+  for (const site of lab.sites) {
     const sw = lab.switches[site];
     await run('ovs-appctl', ['-t', join(sw.runDir, 'ovs-vswitchd.ctl'), 'fdb/flush', sw.bridge]);
   }
@@ -414,7 +422,7 @@ export async function setControl(lab: Lab, mode: 'unmanaged' | 'managed'): Promi
 
 /** Waits until each switch has a connection to its controller. */
 export async function waitForControl(lab: Lab, signal?: AbortSignal): Promise<void> {
-  for (const site of SITES) {
+  for (const site of lab.sites) {
     const sw = lab.switches[site];
     await waitFor(
       `connection of ${sw.bridge} to the controller`,

@@ -13,6 +13,7 @@ import type { LabOptions } from './network.ts';
 import { checkRequirements, DISKS, type Program, REDIS } from './requirements.ts';
 import { agentFaults } from './scenarios/agentFaults.ts';
 import { contention } from './scenarios/contention.ts';
+import { evacuate } from './scenarios/evacuate.ts';
 import { gang } from './scenarios/gang.ts';
 import { moves } from './scenarios/moves.ts';
 import { policyEdit } from './scenarios/policyEdit.ts';
@@ -35,6 +36,10 @@ export const SCENARIOS: Record<string, Scenario> = {
   contention: { about: 'one guest against a 160 Mbit/s workload: unmanaged, low, medium, high', run: contention },
   readjust: { about: 'the slice of a medium migration follows a workload that drops and returns', run: readjust },
   gang: { about: 'four guests at once: serial with low priority, parallel with high', run: gang },
+  evacuate: {
+    about: 'a host with four guests is emptied: by `fairway evacuate`, and two at a time as clouds do by default',
+    run: evacuate,
+  },
   'policy-edit': { about: 'redis-cli edits the policy while a migration runs', needs: REDIS, run: policyEdit },
   techniques: {
     about: 'every copy method on an idle and on a write-heavy guest, over 200 Mbit/s',
@@ -69,7 +74,7 @@ export interface ScenarioOptions {
   /** `moves` only: how many times the stand-in moves in each mode (default 50), and a QEMU guest after that (default 3). */
   moves?: number;
   qemuMoves?: number;
-  /** `techniques` and `storage` only: the runs to make, such as `idle: pre-copy, xbzrle`; all when absent. */
+  /** `techniques`, `storage` and `evacuate` only: the runs to make, such as `idle: pre-copy, xbzrle`; all when absent. */
   modes?: readonly string[];
   /** `storage` only: another disk than the one of 1 GiB, which takes its time. */
   storage?: StorageShape;

@@ -44,7 +44,9 @@ export interface Session {
   signal: AbortSignal;
   /** Leave the network of the last run standing. */
   keep: boolean;
-  /** `techniques` and `storage` only: the runs to make, by their `mode`; all when absent. */
+  /** Of each of its networks; two when absent. */
+  hypervisors?: 2 | 3;
+  /** `techniques`, `storage` and `evacuate` only: the runs to make, by their `mode`; all when absent. */
   modes?: readonly string[];
   /** What was found left over, of all runs so far. */
   leftovers: string[];
@@ -61,7 +63,9 @@ export interface Session {
  */
 export async function withLab<T>(session: Session, use: (lab: Lab) => Promise<T>, last = false): Promise<T> {
   if (session.signal.aborted) throw interrupted();
-  const lab = await buildNetwork({ ...session.labOptions, capacityBps: FIGURES.capacityMbps * 1e6 });
+  const { hypervisors } = session;
+  const more = hypervisors === undefined ? {} : { hypervisors };
+  const lab = await buildNetwork({ ...session.labOptions, ...more, capacityBps: FIGURES.capacityMbps * 1e6 });
   let done = false;
   try {
     const result = await use(lab);
@@ -86,7 +90,7 @@ export function saveLogs(lab: Lab): string {
   const target = join('/var/log/fairway-lab', lab.prefix);
   rmSync(target, { recursive: true, force: true });
   mkdirSync(target, { recursive: true });
-  for (const place of ['.', 'ctl', 'hv1', 'hv2', 'core']) {
+  for (const place of ['.', 'ctl', ...lab.sites]) {
     const folder = join(lab.stateDir, place);
     if (!existsSync(folder)) continue;
     for (const file of readdirSync(folder)) {

@@ -9,12 +9,12 @@ import { qemuArgv } from '../../agent/core/qemuArgv.ts';
 import { connectQmp, type QmpClient } from '../../agent/io/qmp.ts';
 import type { GuestSpec } from '../../contracts/agent.ts';
 import { FairwayError } from '../../contracts/common.ts';
-import { ADDRESS, type Lab, offloadsOff, vsctl } from './network.ts';
+import { ADDRESS, type Hypervisor, type Lab, offloadsOff, vsctl } from './network.ts';
 import { preciseNow, run, runIn, sleep, stopPid } from './shell.ts';
 
 /** A QEMU process of the baseline, at one hypervisor. */
 export interface PlainMachine {
-  site: 'hv1' | 'hv2';
+  site: Hypervisor;
   spec: GuestSpec;
   tap: string;
   pid: number;
@@ -24,13 +24,14 @@ export interface PlainMachine {
 /** Starts a machine attached to the hypervisor's bridge; `incoming` waits for a migration stream. */
 export async function startPlain(
   lab: Lab,
-  site: 'hv1' | 'hv2',
+  site: Hypervisor,
   spec: GuestSpec,
   incoming: boolean,
 ): Promise<PlainMachine> {
   const sw = lab.switches[site];
   const at = (what: string) => join(sw.runDir, `plain-${spec.name}.${what}`);
-  const tap = 'plain0';
+  // A device's name has 15 characters at the most.
+  const tap = `plain-${spec.name}`.slice(0, 15);
   await run('ip', ['-n', sw.namespace, 'tuntap', 'add', 'dev', tap, 'mode', 'tap']);
   await offloadsOff(sw.namespace, tap);
   await run('ip', ['-n', sw.namespace, 'link', 'set', tap, 'up']);
@@ -63,10 +64,15 @@ export interface PlainOutcome {
 
 /**
  * Pre-copy with QEMU's defaults, as `migrate` does when nobody sets anything; returns when QEMU says that it completed.
- * Fails with FairwayError `lab.migration` when QEMU says that it failed.
+ * Fails with FairwayError `lab.migration` when QEMU says that it failed. Several at a time to one host need a port each.
  */
-export async function migratePlain(from: PlainMachine, to: PlainMachine, signal?: AbortSignal): Promise<PlainOutcome> {
-  const address = `tcp:${ADDRESS.data[to.site]}:4444`;
+export async function migratePlain(
+  from: PlainMachine,
+  to: PlainMachine,
+  signal?: AbortSignal,
+  port = 4444,
+): Promise<PlainOutcome> {
+  const address = `tcp:${ADDRESS.data[to.site]}:${port}`;
   await to.qmp.execute('migrate-incoming', { uri: address });
   const startMs = preciseNow();
   await from.qmp.execute('migrate', { uri: address });

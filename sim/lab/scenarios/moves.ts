@@ -12,7 +12,7 @@ import { buildFrame, ETH_IPV4 } from '../../packet.ts';
 import { FairwayInLab } from '../fairway.ts';
 import { type GuestWish, guestAddress } from '../guests.ts';
 import { Prober, readGuestCount, Workload } from '../measure.ts';
-import { ADDRESS, type Lab, ofctl, SITES, switchPids, vsctl } from '../network.ts';
+import { ADDRESS, type Lab, ofctl, type Site, switchPids, vsctl } from '../network.ts';
 import {
   copyOf,
   follow,
@@ -205,7 +205,13 @@ function learning(session: Session): Promise<MovesRun> {
 }
 
 /** Writes what the stand-in's agent at a hypervisor needs; returns the file. */
-function standInFile(lab: Lab, site: Hypervisor, standIn: StandIn, announce: Announce, timesFile: string): string {
+function standInFile(
+  lab: Lab,
+  site: Exclude<Site, 'core'>,
+  standIn: StandIn,
+  announce: Announce,
+  timesFile: string,
+): string {
   const content: StandInFile = {
     options: {
       host: site,
@@ -227,7 +233,7 @@ function standInFile(lab: Lab, site: Hypervisor, standIn: StandIn, announce: Ann
 
 /** Everything that is not the stand-in has a machine of its own, as far as that can be had here; then probing begins. */
 async function begin(session: Session, lab: Lab, standIn: StandIn, others: readonly number[]): Promise<Prober> {
-  const network = SITES.flatMap((site) => switchPids(lab.switches[site]));
+  const network = lab.sites.flatMap((site) => switchPids(lab.switches[site]));
   for (const pid of [...network, ...others]) await preferAtOnce(pid);
   await standIn.client.order({ do: 'connect' });
   await standIn.guest.order({ do: 'begin' });
