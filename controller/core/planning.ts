@@ -183,13 +183,14 @@ export function turnsOf(
 ): ReadonlyMap<string, NonNullable<AdmissionItem['turn']> | null> {
   const turns = new Map<string, NonNullable<AdmissionItem['turn']> | null>();
   const held = [...t.state.jobs.values()].filter((j) => j.isHeld);
-  const waiting = [...ready.filter((j) => j.isPlanned), ...held];
-  if (waiting.length === 0) {
+  // Who lost its way while it was held has no place in a plan before there is another one.
+  const waiting = [...ready.filter((j) => j.isPlanned), ...held.filter((j) => j.dpids.length > 0)];
+  if (waiting.length === 0 && held.length === 0) {
     const isLeft = [...t.state.jobs.values()].some((j) => j.isPlanned && !isFinal(j.state));
     if (t.state.plan !== null && !isLeft) t.set({ plan: null });
     return turns;
   }
-  const why = whyAnew(t, waiting);
+  const why = waiting.length > 0 ? whyAnew(t, waiting) : undefined;
   if (why !== undefined) replan(t, waiting, why);
   for (const { id } of ready.filter((j) => j.isPlanned)) turns.set(id, turnOf(t, t.job(id) as Job, isNearlyDone));
   for (const { id } of held) {

@@ -4,81 +4,44 @@
  * holds at every step, everybody ends once faults cease, nothing is left, and the same events give the same decisions.
  * `decisions.test.ts` has the million steps of admission and reservation alone.
  *
- * FAIRWAY_FULL_CORE_RUNS=5000 FAIRWAY_FULL_CORE_SEED=7 makes more runs, and others, than the ordinary test; a failure prints
- * fast-check's seed and path.
+ * Every case has a number, and the ordinary test plays the same ones each time. To search wider, in other cases:
+ *
+ *   FAIRWAY_FULL_CORE_SEED=7       numbers from 7,000,000 on
+ *   FAIRWAY_FULL_CORE_RUNS=5000    so many of them
+ *   FAIRWAY_FULL_CORE_MINUTES=30   … but no longer than this
+ *   FAIRWAY_FULL_CORE_FAILURES=9   goes on until so many different failures were found
+ *
+ * A failure names its case; a smaller one that fails in the same way is written to a file. To see what happens in it:
+ *
+ *   FAIRWAY_FULL_CORE_CASE=FILE    (or a number) plays that case alone and writes its story beside it
  */
-import fc from 'fast-check';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { isFinal } from '../../contracts/common.ts';
 import { stepAll } from '../../controller/core/step.ts';
 import type { CompiledPolicy } from '../../policies/index.ts';
-import {
-  checkGuests,
-  checkStep,
-  drain,
-  freeze,
-  leftovers,
-  nothingSeen,
-  Snapshot,
-  stateText,
-  textOf,
-} from './fullCore/checks.ts';
-import { type Action, newLife, POLICIES, type Shape, World } from './fullCore/world.ts';
+import { perform } from './fullCore/actions.ts';
+import { type Case, caseOf, kindOf, messageOf, play, shrunk } from './fullCore/cases.ts';
+import { nothingSeen, stateText, textOf } from './fullCore/checks.ts';
+import { trace } from './fullCore/trace.ts';
+import { newLife, POLICIES, World } from './fullCore/world.ts';
 
-const RUNS = Number(process.env.FAIRWAY_FULL_CORE_RUNS ?? 20);
+const asked = (name: string, otherwise: number) => Number(process.env[`FAIRWAY_FULL_CORE_${name}`] ?? otherwise);
+const RUNS = asked('RUNS', 20);
 /** The same cases each time, unless others are asked for: what was found to hold cannot fail for somebody else's change alone. */
-const SEED = Number(process.env.FAIRWAY_FULL_CORE_SEED ?? 7);
-const MOST_ACTIONS = 600;
-/** Taking down what is left may take a drain's longest, and a change that failed is tried again, up to 160 s later. */
-const TAKE_DOWN_ROUNDS = 400;
-/** Every so many actions guests and old snapshots are looked at. */
-const EVERY = 25;
+const SEED = asked('SEED', 7);
+const MINUTES = asked('MINUTES', Number.POSITIVE_INFINITY);
+const FAILURES = asked('FAILURES', 1);
+const CASE = process.env.FAIRWAY_FULL_CORE_CASE;
+const CASES_PER_SEED = 1_000_000;
+/** A failing case is made smaller for no longer than this. */
+const SHRINK_MS = 60_000;
+const TIMEOUT_MS = 12 * 3_600_000;
 
-const shape: fc.Arbitrary<Shape> = fc.record({
-  kind: fc.nat(3),
-  hosts: fc.integer({ min: 2, max: 4 }),
-  guests: fc.integer({ min: 1, max: 7 }),
-  seed: fc.nat(1_000_000),
-  isManaged: fc.nat(3).map((n) => n > 0),
-  queues: fc.nat(2),
-  hasMeters: fc.boolean(),
-  hasGroups: fc.boolean(),
-  tunnels: fc.nat(2),
-  policy: fc.nat(6),
-  isMemoryTight: fc.nat(3).map((n) => n === 3),
-});
-const action: fc.Arbitrary<Action> = fc.tuple(fc.nat(999), fc.nat(65_535), fc.nat(65_535));
-
-const seen = nothingSeen();
-const ends = { done: 0, failed: 0, cancelled: 0, lost: 0 };
-let steps = 0;
-
-function play(s: Shape, actions: readonly Action[]): World {
-  const w = new World(s, {
-    check: (world, before, _events, effects) => {
-      checkStep(world, before, effects, seen);
-      for (const e of effects) {
-        if (e.kind === 'publish') freeze(e.data);
-        else if (e.kind === 'journal') freeze(e.entry);
-      }
-    },
-  });
-  for (const [i, a] of actions.entries()) {
-    if (i % EVERY !== 0) {
-      w.perform(a);
-      continue;
-    }
-    const snapshot = new Snapshot(w.state);
-    w.perform(a);
-    snapshot.check();
-    checkGuests(w);
-  }
-  w.heal();
-  drain(w);
-  for (let i = 0; i < TAKE_DOWN_ROUNDS && leftovers(w).length > 0; i++) w.round(1000, 0.4);
-  const left = leftovers(w);
-  if (left.length > 0) throw new Error(`left: ${left.join('; ')}`);
-  return w;
-}
+const numbers = (count: number) => Array.from({ length: count }, (_, i) => SEED * CASES_PER_SEED + i);
+/** Where a case that failed is kept. */
+const fileOf = (number: number) => join(tmpdir(), `fairway-full-core-${number}.json`);
 
 /** The same events once more: the core has nothing to go by but them. */
 function playAgain(w: World): string[] {
@@ -98,32 +61,85 @@ function playAgain(w: World): string[] {
   return [...texts, stateText(state)];
 }
 
-test(`${RUNS} random networks: floors and urgency at every step, an end for everybody, nothing left`, () => {
-  fc.assert(
-    fc.property(shape, fc.array(action, { maxLength: MOST_ACTIONS, size: 'max' }), (s, actions) => {
-      const w = play(s, actions);
-      steps += w.steps;
-      for (const j of w.state.jobs.values()) if (isFinal(j.state)) ends[j.state as keyof typeof ends]++;
-    }),
-    { numRuns: RUNS, seed: SEED },
-  );
-  console.info(`${steps} steps`, seen, ends);
-  // What was to be seen was there.
-  expect(steps).toBeGreaterThan(100 * RUNS);
-  for (const [what, times] of Object.entries({ ...seen, ...ends })) {
-    if (!['recoveries', 'cancelled', 'lost'].includes(what)) expect([what, times]).not.toEqual([what, 0]);
-  }
-}, 1_800_000);
+/** A case that failed, made smaller and kept; answers what to say of it. */
+function report(number: number, c: Case, message: string): string {
+  const small = shrunk(c, message, Date.now() + SHRINK_MS);
+  const file = fileOf(number);
+  writeFileSync(file, `${JSON.stringify(small.c)}\n`);
+  return `case ${number}: ${message}\n  ${small.c.actions.length} of its ${c.actions.length} actions: ${small.message}\n  to replay: FAIRWAY_FULL_CORE_CASE=${file}`;
+}
 
-test('the same events give the same decisions', () => {
-  fc.assert(
-    fc.property(shape, fc.array(action, { maxLength: MOST_ACTIONS, size: 'max' }), (s, actions) => {
+const search = CASE === undefined ? test : test.skip;
+
+search(
+  `${RUNS} random networks: floors and urgency at every step, an end for everybody, nothing left`,
+  () => {
+    const seen = nothingSeen();
+    const ends = { done: 0, failed: 0, cancelled: 0 };
+    const found = new Map<string, string>();
+    const startMs = Date.now();
+    let runs = 0;
+    let steps = 0;
+    let slowest = { number: 0, ms: 0, steps: 0 };
+    for (const number of numbers(RUNS)) {
+      if (found.size >= FAILURES || Date.now() - startMs > MINUTES * 60_000) break;
+      const c = caseOf(number);
+      const beganMs = Date.now();
+      runs++;
+      try {
+        const w = play(c, seen);
+        steps += w.steps;
+        const ms = Date.now() - beganMs;
+        if (ms > slowest.ms) slowest = { number, ms, steps: w.steps };
+        for (const j of w.state.jobs.values()) if (isFinal(j.state)) ends[j.state as keyof typeof ends]++;
+      } catch (error) {
+        const message = messageOf(error);
+        const kind = kindOf(message);
+        if (!found.has(kind)) found.set(kind, report(number, c, message));
+      }
+    }
+    const what = { runs, steps, seconds: Math.round((Date.now() - startMs) / 1000), slowest, ...seen, ...ends };
+    if (found.size > 0) throw new Error(`${[...found.values()].join('\n')}\n${JSON.stringify(what)}`);
+    console.info(JSON.stringify(what));
+    // What was to be seen was there.
+    expect(steps).toBeGreaterThan(100 * runs);
+    for (const [name, times] of Object.entries({ ...seen, ...ends })) {
+      if (name !== 'recoveries' && name !== 'cancelled') expect([name, times]).not.toEqual([name, 0]);
+    }
+  },
+  TIMEOUT_MS,
+);
+
+search(
+  'the same events give the same decisions',
+  () => {
+    const startMs = Date.now();
+    for (const number of numbers(Math.ceil(RUNS / 4))) {
+      if (Date.now() - startMs > MINUTES * 15_000) break;
+      const { shape, actions } = caseOf(number);
       const texts: string[] = [];
-      const w = new World(s, { check: (_w, _before, _events, effects) => texts.push(textOf(effects)) });
-      for (const a of actions) w.perform(a);
+      const w = new World(shape, { check: (_w, _before, _events, effects) => texts.push(textOf(effects)) });
+      for (const a of actions) perform(w, a);
       const again = playAgain(w);
-      for (const [i, text] of [...texts, stateText(w.state)].entries()) expect([i, again[i]]).toEqual([i, text]);
-    }),
-    { numRuns: Math.ceil(RUNS / 4), seed: SEED },
+      for (const [i, text] of [...texts, stateText(w.state)].entries())
+        if (text !== again[i]) expect([number, i, again[i]]).toEqual([number, i, text]);
+    }
+  },
+  TIMEOUT_MS,
+);
+
+if (CASE !== undefined) {
+  test(
+    `case ${CASE}`,
+    () => {
+      const isNumber = /^\d+$/.test(CASE);
+      const c = isNumber ? caseOf(Number(CASE)) : (JSON.parse(readFileSync(CASE, 'utf8')) as Case);
+      const { text, failure } = trace(c);
+      const story = `${isNumber ? fileOf(Number(CASE)) : CASE}.txt`;
+      writeFileSync(story, text);
+      console.info(`its story is in ${story}`);
+      expect(failure).toBeUndefined();
+    },
+    TIMEOUT_MS,
   );
-}, 1_800_000);
+}

@@ -46,8 +46,19 @@ export function checkStep(w: World, before: ControllerState, effects: readonly E
 /** A source is told no less than this, whatever its slice: 100 kbit/s of payload, whole frames. */
 const CRAWL_BPS = 111_112;
 
+/** The copy is over, and its disks are being pulled. */
+const isPull = (j: Job): boolean =>
+  j.copyEnded &&
+  j.resumed &&
+  (j.state === 'draining' || j.state === 'done') &&
+  (j.pull?.state === 'waiting' || j.pull?.state === 'running');
+
+/** What a job has reserved; undefined where it has no claim. */
+const sliceOf = (j: Job): number | undefined =>
+  isPull(j) && j.dpids.length > 0 ? j.pull?.sliceBps : needsSlice(j) ? j.sliceBps : undefined;
+
 /**
- * On every link and direction: the slices of those that copy or are about to, and the workload's floor, fit. What a source whose
+ * On every link and direction: the slices of those that copy or pull, or are about to, and the workload's floor, fit. What a source whose
  * agent is away goes on taking is taken from the others, who can be told.
  */
 function checkSlices(state: ControllerState, seen: Seen): void {
@@ -55,11 +66,12 @@ function checkSlices(state: ControllerState, seen: Seen): void {
   if (isSettling(state)) return;
   const on = new Map<string, Job[]>();
   for (const j of state.jobs.values()) {
-    if (!needsSlice(j)) continue;
-    if (!(j.sliceBps >= 0 && Number.isFinite(j.sliceBps))) throw new Error(`${j.id} has a slice of ${j.sliceBps}`);
+    const bps = sliceOf(j);
+    if (bps === undefined) continue;
+    if (!(bps >= 0 && Number.isFinite(bps))) throw new Error(`${j.id} has a slice of ${bps}`);
     for (const l of j.links) on.set(l, [...(on.get(l) ?? []), j]);
   }
-  const total = (jobs: readonly Job[]) => jobs.reduce((sum, j) => sum + j.sliceBps, 0);
+  const total = (jobs: readonly Job[]) => jobs.reduce((sum, j) => sum + (sliceOf(j) ?? 0), 0);
   for (const [link, jobs] of on) {
     seen.slices++;
     if ((state.shares.get(link)?.byMigration.size ?? 0) > 1) seen.shared++;
@@ -67,7 +79,7 @@ function checkSlices(state: ControllerState, seen: Seen): void {
     const { floorBps } = state.policy.slaFor(link, capacityBps);
     // Not found again yet after a start.
     if (!state.topology.switches.has(link.slice(0, 16))) continue;
-    const told = jobs.filter((j) => state.agents.get(j.from)?.connected);
+    const told = jobs.filter((j) => isPull(j) || state.agents.get(j.from)?.connected);
     const held = total(jobs) - total(told);
     const most = Math.max(0, capacityBps - floorBps - held) + told.length * CRAWL_BPS + ROUNDING_BPS;
     if (!(total(told) <= most))
@@ -80,7 +92,7 @@ function checkSlices(state: ControllerState, seen: Seen): void {
   for (const [link, share] of state.shares) {
     for (const id of share.byMigration.keys()) {
       const j = state.jobs.get(id);
-      if (!j || !needsSlice(j) || !j.links.includes(link)) throw new Error(`${link}: ${id} (${j?.state}) has a share`);
+      if (!j || sliceOf(j) === undefined || !j.links.includes(link)) throw new Error(`${link}: ${id} (${j?.state}) has a share`);
     }
   }
 }
@@ -178,13 +190,25 @@ export function leftovers(w: World): string[] {
   if (state.plan !== null) left.push('a plan');
   for (const [link, q] of state.qos) left.push(`queues of ${link}: ${q.inFlight ? 'in flight' : q.note}`);
   for (const link of w.queues.keys()) left.push(`queues in the database for ${link}`);
-  for (const [id, t] of state.tunnels) left.push(`tunnel ${id} ${t.note}`);
+  const away = guestsAway(w, left);
+  for (const [id, t] of state.tunnels) if (!away.tunnels.has(id)) left.push(`tunnel ${id} ${t.note}`);
+  for (const id of away.tunnels) {
+    const t = state.tunnels.get(id);
+    if (!t?.applied || t.inFlight || t.isStale) left.push(`tunnel ${id} of a guest away from home is not there`);
+  }
+  for (const j of state.jobs.values()) {
+    const pull = j.pull?.state;
+    if (pull === 'waiting' || pull === 'running' || pull === 'stopping' || pull === 'away')
+      left.push(`the pull of ${j.id} is ${pull}: ${j.pull?.note}`);
+  }
   for (const s of net.switches.values()) {
     const features = net.features(s);
     for (const f of [FEATURE.stream, FEATURE.answer, FEATURE.moved])
       if (features.has(f)) left.push(`flow ${f} at ${s.dpid}`);
+    if (features.has(FEATURE.away) && away.guests.size === 0) left.push(`flows of guests away at ${s.dpid}`);
     if (s.meters.size > 0) left.push(`meters at ${s.dpid}`);
-    for (const p of s.ports.values()) if (p.name.startsWith('fwt')) left.push(`port ${p.name} at ${s.dpid}`);
+    for (const { name } of s.ports.values())
+      if (name.startsWith('fwt') && !away.tunnels.has(`${s.dpid}/${name}`)) left.push(`port ${name} at ${s.dpid}`);
     const known = state.switches.get(s.dpid);
     if (known?.inFlight) left.push(`a write to ${s.dpid} that is not answered`);
     const held = new Set(known?.installed.flows.keys());
@@ -192,9 +216,17 @@ export function leftovers(w: World): string[] {
       left.push(`${s.dpid} holds ${s.flows.size} flows, and ${held.size} are believed`);
   }
   for (const h of hosts.values()) {
-    for (const j of h.jobs.values()) left.push(`${h.o.host} keeps ${j.role} of ${j.id}`);
-    for (const g of h.guests.values())
-      if (g.state !== 'running') left.push(`${g.spec.name} is ${g.state} at ${h.o.host}`);
+    for (const j of h.jobs.values()) {
+      // It says again that the disks are here to whoever comes back.
+      const isKept = j.role === 'destination' && j.readsDisks && h.guests.get(j.guest)?.state === 'running';
+      if (!isKept) left.push(`${h.o.host} keeps ${j.role} of ${j.id}`);
+    }
+    for (const g of h.guests.values()) {
+      const { name } = g.spec;
+      const isRead = [...hosts.values()].some((x) => x.disks.left.get(name)?.isPulled === false);
+      if (g.state !== 'running' && !(h.disks.served.has(name) && isRead))
+        left.push(`${name} is ${g.state} at ${h.o.host}`);
+    }
   }
   for (const guest of w.guests) {
     const at = [...hosts.values()].filter((h) => h.guests.get(guest)?.state === 'running');
@@ -205,6 +237,26 @@ export function leftovers(w: World): string[] {
       left.push(`${guest} is at ${at[0].o.host}, and traffic goes to ${place?.dpid}:${place?.portNo}`);
   }
   return left;
+}
+
+/**
+ * Guests in another fabric than the one they were launched in, and the tunnels that lead to them from there; what is known of
+ * them and what is not so is added to what is left.
+ */
+function guestsAway(w: World, left: string[]): { guests: Set<string>; tunnels: Set<string> } {
+  const guests = new Set<string>();
+  const tunnels = new Set<string>();
+  for (const guest of w.guests) {
+    const at = [...w.hosts.values()].find((h) => h.guests.get(guest)?.state === 'running');
+    const o = w.state.overlays.get(guest);
+    const isAway = at !== undefined && w.fabricOf(at) !== w.homeOf(guest);
+    if (isAway !== (o?.isAway === true)) left.push(`${guest} is ${isAway ? 'away from home' : 'at home'}`);
+    if (!isAway || !o) continue;
+    guests.add(guest);
+    if (o.at.dpid !== at.o.dpid) left.push(`${guest} is at ${at.o.dpid}, and its tunnel leads to ${o.at.dpid}`);
+    tunnels.add(`${o.anchor}/fwt${o.at.dpid.slice(-12)}`).add(`${o.at.dpid}/fwt${o.anchor.slice(-12)}`);
+  }
+  return { guests, tunnels };
 }
 
 /** Whatever happens, a guest never runs at two hosts. */

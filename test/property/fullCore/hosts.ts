@@ -12,8 +12,19 @@ import {
   startFluidCopy,
   wantedBps,
 } from '../../../agent/core/fluidCopy.ts';
-import type { AgentCommand, AgentHello, AgentMessage, GuestInfo, GuestSpec } from '../../../contracts/agent.ts';
+import { checkStorage } from '../../../agent/core/storage.ts';
+import type {
+  Abilities,
+  AgentCommand,
+  AgentHello,
+  AgentMessage,
+  GuestInfo,
+  GuestSpec,
+} from '../../../contracts/agent.ts';
+import { FairwayError } from '../../../contracts/common.ts';
+import { type CopyOrder, contradiction, lacking } from '../../../contracts/copyOrder.ts';
 import type { Event } from '../../../controller/core/events.ts';
+import { diskBytes, HostDisks } from './disks.ts';
 
 /** How long a guest stands still before the agent lets the copy go on by itself, ms. */
 const SWITCHOVER_WAIT_MS = 5000;
@@ -32,6 +43,7 @@ interface Source {
   /** A post-copy whose stream broke. */
   isBroken: boolean;
   pausedMs: number;
+  leavesDisks: boolean;
 }
 interface Destination {
   role: 'destination';
@@ -41,6 +53,8 @@ interface Destination {
   events: EventMessage[];
   guestRan: boolean;
   isLost: boolean;
+  /** Some of its disks are elsewhere: it is remembered, to tell who comes back when they are here. */
+  readsDisks: boolean;
 }
 
 export interface HostOptions {
@@ -51,6 +65,8 @@ export interface HostOptions {
   limits: NonNullable<AgentHello['limits']>;
   guestMemoryMiB: number | undefined;
   techniques: AgentHello['techniques'];
+  /** Absent: it does not say. */
+  abilities: Abilities | undefined;
 }
 
 /** What hosts share: where destinations listen. */
@@ -62,17 +78,16 @@ export interface Underlay {
   sessions: WeakMap<Event, number>;
 }
 
-class Refused extends Error {
-  readonly code: string;
+class Refused extends FairwayError {
   constructor(code: string, message = code) {
-    super(message);
-    this.code = code;
+    super(code, message, ['conflict']);
   }
 }
 
 export class Host {
   readonly o: HostOptions;
   readonly guests = new Map<string, GuestInfo>();
+  readonly disks = new HostDisks();
   readonly jobs = new Map<string, Source | Destination>();
   /** Commands that came and were not carried out yet. */
   readonly inbox: { migration: string; command: AgentCommand }[] = [];
@@ -99,10 +114,11 @@ export class Host {
   }
 
   hello(): AgentHello {
-    const { host, dpid, migrationIp, migrationPort, limits, guestMemoryMiB, techniques } = this.o;
+    const { host, dpid, migrationIp, migrationPort, limits, guestMemoryMiB, techniques, abilities } = this.o;
     return {
       ...{ type: 'hello', protocol: 'fairway-agent/1', host, dpid, migrationIp, migrationPort, driver: 'emulated' },
       ...{ limits, techniques, ...(guestMemoryMiB === undefined ? {} : { guestMemoryMiB }) },
+      ...(abilities === undefined ? {} : { abilities }),
       guests: [...this.guests.values()],
       migrations: [...this.jobs.values()].map((j) => ({
         ...{ migration: j.id, guest: j.guest, role: j.role },
@@ -163,7 +179,7 @@ export class Host {
       }
       return { ok: true, value: this.#obey(c) ?? {} };
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      if (!(error instanceof FairwayError)) throw error;
       return { ok: false, error: error.message, code: error.code };
     }
   }
@@ -182,8 +198,10 @@ export class Host {
 
   #setGuest(name: string, state: GuestInfo['state'] | null, spec = this.guests.get(name)?.spec): void {
     if (state === (this.guests.get(name)?.state ?? null)) return;
-    if (state === null || !spec) this.guests.delete(name);
-    else this.guests.set(name, { spec, state, portName: `tap-${name}` });
+    if (state === null || !spec) {
+      this.guests.delete(name);
+      this.disks.forget(name);
+    } else this.guests.set(name, { spec, state, portName: `tap-${name}` });
     this.#say({ type: 'guests', guests: [...this.guests.values()] });
   }
 
@@ -223,9 +241,7 @@ export class Host {
   #obey(c: AgentCommand): unknown {
     switch (c.do) {
       case 'measureDirtyRate': {
-        const spec = this.guests.get(c.guest)?.spec;
-        if (!spec) throw new Refused('guest-unknown');
-        return { dirtyBytesPerS: this.#dirtyBytesPerS(spec) };
+        return { dirtyBytesPerS: this.#dirtyBytesPerS(this.#guest(c.guest).spec) };
       }
       case 'prepare':
         return this.#prepare(c);
@@ -280,9 +296,11 @@ export class Host {
         if (!j) return undefined;
         if (j.role === 'source' && !isFluidEnded(j.copy)) throw new Refused('migration-running');
         if (j.role === 'destination' && !j.guestRan) throw new Refused('guest-not-arrived');
-        if (j.role === 'source' && j.copy.phase === 'completed' && this.guests.get(j.guest)?.state === 'stopped')
-          this.#setGuest(j.guest, null);
-        this.jobs.delete(c.migration);
+        if (j.role === 'source' && j.copy.phase === 'completed' && this.guests.get(j.guest)?.state === 'stopped') {
+          if (j.leavesDisks) this.disks.served.add(j.guest);
+          else this.#setGuest(j.guest, null);
+        }
+        if (j.role === 'source' || !j.readsDisks) this.jobs.delete(c.migration);
         return undefined;
       }
       case 'abandon': {
@@ -293,21 +311,62 @@ export class Host {
         if (!j.isLost) this.#setGuest(j.guest, null);
         return undefined;
       }
+      case 'offerDisks': {
+        const guest = this.#guest(c.guest);
+        if (this.#isCopied(c.guest)) throw new Refused('guest-busy');
+        return this.disks.offer(c.migration, guest.spec, this.o.migrationIp);
+      }
+      case 'releaseDisks':
+        if (!this.guests.has(c.guest)) return undefined;
+        if (this.#isCopied(c.guest)) throw new Refused('guest-busy');
+        if (this.disks.release(c.migration, c.guest)) this.#setGuest(c.guest, null);
+        return undefined;
+      case 'pullDisks':
+      case 'stopPull':
+        this.#guest(c.guest);
+        this.disks.pull(c.guest, c.do === 'pullDisks' ? c.pullBps : undefined);
+        return undefined;
+      case 'measureFetch':
+        this.#guest(c.guest);
+        return this.disks.fetched(c.guest);
       default:
         throw new Refused('bad-command', `${c.do} is not expected here`);
     }
   }
 
+  #guest(name: string): GuestInfo {
+    const guest = this.guests.get(name);
+    if (!guest) throw new Refused('guest-unknown');
+    return guest;
+  }
+
+  #isCopied(guest: string): boolean {
+    return [...this.jobs.values()].some((j) => j.role === 'source' && j.guest === guest && !isFluidEnded(j.copy));
+  }
+
+  /** What a hypervisor cannot do it has said, and is not to be asked for. */
+  #checkOrder(migration: string, order: CopyOrder): void {
+    const { abilities } = this.o;
+    const why = abilities && (contradiction(order, abilities) ?? lacking(order, abilities));
+    if (why !== undefined) throw new Error(`${migration} asks ${this.o.host} for what it cannot do: ${why}`);
+  }
+
   #prepare(c: Extract<AgentCommand, { do: 'prepare' }>): unknown {
-    const answer = (port: number) => ({ address: this.o.migrationIp, port, portName: `tap-${c.guest.name}` });
+    this.#checkOrder(c.migration, c);
+    const answer = (port: number) => ({
+      ...{ address: this.o.migrationIp, port, portName: `tap-${c.guest.name}` },
+      ...(c.options?.storage === 'mirrored' ? { diskPort: port + 10_000 } : {}),
+    });
     const known = this.jobs.get(c.migration);
     if (known?.role === 'destination' && !known.isLost) return answer(known.port);
     const incoming = [...this.jobs.values()].filter((j) => j.role === 'destination' && !j.guestRan && !j.isLost).length;
     if (incoming >= (this.o.limits.incoming ?? Number.POSITIVE_INFINITY)) throw new Refused('host-busy');
     if (this.guests.has(c.guest.name)) throw new Refused('guest-exists');
+    checkStorage(c.guest, c.options?.storage);
+    this.disks.expect(c);
     const j: Destination = {
       ...{ role: 'destination', id: c.migration, guest: c.guest.name, port: this.#nextPort++, events: [] },
-      ...{ guestRan: false, isLost: false },
+      ...{ guestRan: false, isLost: false, readsDisks: c.options?.storage === 'on-demand' },
     };
     this.jobs.set(j.id, j);
     this.#setGuest(j.guest, 'incoming', c.guest);
@@ -316,6 +375,7 @@ export class Host {
 
   #start(c: Extract<AgentCommand, { do: 'start' }>): undefined {
     if (this.jobs.get(c.migration)?.role === 'source') return;
+    this.#checkOrder(c.migration, c);
     const guest = this.guests.get(c.guest);
     if (guest?.state !== 'running') throw new Refused('guest-not-running');
     const mine = [...this.jobs.values()].filter((j) => j.role === 'source' && !isFluidEnded(j.copy));
@@ -323,9 +383,15 @@ export class Host {
     if (mine.length >= (this.o.limits.outgoing ?? Number.POSITIVE_INFINITY)) throw new Refused('host-busy');
     const key = `${c.address}:${c.port}`;
     if (!this.#far(key)) throw new Refused('start-failed');
+    checkStorage(guest.spec, c.options?.storage);
+    this.disks.checkWhole(c.guest);
+    const isMirrored = c.options?.storage === 'mirrored';
+    if (isMirrored !== (c.diskPort !== undefined))
+      throw new Error(`${c.migration} starts with a wrong port for its disks`);
     for (const j of [...this.jobs.values()]) if (j.guest === c.guest) this.jobs.delete(j.id);
-    const memoryBytes = guest.spec.memoryMiB * MIB;
+    const memoryBytes = guest.spec.memoryMiB * MIB + (isMirrored ? diskBytes(guest.spec) : 0);
     const order = {
+      ...(c.options === undefined ? {} : { options: c.options }),
       ...{ technique: c.technique, memoryBytes, downtimeLimitMs: c.downtimeLimitMs, hybridPasses: c.hybridPasses },
       workingSetBytes: Math.min(memoryBytes, (guest.spec.workingSetMiB ?? guest.spec.memoryMiB / 4) * MIB),
       dirtyBytesPerS: this.#dirtyBytesPerS(guest.spec),
@@ -334,6 +400,7 @@ export class Host {
     };
     const j: Source = {
       ...{ role: 'source', id: c.migration, guest: c.guest, key, events: [], isBroken: false, pausedMs: 0 },
+      leavesDisks: c.options?.storage === 'on-demand',
       copy: startFluidCopy(order, c.bandwidthBps),
     };
     this.jobs.set(j.id, j);
@@ -365,8 +432,13 @@ export class Host {
   }
 
   /** Copies of this host advance; answers what each sent. */
-  advance(ms: number): { id: string; bytes: number }[] {
-    const sent: { id: string; bytes: number }[] = [];
+  advance(ms: number): { id: string; bytes: number; isPull: boolean }[] {
+    const pulled = this.disks.advance(ms, (guest) => this.guests.get(guest)?.state === 'running');
+    const sent = pulled.map(({ id, bytes }) => ({ id, bytes, isPull: true }));
+    for (const { id, isDone } of pulled) {
+      const j = this.jobs.get(id);
+      if (isDone && j) this.#tell(j, 'disksPulled');
+    }
     for (const j of [...this.jobs.values()]) {
       if (j.role !== 'source' || j.isBroken || isFluidEnded(j.copy)) continue;
       const far = this.#far(j.key);
@@ -383,7 +455,7 @@ export class Host {
       const before = j.copy.transferredBytes;
       const { copy, events } = advanceFluidCopy(j.copy, ms, Math.min(10e9, wantedBps(j.copy)));
       j.copy = copy;
-      sent.push({ id: j.id, bytes: copy.transferredBytes - before });
+      sent.push({ id: j.id, bytes: copy.transferredBytes - before, isPull: false });
       if (copy.phase === 'preSwitchover' || copy.phase === 'stopped') this.#setGuest(j.guest, 'paused');
       if (events.length === 0) this.#say({ type: 'progress', migration: j.id, progress: fluidProgress(copy) });
       for (const event of events) {

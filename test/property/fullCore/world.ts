@@ -4,22 +4,20 @@
  * overtake anything else; faults come as actions. Every event and every effect passes through `feed`, which has them
  * checked (`checks.ts`) and remembers them, so that the same events can be played again. Neighbours: `network.ts`, `hosts.ts`.
  */
-import { FairwayError, isFinal, PRIORITIES, type Strategy, TECHNIQUES } from '../../../contracts/common.ts';
+import type { Abilities, Disk } from '../../../contracts/agent.ts';
+import { isFinal, type Technique } from '../../../contracts/common.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import { randomFrom } from '../../../contracts/random.ts';
 import type { MigrateRequest } from '../../../contracts/rest.ts';
 import { QUEUE } from '../../../controller/core/desired.ts';
 import type { Effect, Event, PortQos } from '../../../controller/core/events.ts';
-import { checkCancel, checkRequest } from '../../../controller/core/jobs.ts';
-import { checkForget } from '../../../controller/core/lost.ts';
 import { restoreJobs } from '../../../controller/core/restore.ts';
 import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
 import { stepAll } from '../../../controller/core/step.ts';
 import { tunnelsWanted } from '../../../controller/core/tunnels.ts';
 import { applyPolicyPatch, type CompiledPolicy, compilePolicy } from '../../../policies/index.ts';
-import { arpPacket, buildFrame, rarpPacket } from '../../../sim/packet.ts';
-import { Host } from './hosts.ts';
-import { cheapSeal, LOCAL_PORT, Network, type SwitchModel, type WriteFate } from './network.ts';
+import { Host, type HostOptions } from './hosts.ts';
+import { cheapSeal, LOCAL_PORT, Network, type SwitchModel } from './network.ts';
 
 /** What an operator may have written; all keep a more urgent migration entitled to at least as much. */
 export const POLICIES: readonly CompiledPolicy[] = [
@@ -34,10 +32,22 @@ export const POLICIES: readonly CompiledPolicy[] = [
   { 'sla.default.floor': '80 %', 'sla.default.ceiling': '90 %', 'limits.perHostOut': 2, 'limits.perHostIn': 1 },
   { 'reservation.minSliceBps': 0, 'reservation.minStepShare': 0, 'discovery.silenceMs': 4000 },
   { 'reservation.minSliceBps': 40e6, 'reservation.weights.high': 8, 'finish.silenceMs': 500 },
+  {
+    ...{ 'reservation.weights.high': 3, 'reservation.weights.medium': 3, 'reservation.weights.low': 3 },
+    ...{ 'reservation.holdSilenceMs': 1000, 'reservation.holdMs': 3000, 'limits.perHostOut': 1 },
+  },
+  {
+    ...{ 'reservation.weights.low': 0.1, 'reservation.medium': 'capacity - floor', 'planning.minGroup': 2 },
+    ...{ 'reservation.low': '0.2 * (capacity - floor)', 'planning.toleranceMs': 500, 'planning.settleMs': 0 },
+    ...{ 'strategy.medium.high': 'parallel', 'strategy.low.high': 'parallel', 'technique.allowedOptions': '[]' },
+  },
 ].map((patch) => compilePolicy(applyPolicyPatch(DEFAULT_POLICY, patch)));
 
 export interface Shape {
-  /** 0: star; 1: two cores; 2: ring of hosts' switches; 3: hosts on two leaves below two spines. */
+  /**
+   * 0: star; 1: two cores; 2: ring of hosts' switches; 3: hosts on two leaves below two spines; 4: two stars that only an IP
+   * network joins.
+   */
   kind: number;
   hosts: number;
   guests: number;
@@ -51,10 +61,10 @@ export interface Shape {
   tunnels: number;
   policy: number;
   isMemoryTight: boolean;
+  hasDisks: boolean;
+  /** Hosts say what their hypervisors can do. */
+  hasAbilities: boolean;
 }
-
-/** One thing that happens: what (0–999), and two numbers that say where and how. */
-export type Action = readonly [number, number, number];
 
 /** What can be played again. */
 export type Played = { nowMs: number; events: readonly Event[] } | Life;
@@ -64,14 +74,16 @@ export interface Life {
   journal: Record<string, unknown>[];
 }
 
-const SPEEDS = [100e6, 200e6, 1e9, 10e9];
+export const SPEEDS = [100e6, 200e6, 1e9, 10e9];
+/** Name of the ports that lead to an IP network. */
+const IP_PORT = 'ip0';
 const MEMORY_MIB = [16, 32, 64, 128];
+const DISK_MIB = [1, 4, 16];
 const DIRTY_PAGES = [0, 0, 100, 2000, 20_000];
-const REFUSALS = ['host-busy', 'guest-gone', 'internal', 'path-down'];
 /** Frames are lost where more events wait than this. */
 const MOST_WAITING = 40;
 /** Events of one turn are delivered together at most this many. */
-const BURST = 8;
+export const BURST = 8;
 
 const dpidOf = (n: number) => n.toString(16).padStart(16, '0');
 
@@ -86,6 +98,7 @@ function settingsOf(shape: Shape, life: number): Settings {
     hasQueues: (dpid) => queues === 1 || (queues === 2 && Number(`0x${dpid}`) % 2 === 1),
     policyStore: 'memory',
     seal: cheapSeal(life),
+    leadsToIp: (_dpid, portName) => portName === IP_PORT,
     ...(tunnels === 0
       ? {}
       : {
@@ -95,6 +108,20 @@ function settingsOf(shape: Shape, life: number): Settings {
           },
         }),
   };
+}
+
+const diskOf = (guest: string, sizeMiB: number): Disk => ({
+  ...{ path: `/disks/${guest}.raw`, sizeBytes: sizeMiB * 2 ** 20, format: 'raw' },
+});
+
+/** What a host's hypervisor can do, and whether it says so. */
+function abilitiesOf(isOld: boolean, isSaid: boolean, isNew: boolean): Pick<HostOptions, 'techniques' | 'abilities'> {
+  const techniques: Technique[] = isOld ? ['pre-copy'] : ['pre-copy', 'post-copy', 'hybrid', 'stop-and-copy'];
+  const abilities: Abilities = {
+    ...{ hypervisor: 'model', techniques, autoConverge: true, xbzrle: !isOld, multifd: isOld ? [] : ['none', 'zstd'] },
+    ...{ multifdPostcopy: isNew, holdsSwitchover: 'stopped', storage: ['shared', 'mirrored', 'on-demand'] },
+  };
+  return { techniques, abilities: isSaid ? abilities : undefined };
 }
 
 /** The core at the beginning of a life of the controller, with what an earlier one wrote down. */
@@ -121,21 +148,24 @@ export class World {
   readonly queues = new Map<string, PortQos>();
   /** Guests by name and what was ever asked for. */
   readonly guests: string[] = [];
+  readonly #home = new Map<string, number>();
   readonly #channels = new Map<string, Event[]>();
   readonly #journal: object[] = [];
-  readonly #recent: Event[] = [];
+  /** Events of late. */
+  readonly recent: Event[] = [];
   readonly #check: WorldOptions['check'];
   /** Nothing is lost: at the beginning, and since faults ceased. */
   #isWell = true;
-  #queuesFail = false;
-  #tunnelsFail = false;
+  /** Databases of switches do not take queues, or tunnels. */
+  queuesFail = false;
+  tunnelsFail = false;
   #nextId = 1;
   #waiting = 0;
 
   constructor(shape: Shape, o: WorldOptions) {
     this.shape = shape;
     this.#check = o.check;
-    const push = (channel: string, e: Event) => this.#push(channel, e);
+    const push = (channel: string, e: Event) => this.push(channel, e);
     this.net = new Network(push, () => this.nowMs);
     this.#build();
     this.state = this.#begin([]);
@@ -143,6 +173,15 @@ export class World {
     for (const h of this.hosts.values()) h.connect();
     for (let i = 0; i < 5; i++) this.round(600, 0.4);
     this.#isWell = false;
+  }
+
+  /** Which of the networks that only IP joins a host is in. */
+  fabricOf(host: Host): number {
+    return this.shape.kind === 4 ? (Number(`0x${host.o.dpid}`) - 1) % 2 : 0;
+  }
+  /** … and the one that a guest was launched in. */
+  homeOf(guest: string): number {
+    return this.#home.get(guest) ?? 0;
   }
 
   // ---- how it is built
@@ -174,18 +213,19 @@ export class World {
       for (const leaf of [0, 1])
         for (const c of [0, 1]) this.net.cable(`${own(leaf)}:${c + 1}`, `${core(c)}:${leaf + 1}`);
     } else {
-      const cores = kind === 2 ? 0 : kind + 1;
+      const cores = [1, 2, 0, 0, 2][kind] as number;
       for (let h = 0; h < hosts; h++)
         this.net.add(own(h), [[1, 'up1', speed()], [2, 'up2', speed()], [LOCAL_PORT, 'br0', 10e9], ...taps], has);
       for (let c = 0; c < cores; c++) {
         const ports = Array.from({ length: hosts }, (_, h) => [h + 1, `to-hv${h}`, speed()] as const);
-        this.net.add(core(c), ports, has);
-        for (let h = 0; h < hosts; h++) this.net.cable(`${own(h)}:${c + 1}`, `${core(c)}:${h + 1}`);
+        this.net.add(core(c), kind === 4 ? [...ports, [90, IP_PORT, speed()]] : ports, has);
+        for (let h = 0; h < hosts; h++)
+          if (kind !== 4 || h % 2 === c) this.net.cable(`${own(h)}:${c + 1}`, `${core(c)}:${h + 1}`);
       }
       if (kind === 2) for (let h = 0; h < hosts; h++) this.net.cable(`${own(h)}:1`, `${own((h + 1) % hosts)}:2`);
     }
     const underlay = {
-      push: (channel: string, e: Event) => this.#push(channel, e),
+      push: (channel: string, e: Event) => this.push(channel, e),
       now: () => this.nowMs,
       hosts: this.hosts,
       sessions: this.net.sessions,
@@ -199,7 +239,7 @@ export class World {
           migrationPort: kind === 3 ? `mig-hv${h}` : 'br0',
           limits: draw() < 0.3 ? { outgoing: 2, incoming: 2 } : {},
           guestMemoryMiB: this.shape.isMemoryTight ? 1024 : undefined,
-          techniques: draw() < 0.2 ? ['pre-copy'] : ['pre-copy', 'post-copy', 'hybrid', 'stop-and-copy'],
+          ...abilitiesOf(draw() < 0.2, this.shape.hasAbilities, draw() < 0.3),
         },
         underlay,
       );
@@ -208,7 +248,9 @@ export class World {
     for (const [i, name] of names.entries()) {
       this.guests.push(name);
       const memoryMiB = MEMORY_MIB[Math.floor(draw() * MEMORY_MIB.length)] as number;
-      [...this.hosts.values()][Math.floor(draw() * hosts)]?.launch({
+      const host = [...this.hosts.values()][Math.floor(draw() * hosts)] as Host;
+      this.#home.set(name, this.fabricOf(host));
+      host.launch({
         ...{
           name,
           mac: `52:54:00:00:00:${(i + 16).toString(16)}`,
@@ -219,6 +261,9 @@ export class World {
         },
         ip: `10.0.1.${i + 1}`,
         labels: { tier: draw() < 0.5 ? 'db' : 'web' },
+        ...(this.shape.hasDisks
+          ? { disks: [diskOf(name, DISK_MIB[Math.floor(draw() * DISK_MIB.length)] as number)] }
+          : {}),
         dirtyPagesPerS: DIRTY_PAGES[Math.floor(draw() * DIRTY_PAGES.length)] as number,
         workingSetMiB: memoryMiB * (draw() < 0.5 ? 0.1 : 0.5),
       });
@@ -236,7 +281,8 @@ export class World {
 
   // ---- events
 
-  #push(channel: string, e: Event): void {
+  /** Something happens, and waits in a channel until it is delivered. */
+  push(channel: string, e: Event): void {
     const list = this.#channels.get(channel);
     if (list) list.push(e);
     else this.#channels.set(channel, [e]);
@@ -248,7 +294,7 @@ export class World {
     for (const e of events) {
       if (e.kind === 'switchUp') (this.net.switches.get(e.dpid) as SwitchModel).toldSession = this.#sessionOf(e);
       else if (e.kind === 'agentUp') (this.hosts.get(e.host) as Host).toldSession = this.#sessionOf(e);
-      this.#recent[this.steps++ % 64] = e;
+      this.recent[this.steps++ % 64] = e;
     }
     const before = this.state;
     this.played.push({ nowMs: this.nowMs, events });
@@ -273,8 +319,8 @@ export class World {
         break;
       case 'qos': {
         const done = { kind: 'qosDone' as const, link: e.link, serial: e.serial };
-        if (this.#queuesFail) {
-          this.#push(`ovs ${e.dpid}`, { ...done, enforcement: 'pace', note: 'the database did not answer' });
+        if (this.queuesFail) {
+          this.push(`ovs ${e.dpid}`, { ...done, enforcement: 'pace', note: 'the database did not answer' });
           break;
         }
         if (e.qos) this.queues.set(e.link, e.qos);
@@ -282,14 +328,14 @@ export class World {
           this.queues.delete(e.link);
           this.net.at(e.link)?.port.queued.clear();
         }
-        this.#push(`ovs ${e.dpid}`, { ...done, enforcement: 'queue', note: '' });
+        this.push(`ovs ${e.dpid}`, { ...done, enforcement: 'queue', note: '' });
         break;
       }
       case 'tunnel': {
         const done = { kind: 'tunnelDone' as const, dpid: e.dpid, name: e.name, serial: e.serial };
-        if (!this.#tunnelsFail) this.net.setTunnel(e.dpid, e.name, e.port !== null);
-        const note = this.#tunnelsFail ? 'the database did not answer' : '';
-        this.#push(`ovs ${e.dpid}`, { ...done, note, mtus: {} });
+        if (!this.tunnelsFail) this.net.setTunnel(e.dpid, e.name, e.port !== null);
+        const note = this.tunnelsFail ? 'the database did not answer' : '';
+        this.push(`ovs ${e.dpid}`, { ...done, note, mtus: {} });
         break;
       }
       case 'sweepQueues': {
@@ -310,7 +356,7 @@ export class World {
   }
 
   /** Delivers the first event of the nth channel that has any; of several channels together where `burst` says so. */
-  #deliver(nth: number, burst = 1): boolean {
+  deliver(nth: number, burst = 1): boolean {
     const full = [...this.#channels.values()].filter((c) => c.length > 0);
     if (full.length === 0) return false;
     const events: Event[] = [];
@@ -323,12 +369,13 @@ export class World {
     return events.length > 0;
   }
 
-  #pass(ms: number): void {
+  /** Time passes, and copies go on. */
+  pass(ms: number): void {
     this.nowMs += ms;
     for (const h of this.hosts.values()) {
-      for (const { id, bytes } of h.advance(ms)) {
+      for (const { id, bytes, isPull } of h.advance(ms)) {
         const job = this.state.jobs.get(id);
-        if (job && bytes > 0) this.net.carry(bytes, job, QUEUE[job.priority]);
+        if (job && bytes > 0) this.net.carry(bytes, job, QUEUE[isPull ? 'low' : job.priority]);
       }
     }
   }
@@ -336,7 +383,7 @@ export class World {
   /** A second or so in which everything works: whatever waits is delivered and done. */
   round(ms: number, load: number): void {
     this.net.setWorkload(randomFrom(this.steps), load);
-    this.#pass(ms);
+    this.pass(ms);
     this.#settle();
     for (const s of this.net.switches.values()) this.net.read(s);
     this.#settle();
@@ -347,7 +394,7 @@ export class World {
 
   #settle(): void {
     for (let n = 0; n < 20_000; n++) {
-      let isBusy = this.#deliver(0);
+      let isBusy = this.deliver(0);
       for (const h of this.hosts.values()) {
         isBusy ||= h.inbox.length > 0;
         h.work();
@@ -359,113 +406,8 @@ export class World {
 
   // ---- what happens
 
-  perform([what, a, b]: Action): void {
-    const nth = <T>(list: Iterable<T>, n: number): T | undefined => {
-      const all = [...list];
-      return all[n % Math.max(1, all.length)];
-    };
-    const s = () => nth(this.net.switches.values(), a) as SwitchModel;
-    const h = () => nth(this.hosts.values(), a) as Host;
-    const job = () =>
-      nth(
-        [...this.state.jobs.values()].filter((j) => !isFinal(j.state)),
-        a,
-      );
-    const port = () => nth(this.net.cables.keys(), a) as string;
-    if (what < 480) this.#deliver(a, b % 4 === 0 ? 1 + (a % BURST) : 1);
-    else if (what < 640) {
-      const busy = nth(
-        [...this.hosts.values()].filter((x) => x.inbox.length > 0),
-        a,
-      );
-      if (busy) busy.work();
-      else this.#deliver(a);
-    } else if (what < 780) {
-      this.#pass(1 + (b % 1500));
-      this.feed([{ kind: 'tick' }]);
-    } else if (what < 840) {
-      this.net.setWorkload(randomFrom(b), 1);
-      for (const x of this.net.switches.values()) this.net.read(x);
-      if (b % 3 > 0) this.feed([{ kind: 'sampled' }]);
-    } else if (what < 890) this.#ask(a, b);
-    else if (what < 896) {
-      const id = job()?.id;
-      if (id === undefined) return;
-      const isForgotten = this.#tryTo(() => checkForget(this.state, id)) && b % 2 === 0;
-      if (isForgotten) this.feed([{ kind: 'forget', id }]);
-      else if (this.#tryTo(() => checkCancel(this.state, id))) this.feed([{ kind: 'cancel', id }]);
-    } else if (what < 906) {
-      if (s().isConnected) this.net.disconnect(s());
-      else this.net.connect(s(), b % 4 === 0);
-    } else if (what < 912) s().isSilent = !s().isSilent;
-    else if (what < 922) {
-      const end = port();
-      this.net.setCable(end, this.net.at(end)?.port.isUp === false);
-    } else if (what < 926) {
-      if (!this.net.deaf.delete(port())) this.net.deaf.add(port());
-    } else if (what < 932) {
-      const at = this.net.at(port());
-      if (at) {
-        at.port.speedBps = SPEEDS[b % SPEEDS.length] as number;
-        this.net.tellPort(at.s, at.portNo, 'modified');
-      }
-    } else if (what < 946) {
-      const draw = randomFrom(b);
-      if (h().isConnected) h().disconnect(() => draw() < 0.5);
-      else h().connect();
-    } else if (what < 954) {
-      const copies = [...this.hosts.values()].flatMap((x) => x.copies().map((id) => ({ x, id })));
-      const c = nth(copies, a);
-      c?.x.break(c.id);
-    } else if (what < 960) s().fate = (['refused', 'full', 'lost'] as WriteFate[])[b % 3] as WriteFate;
-    else if (what < 964) this.#queuesFail = !this.#queuesFail;
-    else if (what < 967) this.#tunnelsFail = !this.#tunnelsFail;
-    else if (what < 974) this.setPolicy(b % POLICIES.length);
-    else if (what < 975) this.#refusePolicy();
-    else if (what < 985) this.#again(a);
-    else if (what < 989) h().refuseNext = REFUSALS[b % REFUSALS.length] as string;
-    else if (what < 993) h().timeOut(b % 2 === 0);
-    else if (what < 998) this.#frame(a, b);
-    else this.restart();
-  }
-
-  /** What checks say no to is not asked for. */
-  #tryTo(check: () => void): boolean {
-    try {
-      check();
-      return true;
-    } catch (error) {
-      if (error instanceof FairwayError) return false;
-      throw error;
-    }
-  }
-
-  #ask(a: number, b: number): void {
-    const draw = randomFrom(a * 65_536 + b);
-    const of = <T>(list: readonly T[]): T => list[Math.floor(draw() * list.length)] as T;
-    const share = draw() < 0.6 ? 0.3 : 1;
-    const idle = this.guests.filter(
-      (g) => ![...this.state.jobs.values()].some((j) => j.guest === g && !isFinal(j.state)),
-    );
-    const names = idle.filter(() => draw() < share);
-    if (names.length === 0) return;
-    const at = (name: string) => [...this.hosts.values()].find((h) => h.guests.get(name)?.state === 'running')?.o.host;
-    const to = of([...this.hosts.keys()]);
-    const request: MigrateRequest = {
-      moves: names
-        .map((guest) => ({
-          guest,
-          destination: draw() < 0.7 ? to : of([...this.hosts.keys()]),
-          ...(draw() < 0.5 ? { priority: of(PRIORITIES) } : {}),
-        }))
-        .filter((m) => at(m.guest) !== m.destination),
-      priority: of(PRIORITIES),
-      ...(draw() < 0.1 ? { technique: of(TECHNIQUES) } : {}),
-      ...(draw() < 0.1 ? { strategy: of<Strategy>(['serial', 'parallel']) } : {}),
-      ...(draw() < 0.2 ? { deadlineMs: 5000 + Math.floor(draw() * 60_000) } : {}),
-      ...(draw() < 0.3 ? { planned: true } : {}),
-    };
-    if (request.moves.length === 0 || !this.#tryTo(() => checkRequest(this.state, request))) return;
+  /** Somebody asks for migrations that were found to be allowed. */
+  migrate(request: MigrateRequest): void {
     const ids = request.moves.map((m) => `m${this.#nextId++}-${m.guest}`);
     this.feed([{ kind: 'migrate', request, ids, group: ids.length > 1 ? `g${this.#nextId}` : null }]);
   }
@@ -476,53 +418,17 @@ export class World {
     this.feed([{ kind: 'policyChanged', policy: POLICIES[n] as CompiledPolicy, status }]);
   }
 
-  #refusePolicy(): void {
+  refusePolicy(): void {
     const { revision } = this.state.policyStatus;
     const status = { state: 'refused' as const, revision, reason: 'it makes no sense', atMs: this.nowMs };
     this.feed([{ kind: 'policyRefused', status }]);
-  }
-
-  /** Something that was heard lately is heard again. What a connection keeps in order cannot be. */
-  #again(n: number): void {
-    const old = this.#recent[n % 64];
-    if (
-      !old ||
-      !['agentMessage', 'commandDone', 'qosDone', 'tunnelDone', 'written', 'counters', 'packetIn'].includes(old.kind)
-    )
-      return;
-    if (old.kind === 'agentMessage' && old.message.type === 'guests') return;
-    this.feed([old]);
-  }
-
-  /** A frame of somebody: an announcement of a guest at a port, or a stranger’s. */
-  #frame(a: number, b: number): void {
-    const s = [...this.net.switches.values()][a % this.net.switches.size] as SwitchModel;
-    const guest = this.guests[b % this.guests.length] as string;
-    const spec = [...this.hosts.values()].map((h) => h.guests.get(guest)?.spec).find((x) => x !== undefined);
-    const ports = [...s.ports].filter(([no]) => no < LOCAL_PORT);
-    const inPort = (ports[b % Math.max(1, ports.length)] ?? [1])[0];
-    const own = [...s.ports].find(([, p]) => p.name === `tap-${guest}`)?.[0];
-    const stranger = arpPacket({
-      op: 1,
-      sha: `02:00:00:00:00:${(a % 200).toString(16).padStart(2, '0')}`,
-      spa: '10.9.9.9',
-      tpa: '10.9.9.1',
-    });
-    const packet = a % 2 === 0 && spec ? rarpPacket(spec.mac) : stranger;
-    if (s.isConnected)
-      this.#push(s.dpid, {
-        kind: 'packetIn',
-        dpid: s.dpid,
-        inPort: a % 4 < 2 ? (own ?? inPort) : inPort,
-        frame: buildFrame(packet),
-      });
   }
 
   /** The controller dies and comes back with its journal; everybody connects anew. */
   restart(): void {
     for (const c of this.#channels.values()) c.splice(0);
     this.#waiting = 0;
-    this.#recent.length = 0;
+    this.recent.length = 0;
     for (const s of this.net.switches.values()) s.isConnected = false;
     for (const h of this.hosts.values()) {
       h.disconnect(() => true);
@@ -545,8 +451,8 @@ export class World {
   /** Faults cease: all is mended, everybody is there, guests write nothing, and the policy is the default. */
   heal(): void {
     this.#isWell = true;
-    this.#queuesFail = false;
-    this.#tunnelsFail = false;
+    this.queuesFail = false;
+    this.tunnelsFail = false;
     this.net.deaf.clear();
     for (const end of this.net.cables.keys()) this.net.setCable(end, true);
     for (const s of this.net.switches.values()) {

@@ -260,3 +260,24 @@ describe('in a plan nobody waits without need', () => {
     expect([...s.fabric.state.jobs.values()].map((j) => j.state)).toEqual(['done', 'done', 'done']);
   });
 });
+
+test('a migration that is held ready for its turn may lose its way: the plan is made anew without it, and it goes in the end', () => {
+  const guests: StarGuest[] = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => ({ name, host: 1, memoryMiB: 128 }));
+  const s = new Star(3, guests);
+  const ids = s.ask({
+    moves: guests.map(({ name }) => ({ guest: name, destination: name < 'd' ? 'hv2' : 'hv3' })),
+    planned: true,
+  });
+  const held = () => ids.map((id) => s.job(id)).find((j) => j.isHeld);
+  for (let i = 0; i < 60 && !held(); i++) s.pass();
+  const { id = '', to = '' } = held() ?? {};
+  const port = Number(to.slice(2));
+  s.fabric.setCable(CORE, port, false);
+  expect(s.job(id)).toMatchObject({ isHeld: true, dpids: [] });
+  const other = ids.find((x) => s.job(x).state === 'queued') ?? '';
+  s.fabric.send({ kind: 'cancel', id: other });
+  expect(s.fabric.state.plan?.endAtMs.has(id)).toBe(false);
+  s.fabric.setCable(CORE, port, true);
+  s.run(200);
+  for (const x of ids) expect([x, s.job(x).state]).toEqual([x, x === other ? 'cancelled' : 'done']);
+});
