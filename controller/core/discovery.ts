@@ -32,6 +32,24 @@ export function switchKnown(t: Turn, dpid: string): void {
   change(t, { switchSinceMs: switchSinceMs.set(dpid, t.nowMs) });
 }
 
+/** A switch went away: its links cannot be found until it is back. */
+export function switchAway(t: Turn, dpid: string): void {
+  const { absences } = t.state.discovery;
+  const last = absences.get(dpid);
+  const { silenceMs } = t.state.policy.doc.discovery;
+  // One that came by for a moment only was away all the time.
+  const isSame = last !== undefined && t.nowMs - last.untilMs < silenceMs;
+  const absence = { fromMs: isSame ? last.fromMs : t.nowMs, untilMs: Number.POSITIVE_INFINITY };
+  change(t, { absences: new Map(absences).set(dpid, absence) });
+}
+
+export function switchBack(t: Turn, dpid: string): void {
+  const { absences } = t.state.discovery;
+  const last = absences.get(dpid);
+  if (last?.untilMs === Number.POSITIVE_INFINITY)
+    change(t, { absences: new Map(absences).set(dpid, { ...last, untilMs: t.nowMs }) });
+}
+
 /** A port came up, went down or away: what is plugged in there may be something else from now on. */
 export function portReset(t: Turn, ref: PortRef): void {
   const id = linkId(ref);
@@ -178,16 +196,23 @@ export function faultOf(state: ControllerState, claim: ProbeClaim, nowMs: number
 
 /**
  * Whether hosts are attached at `port`, so that it is no end of a link to `far`: a guest, which its agent reports, or a
- * sender that appeared when a link to `far` would long have been found. A sender seen sooner may have come through it.
+ * sender that appeared when a link to `far` would long have been found. A sender seen sooner may have come through it, and so
+ * may one that was seen while one of the two switches was away, and no probe could tell.
  */
 function isEdge(state: ControllerState, port: PortRef, far: PortRef): boolean {
   const id = linkId(port);
   if (state.topology.isGuestPort(port)) return true;
-  const { hostSinceMs, switchSinceMs, portSinceMs } = state.discovery;
+  const { hostSinceMs, switchSinceMs, portSinceMs, absences } = state.discovery;
+  const { silenceMs } = state.policy.doc.discovery;
   const seenMs = hostSinceMs.get(id);
   if (seenMs === undefined || state.topology.isTrunk(port)) return false;
+  const wasAway = (dpid: string) => {
+    const absence = absences.get(dpid);
+    return absence !== undefined && seenMs >= absence.fromMs && seenMs <= absence.untilMs + silenceMs;
+  };
+  if (wasAway(port.dpid) || wasAway(far.dpid)) return false;
   const upMs = [port, far].flatMap((p) => [switchSinceMs.get(p.dpid) ?? 0, portSinceMs.get(linkId(p)) ?? 0]);
-  return seenMs - Math.max(...upMs) > state.policy.doc.discovery.silenceMs;
+  return seenMs - Math.max(...upMs) > silenceMs;
 }
 
 function refuse(t: Turn, at: PortRef, fault: ProbeFault): void {

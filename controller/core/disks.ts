@@ -17,9 +17,15 @@ export function offerDisks(t: Turn, job: Job): void {
   t.command(job.from, job.id, { do: 'offerDisks', migration: job.id, guest: job.guest });
 }
 
-/** Whether a later migration of the same guest is known: its disks are not this one's business any more. */
+/**
+ * Whether the guest's machine at a job's source is a later migration's business by now: one that began there, or that brings the
+ * guest back there, from its `prepare` on. One that leads elsewhere, that has not begun, or that came to nothing leaves it alone.
+ */
 const isOvertaken = (t: Turn, job: Job): boolean =>
-  [...t.state.jobs.values()].some((j) => j.guest === job.guest && j.number > job.number);
+  [...t.state.jobs.values()].some((j) => {
+    if (j.guest !== job.guest || j.number <= job.number) return false;
+    return j.from === job.from || (j.to === job.from && j.technique !== null && (j.resumed || !isFinal(j.state)));
+  });
 
 /** Nobody reads the source's disks any more: it need not serve them. */
 export function releaseDisks(t: Turn, job: Job): void {
@@ -37,10 +43,13 @@ export function onDisksPulled(t: Turn, host: string, m: AgentMessage): void {
   if (job.state === 'done') releaseDisks(t, job);
 }
 
-/** A source that came back may have missed that its disks are not read any more. To be told twice does no harm. */
-export function releaseAgain(t: Turn, host: string): void {
+/**
+ * A source that came back may have missed that its disks are not read any more, or could not be told while another migration
+ * was to bring the guest back. To be told twice does no harm.
+ */
+export function releaseAgain(t: Turn, host: string, guest?: string): void {
   for (const job of t.state.jobs.values()) {
-    if (job.from !== host || !isFinal(job.state)) continue;
+    if (job.from !== host || !isFinal(job.state) || (guest !== undefined && job.guest !== guest)) continue;
     const isPulled = job.state === 'done' && job.disksPulled === true;
     // Of one that was given up it may not be known whether its guest runs at the destination, and reads them.
     const isKnown = job.state !== 'lost' || t.state.agents.get(job.to)?.connected === true;

@@ -20,7 +20,7 @@ import { linkId } from '../../topology/index.ts';
 import { watchConvergence } from './convergence.ts';
 import { canCopy, checkOptions } from './copyOptions.ts';
 import { destinationPort } from './desired.ts';
-import { offerDisks, onDisksPulled, releaseDisks } from './disks.ts';
+import { offerDisks, onDisksPulled, releaseAgain, releaseDisks } from './disks.ts';
 import type { Event } from './events.ts';
 import { modelOf } from './guestModel.ts';
 import { onPaceAnswered } from './hold.ts';
@@ -128,6 +128,7 @@ export function end(t: Turn, job: Job, state: 'failed' | 'cancelled' | 'lost', n
   makeRoom(t, job);
   if (abandon) t.command(job.to, job.id, { do: 'abandon', migration: job.id });
   if (abandon) releaseDisks(t, job);
+  if (abandon) releaseAgain(t, job.to, job.guest);
   t.reserveNow = true;
   placeGuests(t);
 }

@@ -6,7 +6,17 @@ import { cookieFor, FEATURE, parseCookie } from './cookies.ts';
 import { hasRoom } from './crowds.ts';
 import { destinationPort, linkRef, METER_BASE, METER_COUNT, portByName, streamHops } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
-import { hostSeen, linksHeardOf, listenAt, onLldp, portReset, probe, switchKnown } from './discovery.ts';
+import {
+  hostSeen,
+  linksHeardOf,
+  listenAt,
+  onLldp,
+  portReset,
+  probe,
+  switchAway,
+  switchBack,
+  switchKnown,
+} from './discovery.ts';
 import type { Event } from './events.ts';
 import { type Flow, type Group, isOurGroup } from './flows.ts';
 import { onStreamCounted } from './hold.ts';
@@ -59,6 +69,7 @@ export function onSwitchUp(t: Turn, e: On<'switchUp'>): void {
   }
   const installed = tablesFound(e.flows, e.meterIds, e.groups);
   if (known) linksHeardOf(t, e.dpid);
+  if (known) switchBack(t, e.dpid);
   // A switch that was restarted may have lost queues or the filters in front of them: they are set again.
   const qos = new Map<string, QosState>();
   for (const [id, q] of t.state.qos) qos.set(id, linkRef(id).dpid === e.dpid ? { ...q, stale: true, note: '' } : q);
@@ -91,6 +102,7 @@ export function onSwitchDown(t: Turn, e: On<'switchDown'>): void {
   if (!s) return;
   // It goes on forwarding what it holds; topology is kept until its ports or links are known to be gone.
   t.set({ switches: withEntry(t.state.switches, e.dpid, { ...s, connected: false, inFlight: null }) });
+  switchAway(t, e.dpid);
   t.log('warn', 'switch.down', { dpid: e.dpid });
 }
 

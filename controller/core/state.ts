@@ -344,6 +344,8 @@ export interface Discovery {
   nextSerial: number;
   /** By datapath: when it connected first. */
   switchSinceMs: ReadonlyMap<string, number>;
+  /** By datapath: when it was away last; `untilMs` is infinite while it is. */
+  absences: ReadonlyMap<string, { fromMs: number; untilMs: number }>;
   /** Ports that changed since: when they came up last. */
   portSinceMs: ReadonlyMap<string, number>;
   /** When a sender was first seen at a port, since that came up. */
@@ -368,6 +370,7 @@ const NO_DISCOVERY: Discovery = {
   crowded: new Map(),
   nextSerial: 1,
   switchSinceMs: new Map(),
+  absences: new Map(),
   portSinceMs: new Map(),
   hostSinceMs: new Map(),
   refused: NONE_REFUSED,

@@ -43,6 +43,9 @@ const numbers = (count: number) => Array.from({ length: count }, (_, i) => SEED 
 /** Where a case that failed is kept. */
 const fileOf = (number: number) => join(tmpdir(), `fairway-full-core-${number}.json`);
 
+const secondsSince = (ms: number) => Math.round((Date.now() - ms) / 1000);
+const secondsOf = (cpu: NodeJS.CpuUsage) => Math.round((cpu.user + cpu.system) / 1e6);
+
 /** The same events once more: the core has nothing to go by but them. */
 function playAgain(w: World): string[] {
   const texts: string[] = [];
@@ -98,7 +101,15 @@ search(
         if (!found.has(kind)) found.set(kind, report(number, c, message));
       }
     }
-    const what = { runs, steps, seconds: Math.round((Date.now() - startMs) / 1000), slowest, ...seen, ...ends };
+    const what = {
+      runs,
+      steps,
+      seconds: secondsSince(startMs),
+      cpuSeconds: secondsOf(process.cpuUsage()),
+      slowest,
+      ...seen,
+      ...ends,
+    };
     if (found.size > 0) throw new Error(`${[...found.values()].join('\n')}\n${JSON.stringify(what)}`);
     console.info(JSON.stringify(what));
     // What was to be seen was there.
@@ -121,8 +132,9 @@ search(
       const w = new World(shape, { check: (_w, _before, _events, effects) => texts.push(textOf(effects)) });
       for (const a of actions) perform(w, a);
       const again = playAgain(w);
-      for (const [i, text] of [...texts, stateText(w.state)].entries())
-        if (text !== again[i]) expect([number, i, again[i]]).toEqual([number, i, text]);
+      texts.push(stateText(w.state));
+      const at = texts.findIndex((text, i) => text !== again[i]);
+      expect([number, at, again[at]]).toEqual([number, -1, undefined]);
     }
   },
   TIMEOUT_MS,

@@ -92,7 +92,8 @@ function checkSlices(state: ControllerState, seen: Seen): void {
   for (const [link, share] of state.shares) {
     for (const id of share.byMigration.keys()) {
       const j = state.jobs.get(id);
-      if (!j || sliceOf(j) === undefined || !j.links.includes(link)) throw new Error(`${link}: ${id} (${j?.state}) has a share`);
+      if (!j || sliceOf(j) === undefined || !j.links.includes(link))
+        throw new Error(`${link}: ${id} (${j?.state}) has a share`);
     }
   }
 }

@@ -176,6 +176,23 @@ test('a link that fell silent and whose hosts were seen since comes back with it
   expect(linkIds(f)).toEqual(FOUR);
 });
 
+test('a link that came up while one of its switches was away is found when that is back, whoever was seen through it', () => {
+  const f = twoHypervisors();
+  const cables = new Map(f.cables);
+  f.setCable(CORE, 1, false);
+  // The ports come up one after the other, and before a probe has crossed the switch is gone.
+  f.cables.clear();
+  f.setCable(CORE, 1, true);
+  f.setCable(HV1, 1, true);
+  f.disconnect(HV1);
+  for (let i = 0; i < 12; i++) f.pass(1000);
+  hostAt(f, CORE, 1);
+  for (const [from, to] of cables) f.cables.set(from, to);
+  f.connect(HV1);
+  f.pass(2500);
+  expect(linkIds(f)).toEqual(FOUR);
+});
+
 test('silence is what the policy says', () => {
   const discovery = { ...DEFAULT_POLICY.discovery, probeMs: 200, silenceMs: 600 };
   const f = twoHypervisors({ policy: { ...DEFAULT_POLICY, discovery } });

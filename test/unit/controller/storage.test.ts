@@ -127,6 +127,33 @@ describe('on demand', () => {
     say(f, 'hv2', 'disksPulled');
     expect(released(f)).toHaveLength(told);
   });
+
+  test('a later migration of the guest that has not begun, or came to nothing, does not keep the source from being let go', () => {
+    const there = () => {
+      const f = moved();
+      up(f, 'hv1', [withDisk('stopped')]);
+      up(f, 'hv2', [withDisk()], PULLING);
+      return f;
+    };
+    const busy = there();
+    const answer = busy.answer;
+    busy.answer = (host, c) => (c.do === 'prepare' ? { error: 'full', code: 'host-busy' } : answer(host, c));
+    ask(busy, 'm-2', 'hv1', { storage: 'mirrored' });
+    expect(job(busy, 'm-2').state).toBe('queued');
+    say(busy, 'hv2', 'disksPulled');
+    expect(released(busy)).toEqual(['releaseDisks hv1']);
+
+    const f = there();
+    f.answer = (host, c) => (c.do === 'prepare' ? undefined : answer(host, c));
+    ask(f, 'm-2', 'hv1', { storage: 'mirrored' });
+    expect(job(f, 'm-2').awaiting).toBe('prepare');
+    say(f, 'hv2', 'disksPulled');
+    expect(released(f)).toEqual([]);
+    const refusal = { ok: false, error: 'the machine is still here', code: 'guest-exists' };
+    f.send({ kind: 'commandDone', migration: 'm-2', step: 'prepare', ...refusal });
+    expect(job(f, 'm-2').state).toBe('failed');
+    expect(released(f)).toEqual(['releaseDisks hv1']);
+  });
 });
 
 describe('mirrored and shared', () => {
