@@ -171,8 +171,20 @@ export const ACTIONS = {
   },
   failTunnels: {
     weight: 3,
-    do: (w) => {
+    do: (w, _a, b) => {
       w.tunnelsFail = !w.tunnelsFail;
+      // It may be noticed before anything is asked of it, or not.
+      if (b % 2 === 0) w.tellDatabases();
+    },
+  },
+  removeTunnel: {
+    weight: 3,
+    do: (w, a) => {
+      const ports = [...w.net.switches.values()].flatMap((s) =>
+        [...s.ports.values()].filter((p) => p.name.startsWith('fwt')).map((p) => ({ s, p })),
+      );
+      const one = nth(ports, a);
+      if (one) w.net.setTunnel(one.s.dpid, one.p.name, false);
     },
   },
   policy: { weight: 7, do: (w, _a, b) => w.setPolicy(b % POLICIES.length) },

@@ -218,8 +218,9 @@ export class Network {
     const s = this.switches.get(dpid) as SwitchModel;
     const had = [...s.ports].find(([, p]) => p.name === name)?.[0];
     if (isWanted && had === undefined) {
-      const portNo = TUNNEL_PORTS + s.ports.size;
-      this.switches.get(dpid)?.ports.set(portNo, {
+      let portNo = TUNNEL_PORTS;
+      while (s.ports.has(portNo)) portNo++;
+      s.ports.set(portNo, {
         ...{ name, isUp: true, speedBps: 0, txBps: 0, rxBps: 0, txBytes: 0, rxBytes: 0 },
         queued: new Map(),
       });

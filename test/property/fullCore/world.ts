@@ -448,11 +448,18 @@ export class World {
     for (const h of this.hosts.values()) h.connect();
   }
 
+  /** Whether databases of switches answer becomes known. */
+  tellDatabases(): void {
+    for (const dpid of this.net.switches.keys())
+      this.push(`ovs ${dpid}`, { kind: 'ovsdb', dpid, isThere: !this.tunnelsFail });
+  }
+
   /** Faults cease: all is mended, everybody is there, guests write nothing, and the policy is the default. */
   heal(): void {
     this.#isWell = true;
     this.queuesFail = false;
     this.tunnelsFail = false;
+    this.tellDatabases();
     this.net.deaf.clear();
     for (const end of this.net.cables.keys()) this.net.setCable(end, true);
     for (const s of this.net.switches.values()) {
