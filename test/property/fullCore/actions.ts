@@ -8,6 +8,7 @@ import { randomFrom } from '../../../contracts/random.ts';
 import type { MigrateRequest } from '../../../contracts/rest.ts';
 import { movesOf, planEvacuation } from '../../../controller/core/evacuate.ts';
 import { checkCancel, checkRequest } from '../../../controller/core/jobs.ts';
+import { checkForget } from '../../../controller/core/lost.ts';
 import { checkPull } from '../../../controller/core/pull.ts';
 import { arpPacket, buildFrame, rarpPacket } from '../../../sim/packet.ts';
 import type { Host } from './hosts.ts';
@@ -78,6 +79,13 @@ export const ACTIONS = {
     do: (w, a) => {
       const id = openJob(w, a)?.id;
       if (id !== undefined && isAllowed(() => checkCancel(w.state, id))) w.feed([{ kind: 'cancel', id }]);
+    },
+  },
+  forget: {
+    weight: 4,
+    do: (w, a) => {
+      const id = openJob(w, a)?.id;
+      if (id !== undefined && isAllowed(() => checkForget(w.state, id))) w.feed([{ kind: 'forget', id }]);
     },
   },
   evacuate: {
