@@ -98,10 +98,14 @@ function checkSlices(state: ControllerState, seen: Seen): void {
   }
 }
 
-/** Of two on the same or fewer links, the more urgent has at least as much, but for a step that is not made. */
+/**
+ * Of two on the same or fewer links, the more urgent has at least as much, but for a step that is not made. Whose agent is away
+ * goes on as it was told last, whatever has changed since: that is no decision.
+ */
 function checkUrgency(state: ControllerState): void {
   const { minStepShare } = state.policy.doc.reservation;
-  const running = [...state.jobs.values()].filter((j) => needsSlice(j) && j.phase !== 'initial');
+  const canBeTold = (j: Job) => state.agents.get(j.from)?.connected === true;
+  const running = [...state.jobs.values()].filter((j) => needsSlice(j) && j.phase !== 'initial' && canBeTold(j));
   for (const a of running) {
     for (const b of running) {
       if (rank(a.priority) >= rank(b.priority) || a.phase !== b.phase) continue;
