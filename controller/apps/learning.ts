@@ -20,6 +20,8 @@ export interface LearningOptions {
    * Addresses to know at most, 1 or more; for a new one the oldest is forgotten that nothing was sent to meanwhile. Default 65,536.
    */
   readonly maxAddresses?: number;
+  /** A number that senders do not know, so that they cannot choose addresses that are slow to find. Default 0x9e3779b1. */
+  readonly seed?: number;
 }
 
 export interface LearningCounters {
@@ -39,8 +41,6 @@ const FLOW_PRIORITY = 100;
 const BUFFERED_BYTES = 128;
 const NO_BUFFER = 0xffff_ffff;
 const PACKET_IN = 10;
-/** Above every port number. */
-const USED = 2 ** 32;
 const OXM_IN_PORT = 0x80000004;
 /** Where the output of a burst is collected, and the longest answer to one packet-in: a whole packet and what is around it. */
 const SLAB_BYTES = 256 * 1024;
@@ -131,20 +131,107 @@ function templates13(version: 4 | 5 | 6, idleTimeoutS: number): Templates {
 /** A copy of its own: what `encode` returns keeps a larger buffer alive. Transaction id 0 is no request's. */
 const bytes = (message: OfMessage): Buffer => Buffer.from(encode(message, 0));
 
-const macText = (mac: number): string =>
-  mac
+const macText = (high: number, low: number): string =>
+  (high * 2 ** 32 + (low >>> 0))
     .toString(16)
     .padStart(12, '0')
     .replace(/(..)(?=.)/g, '$1:');
+
+/** An address, as its upper 16 and its lower 32 bits (signed), and where it was last seen. */
+interface Station {
+  readonly high: number;
+  readonly low: number;
+  port: number;
+  /** Something was sent to it since it was last spared. */
+  isUsed: boolean;
+  /** The next one of the same hash. */
+  next: Station | undefined;
+}
+
+/**
+ * The addresses of a switch. They are looked up twice for every packet-in, so they are found by a small integer, which is what the
+ * engine is quickest at; who would like to have many addresses of one hash does not know the seed.
+ */
+class Stations {
+  readonly #most: number;
+  readonly #seed: number;
+  readonly #byHash = new Map<number, Station>();
+  /** In the order in which they came, but for those that took the place of one that was forgotten. */
+  #ring: Station[] = [];
+  /** The next one to be looked at when there are too many. */
+  #hand = 0;
+
+  constructor(most: number, seed: number) {
+    this.#most = most;
+    this.#seed = seed | 1;
+  }
+
+  get size(): number {
+    return this.#ring.length;
+  }
+
+  #hash(high: number, low: number): number {
+    return low ^ Math.imul(high + 1, this.#seed);
+  }
+
+  find(high: number, low: number): Station | undefined {
+    let s = this.#byHash.get(this.#hash(high, low));
+    while (s !== undefined && (s.low !== low || s.high !== high)) s = s.next;
+    return s;
+  }
+
+  /** One that is not known yet. */
+  add(high: number, low: number, port: number): void {
+    const hash = this.#hash(high, low);
+    let at = this.#ring.length;
+    if (at >= this.#most) at = this.#forgetOne();
+    this.#ring[at] = { high, low, port, isUsed: false, next: this.#byHash.get(hash) };
+    this.#byHash.set(hash, this.#ring[at] as Station);
+  }
+
+  /** Second chance: a gateway that was learned first of all is not forgotten for the many that send to it. Answers the place that is free now. */
+  #forgetOne(): number {
+    for (;;) {
+      const at = this.#hand;
+      const s = this.#ring[at] as Station;
+      this.#hand = (at + 1) % this.#ring.length;
+      if (!s.isUsed) {
+        this.#unlink(s);
+        return at;
+      }
+      s.isUsed = false;
+    }
+  }
+
+  /** Forgets who was last seen at a port. False: nobody was. */
+  forgetPort(portNo: number): boolean {
+    const stay = this.#ring.filter((s) => s.port !== portNo);
+    if (stay.length === this.#ring.length) return false;
+    this.#hand =
+      stay.length === 0 ? 0 : this.#ring.slice(0, this.#hand).filter((s) => s.port !== portNo).length % stay.length;
+    for (const s of this.#ring) if (s.port === portNo) this.#unlink(s);
+    this.#ring = stay;
+    return true;
+  }
+
+  #unlink(gone: Station): void {
+    const hash = this.#hash(gone.high, gone.low);
+    let s = this.#byHash.get(hash);
+    if (s === gone) {
+      if (gone.next === undefined) this.#byHash.delete(hash);
+      else this.#byHash.set(hash, gone.next);
+      return;
+    }
+    while (s !== undefined && s.next !== gone) s = s.next;
+    if (s !== undefined) s.next = gone.next;
+  }
+}
 
 export class LearningSwitch {
   readonly counters: LearningCounters = { packetIns: 0, flowMods: 0, packetOuts: 0, truncated: 0 };
   readonly #o: Required<LearningOptions>;
   readonly #t: Templates;
-  /** Port by address, an integer of 48 bits; `USED` is added once something was sent to it. Oldest first. */
-  readonly #ports = new Map<number, number>();
-  /** Where the search for an address to forget goes on: from the start each time, it would step over all that were deleted. */
-  #hand = this.#ports.entries();
+  readonly #stations: Stations;
   #slab = Buffer.alloc(0);
   #view = new DataView(this.#slab.buffer);
   #from = 0;
@@ -152,20 +239,20 @@ export class LearningSwitch {
 
   constructor(options: LearningOptions) {
     const { maxAddresses = 65_536 } = options;
-    this.#o = { idleTimeoutS: 60, ...options, maxAddresses: Math.max(1, maxAddresses) };
+    this.#o = { idleTimeoutS: 60, seed: 0x9e3779b1, ...options, maxAddresses: Math.max(1, maxAddresses) };
     const { version, idleTimeoutS } = this.#o;
+    this.#stations = new Stations(this.#o.maxAddresses, this.#o.seed);
     this.#t = version === 1 ? templates10(idleTimeoutS) : templates13(version, idleTimeoutS);
   }
 
   /** Addresses known. */
   get size(): number {
-    return this.#ports.size;
+    return this.#stations.size;
   }
 
   /** The port an address was last seen at. `mac` as an integer of 48 bits. */
   portOf(mac: number): number | undefined {
-    const at = this.#ports.get(mac);
-    return at === undefined ? undefined : at % USED;
+    return this.#stations.find(Math.floor(mac / 2 ** 32), mac | 0)?.port;
   }
 
   /** What to send to a switch that has just connected: what no flow takes comes here, whole unless the switch keeps it. */
@@ -214,14 +301,16 @@ export class LearningSwitch {
     this.counters.packetIns++;
     // A packet without both addresses is none, and goes nowhere.
     if (b.length < start + 14) return true;
-    const dst = mac(b, start);
-    const src = mac(b, start + 6);
     const isGroup = ((b[start] as number) & 1) === 1;
+    const srcHigh = u16(b, start + 6);
+    const srcLow = i32(b, start + 8);
     // A group address as the sender is a forgery or a fault.
-    if (((b[start + 6] as number) & 1) === 0 && src !== 0) this.#learn(src, inPort);
+    if ((srcHigh & 0x100) === 0 && (srcHigh | srcLow) !== 0) this.#learn(srcHigh, srcLow, inPort);
+    const dstHigh = u16(b, start);
+    const dstLow = i32(b, start + 2);
     // Bridges keep these to themselves, and so does LLDP (IEEE 802.1Q-2018, table 8-1).
-    if (dst >= 0x0180c2000000 && dst <= 0x0180c200000f) return true;
-    const outPort = isGroup ? undefined : this.#lookUp(dst);
+    if (dstHigh === 0x0180 && dstLow >>> 4 === 0xc200000) return true;
+    const outPort = isGroup ? undefined : this.#lookUp(dstHigh, dstLow);
     if (outPort === undefined) {
       this.#packetOut(b, start, totalLength, bufferId, inPort, this.#t.flood);
     } else {
@@ -234,13 +323,7 @@ export class LearningSwitch {
 
   /** Forgets what was learned at a port that went down or away, and takes the flows out that lead there. */
   portDown(portNo: number): void {
-    let any = false;
-    for (const [address, at] of this.#ports) {
-      if (at % USED !== portNo) continue;
-      this.#ports.delete(address);
-      any = true;
-    }
-    if (any) this.#delete({ outPort: portNo });
+    if (this.#stations.forgetPort(portNo)) this.#delete({ outPort: portNo });
   }
 
   /** The bytes of all that is to be sent, whole messages, or undefined. They are the caller's: nothing writes to them again. */
@@ -251,37 +334,24 @@ export class LearningSwitch {
     return taken;
   }
 
-  #learn(src: number, port: number): void {
-    const before = this.#ports.get(src);
-    if (before === port || before === port + USED) return;
-    if (before === undefined) {
-      if (this.#ports.size >= this.#o.maxAddresses) this.#forgetOne();
-    } else {
-      // It moved: flows to it lead to the old place for as long as they are used.
-      this.#delete({ ethDst: macText(src) });
+  #learn(high: number, low: number, port: number): void {
+    const known = this.#stations.find(high, low);
+    if (known === undefined) {
+      this.#stations.add(high, low, port);
+      return;
     }
-    this.#ports.set(src, port);
+    if (known.port === port) return;
+    // It moved: flows to it lead to the old place for as long as they are used.
+    this.#delete({ ethDst: macText(high, low) });
+    known.port = port;
+    known.isUsed = false;
   }
 
-  #lookUp(dst: number): number | undefined {
-    const at = this.#ports.get(dst);
-    if (at === undefined || at >= USED) return at === undefined ? undefined : at - USED;
-    this.#ports.set(dst, at + USED);
-    return at;
-  }
-
-  /** Second chance: a gateway that was learned first of all is not forgotten for the many that send to it. */
-  #forgetOne(): void {
-    for (;;) {
-      const { done, value } = this.#hand.next();
-      if (done) this.#hand = this.#ports.entries();
-      else {
-        const [address, at] = value;
-        this.#ports.delete(address);
-        if (at < USED) return;
-        this.#ports.set(address, at - USED);
-      }
-    }
+  #lookUp(high: number, low: number): number | undefined {
+    const known = this.#stations.find(high, low);
+    if (known === undefined) return undefined;
+    known.isUsed = true;
+    return known.port;
   }
 
   #delete(what: { ethDst?: string; outPort?: number }): void {
@@ -370,7 +440,7 @@ export class LearningSwitch {
 
 const u16 = (b: Buffer, at: number): number => ((b[at] as number) << 8) | (b[at + 1] as number);
 const u32 = (b: Buffer, at: number): number => u16(b, at) * 0x1_0000 + u16(b, at + 2);
-const mac = (b: Buffer, at: number): number => u16(b, at) * 0x1_0000_0000 + u32(b, at + 2);
+const i32 = (b: Buffer, at: number): number => (u16(b, at) << 16) | u16(b, at + 2);
 
 /** The in_port among the fields of a match, which is the first one in most switches' packet-ins. */
 function inPortOf(b: Buffer, from: number, end: number): number | undefined {

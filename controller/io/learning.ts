@@ -3,10 +3,12 @@
  * Only connections and their lives are dealt with here. All answers to what one read of the socket brought go out in one
  * write, before the next socket is looked at.
  */
+import { randomInt } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 import {
   attach,
   type ConnectionHandler,
+  type DuplexLike,
   OfConnection,
   type OfMessage,
   ofproto_v1_3 as ofp,
@@ -69,10 +71,11 @@ export async function startLearning(o: LearningServerOptions): Promise<LearningS
     let isBlocked = false;
     /** Waits for the end of a read, where a turn's output is written; set by the timers below. */
     let soon: (() => void) | undefined;
+    let isReading = false;
 
     const handler: ConnectionHandler<LearningVersion> = {
       onUp({ version, features }) {
-        app = new LearningSwitch({ ...limits, version, nBuffers: features?.n_buffers ?? 0 });
+        app = new LearningSwitch({ ...limits, seed: randomInt(2 ** 32), version, nBuffers: features?.n_buffers ?? 0 });
         session.app = app;
         session.dpid = features?.datapath_id.toString(16).padStart(16, '0') ?? '';
         log('info', 'switch.up', { dpid: session.dpid, remote, version });
@@ -96,7 +99,7 @@ export async function startLearning(o: LearningServerOptions): Promise<LearningS
       after: (ms, fn) => clock.after(ms, fn),
       soon(fn) {
         soon = fn;
-        setImmediate(run);
+        if (!isReading) setImmediate(run);
       },
     };
     const run = () => {
@@ -106,16 +109,26 @@ export async function startLearning(o: LearningServerOptions): Promise<LearningS
     };
     const connection = new OfConnection<LearningVersion>(handler, { versions: LEARNING_VERSIONS });
     sessions.set(connection, session);
-    attach(connection, socket, timers);
-    // After the connection's own listener: what it read has been answered.
-    socket.on('data', () => {
+    /** The socket, but that what was read is answered before anybody else has a turn. One listener of its data costs least. */
+    const duplex: DuplexLike = {
+      on: (event: string, listener: (...args: never[]) => void) =>
+        event === 'data'
+          ? socket.on('data', (chunk) => read(chunk, listener as (chunk: Buffer) => void))
+          : socket.on(event, listener as () => void),
+      write: (bytes) => socket.write(bytes),
+      end: () => socket.end(),
+      destroy: () => socket.destroy(),
+      pause: () => socket.pause(),
+      resume: () => socket.resume(),
+    };
+    const read = (chunk: Buffer, receive: (chunk: Buffer) => void) => {
+      isReading = true;
+      receive(chunk);
       const out = app?.take();
-      if (out === undefined || connection.sendBytes(out)) {
-        run();
-        return;
-      }
+      const mayGoOn = out === undefined || connection.sendBytes(out);
+      isReading = false;
       run();
-      if (isBlocked || !connection.isUp) return;
+      if (mayGoOn || isBlocked || !connection.isUp) return;
       isBlocked = true;
       connection.whenWritable().then(
         () => {
@@ -123,7 +136,8 @@ export async function startLearning(o: LearningServerOptions): Promise<LearningS
         },
         () => {},
       );
-    });
+    };
+    attach(connection, duplex, timers);
   };
 
   const server = createServer(accept);

@@ -685,7 +685,7 @@ export class OfConnection<const V extends Version = Version> {
   #write(urgentOnly = false): void {
     const transport = this.#transport;
     if (transport === undefined) return;
-    this.#outbox.flush((bytes) => transport.write(bytes), urgentOnly);
+    if (this.#outbox.bytes > 0) this.#outbox.flush((bytes) => transport.write(bytes), urgentOnly);
     if (this.#isDown) return;
     if (this.#outbox.blocked) this.#blockedSince ??= this.#now;
     if (this.#outbox.bytes <= this.#o.highWaterBytes / 2) {

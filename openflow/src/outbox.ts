@@ -8,37 +8,40 @@ const WRITE_BYTES = 64 * 1024;
 /** Urgent answers kept for a peer that asks without reading; more are dropped, for they tell it nothing new. */
 const URGENT_BYTES = 128 * 1024;
 
+/** Messages in their order. Most of the time there is one or none, and that one costs no list. */
 class Lane {
   bytes = 0;
-  #items: Buffer[] = [];
+  #first: Buffer | undefined;
+  #rest: Buffer[] = [];
   #head = 0;
 
   push(item: Buffer): void {
-    this.#items.push(item);
     this.bytes += item.length;
+    if (this.#first === undefined) this.#first = item;
+    else this.#rest.push(item);
   }
 
-  /** Moves whole messages into `out` while they fit into `room`; the first of an empty `out` always fits. */
-  moveTo(out: Buffer[], room: number): number {
-    let left = room;
-    for (;;) {
-      const next = this.#items[this.#head];
-      if (next === undefined || (next.length > left && out.length > 0)) break;
-      out.push(next);
-      left -= next.length;
-      this.bytes -= next.length;
-      this.#head++;
+  /** Takes the next message out if it is no longer than `room`. */
+  take(room: number): Buffer | undefined {
+    const next = this.#first;
+    if (next === undefined || next.length > room) return undefined;
+    this.bytes -= next.length;
+    if (this.#head === this.#rest.length) {
+      this.#first = undefined;
+      return next;
     }
+    this.#first = this.#rest[this.#head++];
     // Forgetting what was taken costs a copy of the rest, so it is done when the rest is the smaller part.
-    if (this.#head > this.#items.length / 2) {
-      this.#items = this.#items.slice(this.#head);
+    if (this.#head > this.#rest.length / 2) {
+      this.#rest = this.#rest.slice(this.#head);
       this.#head = 0;
     }
-    return left;
+    return next;
   }
 
   clear(): void {
-    this.#items = [];
+    this.#first = undefined;
+    this.#rest = [];
     this.#head = 0;
     this.bytes = 0;
   }
@@ -69,13 +72,26 @@ export class Outbox {
   /** Writes until nothing is left or `write` answers false, several messages at a time; `urgentOnly` leaves the others. */
   flush(write: (bytes: Buffer) => boolean, urgentOnly = false): void {
     while (!this.blocked) {
-      const parts: Buffer[] = [];
-      const room = this.#urgent.moveTo(parts, WRITE_BYTES);
-      if (!urgentOnly && room > 0) this.#bulk.moveTo(parts, room);
-      const first = parts[0];
+      // The first always fits: there may be none that is shorter.
+      const first = this.#next(Number.POSITIVE_INFINITY, urgentOnly);
       if (first === undefined) return;
-      this.blocked = !write(parts.length === 1 ? first : Buffer.concat(parts));
+      let room = WRITE_BYTES - first.length;
+      let more: Buffer[] | undefined;
+      for (;;) {
+        const next = this.#next(room, urgentOnly);
+        if (next === undefined) break;
+        room -= next.length;
+        if (more === undefined) more = [first, next];
+        else more.push(next);
+      }
+      this.blocked = !write(more === undefined ? first : Buffer.concat(more));
     }
+  }
+
+  /** The next message of at most so many bytes. No other message is written between urgent ones. */
+  #next(room: number, urgentOnly: boolean): Buffer | undefined {
+    if (this.#urgent.bytes > 0) return this.#urgent.take(room);
+    return urgentOnly ? undefined : this.#bulk.take(room);
   }
 
   clear(): void {

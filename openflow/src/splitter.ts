@@ -56,7 +56,8 @@ export class MessageSplitter {
     while (b.length - at >= 8) {
       const length = this.#lengthAt(b, at, out);
       if (b.length - at < length) break;
-      out.push(b.subarray(at, at + length));
+      // Of a peer that waits for an answer each message comes alone, and needs no view of its own.
+      out.push(length === b.length ? b : b.subarray(at, at + length));
       at += length;
     }
     if (at < b.length) this.#fill(b, at, b.length - at);

@@ -90,7 +90,12 @@ export function attach<V extends Version>(connection: OfConnection<V>, duplex: D
     },
   };
   duplex.on('data', (chunk) => {
-    if (!isOver) settle(() => connection.received(chunk, timers.now()));
+    if (isOver) return;
+    try {
+      connection.received(chunk, timers.now());
+    } finally {
+      arm();
+    }
   });
   duplex.on('drain', () => {
     if (!isOver) settle(() => connection.drained(timers.now()));

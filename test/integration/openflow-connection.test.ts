@@ -301,9 +301,10 @@ describe('versions', () => {
     };
     await withServer(accept, async (address) => {
       await withBridge(protocols, address, async () => {
-        await until(() => ups.length + downs.length > 0, 'the hellos are exchanged');
-        if (version === undefined) expect(downs[0]).toMatch(/^version: .*(no version in common|OFPHFC_INCOMPATIBLE)/);
-        else expect(ups[0]).toBe(version);
+        // The switch may have closed a connection before its hello is read; it comes again.
+        const refused = /^version: .*(no version in common|OFPHFC_INCOMPATIBLE)/;
+        await until(() => ups.length > 0 || downs.some((d) => refused.test(d)), 'the hellos are exchanged');
+        expect(ups[0]).toBe(version);
       });
     });
   });

@@ -203,3 +203,41 @@ const frameFrom = (src: number): Packet => ({
   bufferId: NO_BUFFER,
   payload: new Uint8Array(46),
 });
+
+test('addresses of one hash are all known, at their last ports, also when some are forgotten', () => {
+  const seed = 0x1234567;
+  // The low half that brings each high half to the same hash.
+  const addresses = [2, 4, 6, 8, 10, 12].map((high) => {
+    const low = (Math.imul(high + 1, seed | 1) ^ 0x55aa) >>> 0;
+    return high * 2 ** 32 + low;
+  });
+  const write = (b: Buffer, at: number, address: number) => b.writeUIntBE(address, at, 6);
+  const act = fc.oneof(
+    fc.record({ src: fc.nat(5), dst: fc.nat(5), inPort: fc.integer({ min: 1, max: 3 }) }),
+    fc.record({ down: fc.integer({ min: 1, max: 3 }) }),
+  );
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 7 }), fc.array(act, { maxLength: 60 }), (maxAddresses, acts) => {
+      const app = new LearningSwitch({ version: 1, nBuffers: 256, maxAddresses, seed });
+      const last = new Map<number, number>();
+      for (const a of acts) {
+        if ('down' in a) {
+          app.portDown(a.down);
+          for (const [address, port] of last) if (port === a.down) last.delete(address);
+        } else {
+          const b = packetIn(1, { src: 0, dst: 0, inPort: a.inPort, bufferId: 1, payload: Buffer.alloc(0) });
+          write(b, b.length - 14, addresses[a.dst] as number);
+          write(b, b.length - 8, addresses[a.src] as number);
+          app.packetIn(b);
+          last.set(addresses[a.src] as number, a.inPort);
+          expect(app.portOf(addresses[a.src] as number)).toBe(a.inPort);
+        }
+        const known = addresses.filter((x) => app.portOf(x) !== undefined);
+        expect(known).toHaveLength(app.size);
+        expect(app.size).toBeLessThanOrEqual(maxAddresses);
+        if (maxAddresses >= addresses.length) expect(app.size).toBe(last.size);
+        for (const x of known) expect(app.portOf(x)).toBe(last.get(x));
+      }
+    }),
+  );
+});
