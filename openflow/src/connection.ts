@@ -121,7 +121,10 @@ export interface ConnectionOptions<V extends Version = Version> {
   readonly maxRequests?: number;
   /** Most bytes of multipart replies to keep until their last part comes, of all requests together. Default 32 MiB, some 300,000 flows. */
   readonly maxUnfinishedBytes?: number;
-  /** How many messages of `send` to remember for their errors. Default 1,024. */
+  /**
+   * How many messages of `send` to remember for their errors, and requests that were given up for their answers, which come to
+   * `onMessage` when they are later than that. Default 1,024.
+   */
   readonly rememberMessages?: number;
   /** Most bytes of those messages, on the wire. Default 1 MiB. */
   readonly rememberBytes?: number;
