@@ -36,10 +36,11 @@ export interface DemoOptions {
   scenario?: DemoScenario;
   /** False: switches without queues; the controller then guards slices by meters. */
   hasQueues?: boolean;
+  /** Real time after which it gives up, ms. Default 55 s. */
+  limitMs?: number;
 }
 
 const DEFAULT_SPEED = 5;
-/** Real time after which the demo gives up, ms. */
 const TIME_LIMIT_MS = 55_000;
 /** Time of the data centre's clock in which rates and directions become known before anything moves. */
 const WARM_UP_MS = 7000;
@@ -55,7 +56,8 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
   const scenario = o.scenario ?? demoScenario(o.seed ?? 1);
   const out = o.json ? () => {} : o.out;
   let stage: Stage | undefined;
-  const deadline = AbortSignal.timeout(TIME_LIMIT_MS);
+  const limitMs = o.limitMs ?? TIME_LIMIT_MS;
+  const deadline = AbortSignal.timeout(limitMs);
   const stop = new AbortController();
   const signal = AbortSignal.any([stop.signal, deadline, ...(o.signal === undefined ? [] : [o.signal])]);
 
@@ -97,7 +99,7 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
   } catch (error) {
     if (o.signal?.aborted === true) throw new FairwayError('demo.interrupted', 'the demo was interrupted', [], error);
     if (deadline.aborted) {
-      const text = `the demo was not done after ${TIME_LIMIT_MS / 1000} s; try a greater --speed or a less busy machine`;
+      const text = `the demo was not done after ${limitMs / 1000} s; try a greater --speed or a less busy machine`;
       throw new FairwayError('demo.timeout', text, [], error);
     }
     throw error;

@@ -8,6 +8,10 @@ import Sequencer from '@jest/test-sequencer';
 const LONG = [
   'driver-contract-libvirt',
   'property/decisions',
+  'faults/kill9',
+  'faults/twoControllers',
+  'faults/outages',
+  'faults/islands',
   'agent-qemu',
   'storage-qmp',
   'driver-contract-qmp',

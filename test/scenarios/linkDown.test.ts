@@ -264,6 +264,7 @@ test('in the emulated data centre: floors are kept on the way that both move to'
   const result = await runDemo({
     json: true,
     out: () => {},
+    limitMs: 300_000,
     scenario,
     ready: (d) => {
       dc = d;
