@@ -1,6 +1,6 @@
 // Jest runs the TypeScript sources through swc. Projects, so that the fast tests can be run alone: unit (pure and in-process,
-// property tests included), integration (real switch, Redis, QEMU, Mininet, networks with faults), scenarios, lab (whole networks
-// under load, and emulated guests, whose speed is the processor's). Files of the first two may run beside each other, in as
+// property tests included), integration (real switch, Redis, QEMU, Mininet), scenarios, lab (whole networks under load
+// and faults, and emulated guests, whose speed is the processor's). Files of the first two may run beside each other, in as
 // many workers as jest is given; those of the others, which measure times and rates, run one after the other and alone.
 const common = {
   testEnvironment: 'node',
@@ -15,7 +15,7 @@ const compiled = { ...common, globalSetup: '<rootDir>/test/buildOnce.mjs' };
 /** For tests that measure. */
 const alone = { ...compiled, runner: '<rootDir>/test/serialRunner.mjs' };
 /** How names of files in test/integration begin that must not share the processor. */
-const ALONE = ['lab-', 'faults/storm', 'agent-qemu', 'agent-recovery', 'agent-tls', 'driver-contract-qmp', 'storage-'];
+const ALONE = ['lab-', 'faults/', 'agent-qemu', 'agent-recovery', 'agent-tls', 'driver-contract-qmp', 'storage-'];
 const at = (...folders) => folders.map((f) => `<rootDir>/${f}/**/*.test.ts`);
 
 export default {

@@ -8,10 +8,6 @@ import Sequencer from '@jest/test-sequencer';
 const LONG = [
   'driver-contract-libvirt',
   'property/decisions',
-  'faults/kill9',
-  'faults/twoControllers',
-  'faults/outages',
-  'faults/islands',
   'agent-qemu',
   'storage-qmp',
   'driver-contract-qmp',

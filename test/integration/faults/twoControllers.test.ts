@@ -23,11 +23,13 @@ afterEach(async () => {
 
 const addressOf = (httpPort: number) => `http://${CONTROL.controllers}:${httpPort}`;
 const pairOf = async (c: ControllerProcess) => (await c.client.status()).pair;
-const stands = (c: ControllerProcess, role: 'primary' | 'standby', term: string) =>
-  waitFor(`controller ${c.name} to be ${role} in term ${term}`, async () => {
-    const pair = await pairOf(c);
+const stands = async (c: ControllerProcess, role: 'primary' | 'standby', term: string) => {
+  let pair: Awaited<ReturnType<typeof pairOf>>;
+  await waitFor(`controller ${c.name} to be ${role} in term ${term}`, async () => {
+    pair = await pairOf(c);
     return (pair?.role === role && pair.term === term) || undefined;
-  });
+  }).catch((error) => Promise.reject(new Error(`${error}; it is ${pair?.role} in term ${pair?.term}`)));
+};
 
 /** Roles of the two controllers at each switch, as the switches have them. */
 const rolesAtSwitches = (net: FaultNet): string[] =>
