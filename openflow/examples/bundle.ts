@@ -1,7 +1,8 @@
 /**
  * An atomic update: all flows of a switch are replaced in one bundle, so that no packet ever meets half of the new ones; and
- * one bundle that the switch refuses, which changes nothing. Run it with Node 22.18 or later (`node bundle.ts [PORT]`, 6653
- * unless told), then `ovs-vsctl set-controller br0 tcp:127.0.0.1:6653` and `ovs-vsctl set bridge br0 protocols=OpenFlow14`.
+ * one bundle that the switch refuses, which changes nothing. Run it with `node bundle.ts [PORT]` (Node 22.18 or later;
+ * before, `node ../dist/examples/bundle.js`; 6653 unless told), then `ovs-vsctl set-controller br0 tcp:127.0.0.1:6653` and
+ * `ovs-vsctl set bridge br0 protocols=OpenFlow14`.
  */
 import { createServer } from 'node:net';
 import { attach, OfConnection, of14, ofproto_v1_4 as ofp } from 'node-openflow';

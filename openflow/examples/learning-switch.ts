@@ -1,7 +1,7 @@
 /**
  * A learning switch: it learns where addresses are from packet-ins, and installs a flow once it knows where a packet goes.
- * Run it with Node 22.18 or later (`node learning-switch.ts [PORT]`, 6653 unless told), then
- * `ovs-vsctl set-controller br0 tcp:127.0.0.1:6653` and `ovs-vsctl set bridge br0 protocols=OpenFlow13`.
+ * Run it with `node learning-switch.ts [PORT]` (Node 22.18 or later; before, `node ../dist/examples/learning-switch.js`; 6653
+ * unless told), then `ovs-vsctl set-controller br0 tcp:127.0.0.1:6653` and `ovs-vsctl set bridge br0 protocols=OpenFlow13`.
  */
 import { createServer } from 'node:net';
 import { attach, type ConnectionHandler, type OfAction, OfConnection, of13, ofproto_v1_3 as ofp } from 'node-openflow';

@@ -1,7 +1,8 @@
 /**
  * Prints what a switch and a controller say to each other as JSON, one message a line, in the form of Ryu's
- * `to_jsondict`. It stands in between: `node sniffer.ts LISTEN-PORT CONTROLLER-HOST CONTROLLER-PORT` (Node 22.18 or later),
- * then `ovs-vsctl set-controller br0 tcp:127.0.0.1:LISTEN-PORT`. The bytes are passed on as they are, readable or not.
+ * `to_jsondict`. It stands in between: `node sniffer.ts LISTEN-PORT CONTROLLER-HOST CONTROLLER-PORT` (Node 22.18 or later;
+ * before, `node ../dist/examples/sniffer.js …`), then `ovs-vsctl set-controller br0 tcp:127.0.0.1:LISTEN-PORT`. The bytes are
+ * passed on as they are, readable or not.
  */
 import { connect, createServer, type Socket } from 'node:net';
 import { decode, MessageSplitter, OfDecodeError, stringifyJson, toJson } from 'node-openflow';
