@@ -173,7 +173,9 @@ export class Host {
   #answerOf(c: AgentCommand): { ok: true; value: unknown } | { ok: false; error: string; code: string } {
     try {
       if (this.refuseNext !== null) {
-        const code = this.refuseNext;
+        // That half of a guest's memory is gone ends its migration for good: an agent says so only where it is.
+        const isRecovery = c.do === 'recoverIncoming' || c.do === 'recoverOutgoing';
+        const code = this.refuseNext === 'guest-gone' && isRecovery ? 'internal' : this.refuseNext;
         this.refuseNext = null;
         throw new Refused(code);
       }
