@@ -211,6 +211,8 @@ export class Pair {
       log,
       accepts: (term) => !isNewer(this.#term, term),
       onWhole: (term, entries) => {
+        // Who hands over its journal has been heard of, though it may be gone before it is asked how it stands.
+        this.#isInSight = true;
         this.#term = newest(term, termOf(entries));
         this.#keep(entries);
         this.#compact();
