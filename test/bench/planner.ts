@@ -14,6 +14,7 @@ import type { Bench } from './bench.ts';
 import { BASELINES, mean, type Outcome, outcomeOf, runBaseline } from './planner/baselines.ts';
 import { fatTree, measuredKind, mixed, withTightMemory } from './planner/generate.ts';
 import { bestMakespanS, smallInstance } from './planner/oracle.ts';
+import { replanRows } from './planner/replan.ts';
 
 type Progress = (line: string) => void;
 
@@ -21,9 +22,11 @@ type Progress = (line: string) => void;
 const GENERATED = 100;
 const MIXED = 100;
 const SMALL = 40;
+/** Waiting migrations with which the controller plans anew. */
+const REPLANNED = [10, 100, 1000];
 
 export const bench: Bench = {
-  help: `Usage: npm run bench -- planner [--instances DIR] [--generated] [--fat-trees] [--mixed] [--oracle] [--json]
+  help: `Usage: npm run bench -- planner [--instances DIR] [--generated] [--fat-trees] [--mixed] [--oracle] [--replan] [--json]
 
 Plans and checks, with the independent checker:
   --instances DIR  the planning-instance/1 files of a folder
@@ -32,6 +35,8 @@ Plans and checks, with the independent checker:
   --mixed          ${MIXED} leaf-spine instances with workload, priorities and deadlines, beside usual practice
   --oracle         ${SMALL} small instances beside the optimum that a mixed-integer solver (HiGHS) finds in time slots
 Without any of the last four all of them are run.
+  --replan         a controller that plans anew with 10, 100 and 1,000 waiting migrations: how long its turn takes
+  --jobs N         with --replan: that many migrations only
 
   --work N         work units the search may use for each priority (default: a million and 5,000 for each migration above 200)
   --seed N         first seed of the generated instances (default 1)`,
@@ -41,13 +46,16 @@ Without any of the last four all of them are run.
     'fat-trees': { type: 'boolean' },
     mixed: { type: 'boolean' },
     oracle: { type: 'boolean' },
+    replan: { type: 'boolean' },
+    jobs: { type: 'string' },
     work: { type: 'string' },
     seed: { type: 'string' },
   },
   async run(o, progress) {
     const work = o.work === undefined ? undefined : wholeNumber('work', o.work, 0);
     const seed = wholeNumber('seed', o.seed, 1);
-    const isAll = o.generated !== true && o['fat-trees'] !== true && o.mixed !== true && o.oracle !== true;
+    const isAll =
+      o.replan !== true && o.generated !== true && o['fat-trees'] !== true && o.mixed !== true && o.oracle !== true;
     const results: BenchRow[] = [];
     const notes = [
       `Node.js ${process.version}, ${cpus()[0]?.model ?? 'unknown processor'}, one core; search of ${work ?? 'the default number of'} work units; first seed ${seed}`,
@@ -68,6 +76,12 @@ Without any of the last four all of them are run.
     if (isAll || o.oracle === true) {
       results.push(...(await besideOptimum(seed, work, progress)));
       notes.push('oracle: the solver changes rates at the ends of slots only, so that a plan may be a little better');
+    }
+    if (o.replan === true) {
+      results.push(...replanRows(o.jobs === undefined ? REPLANNED : [wholeNumber('jobs', o.jobs, 1)], seed, progress));
+      notes.push(
+        'replan: a turn is the whole of the controller core for one event, without sockets; slices are worked out every second',
+      );
     }
     return { format: 'bench-result/1', bench: 'planner', results, notes };
   },
