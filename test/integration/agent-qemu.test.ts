@@ -140,6 +140,15 @@ const eventsOf = (migration: string, host: Host) =>
   controller.heard.flatMap(({ host: h, message: m }) =>
     m.type === 'event' && m.migration === migration && h === host ? [m.event] : [],
   );
+/** Of the guest's memory on h1, what is not zero. Soon after its start it still fills what it will go through: asked until it is filled. */
+async function nonZeroAtRest(): Promise<number> {
+  for (let before = 0; ; ) {
+    const { value } = await controller.command('h1', { do: 'measureDirtyRate', guest: 'vm1', seconds: 0.25 });
+    const { nonZeroBytes = 0 } = value as { nonZeroBytes?: number };
+    if (nonZeroBytes <= 1.01 * before) return nonZeroBytes;
+    before = nonZeroBytes;
+  }
+}
 const states = () =>
   (['h1', 'h2'] as const).map((h) =>
     agents[h]?.driver
@@ -166,7 +175,7 @@ describe('a real guest', () => {
       await start('h1', [spec()]);
       await start('h2', []);
       await untilCounted('h1', 10);
-      const measured = await controller.command('h1', { do: 'measureDirtyRate', guest: 'vm1', seconds: 0.25 });
+      const nonZeroBytes = await nonZeroAtRest();
       const { migration, port, at } = await prepareAndStart('h1', 'h2', technique, {
         // A hybrid that converged before its passes were through would never go to post-copy.
         ...(technique === 'hybrid' ? { downtimeLimitMs: 1, hybridPasses: 1 } : {}),
@@ -203,7 +212,6 @@ describe('a real guest', () => {
       expect(progress?.transferredBytes).toBeGreaterThan(24 * 1024 * 1024);
       if (technique === 'stop-and-copy' || technique === 'post-copy') {
         // Each page that is not zero was sent once: as many as the sample of them promised.
-        const { nonZeroBytes = 0 } = measured.value as { nonZeroBytes?: number };
         expect((progress?.transferredBytes ?? 0) / nonZeroBytes).toBeGreaterThan(0.9);
         expect((progress?.transferredBytes ?? 0) / nonZeroBytes).toBeLessThan(1.1);
       }
