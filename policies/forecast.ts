@@ -23,6 +23,8 @@ const DIRTY_MOST = 1.5;
 /** Rates that change by themselves: a copy keeps its slice this well, or finds this much room beside it. */
 const RATE_LEAST = 0.75;
 const RATE_MOST = 1.15;
+/** What is left of a copy was reported up to so long ago: it may be done by so much earlier, at its switch-over at any moment. */
+const REPORTED_MS = 1000;
 
 /** ms until a copy ends that goes on at `rateBps` (bit/s of memory contents); Infinity at a rate of 0. */
 export function copyLeftMs(
@@ -56,9 +58,10 @@ export function forecastCopy(
   const writing = (factor: number) => ({ ...q.model, dirtyBytesPerS: q.model.dirtyBytesPerS * factor });
   const overheadMs = q.copy === null ? OVERHEAD_MS : OVERHEAD_MS / 4;
   const left = (factor: number, rateBps: number) => copyLeftMs(q.technique, writing(factor), q.copy, rateBps, policy);
+  const sinceReportMs = q.copy === null ? 0 : REPORTED_MS;
   return {
     leftMs: left(1, q.rateBps) + overheadMs,
-    earliestMs: left(DIRTY_LEAST, Math.max(q.rateBps, q.mostBps) * RATE_MOST),
+    earliestMs: Math.max(0, left(DIRTY_LEAST, Math.max(q.rateBps, q.mostBps) * RATE_MOST) - sinceReportMs),
     latestMs: left(DIRTY_MOST, q.rateBps * RATE_LEAST) + 2 * OVERHEAD_MS,
   };
 }

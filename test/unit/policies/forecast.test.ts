@@ -75,3 +75,13 @@ test('the interval holds the expectation, and is wider for who writes faster', (
   }
   expect(busy.latestMs - busy.earliestMs).toBeGreaterThan(calm.latestMs - calm.earliestMs);
 });
+
+test('what was reported is of a moment ago: with little left it may be done already', () => {
+  const of = (remainingBytes: number) =>
+    forecastCopy(
+      { technique: 'pre-copy', model: guest, copy: at(remainingBytes, 4), rateBps: RATE, mostBps: RATE },
+      policy,
+    );
+  expect(of(2 * MiB).earliestMs).toBe(0);
+  expect(of(300 * MiB).earliestMs).toBeGreaterThan(10_000);
+});
