@@ -100,7 +100,8 @@ function checkSlices(state: ControllerState, seen: Seen): void {
 
 /**
  * Of two on the same or fewer links, the more urgent has at least as much, but for a step that is not made. Whose agent is away
- * goes on as it was told last, whatever has changed since: that is no decision.
+ * goes on as it was told last, whatever has changed since: that is no decision. Who was told less and has not answered counts as
+ * sending what it had, and the more urgent one has its part when the answer is there.
  */
 function checkUrgency(state: ControllerState): void {
   const { minStepShare } = state.policy.doc.reservation;
@@ -108,7 +109,7 @@ function checkUrgency(state: ControllerState): void {
   const running = [...state.jobs.values()].filter((j) => needsSlice(j) && j.phase !== 'initial' && canBeTold(j));
   for (const a of running) {
     for (const b of running) {
-      if (rank(a.priority) >= rank(b.priority) || a.phase !== b.phase) continue;
+      if (rank(a.priority) >= rank(b.priority) || a.phase !== b.phase || state.shrinking.has(b.id)) continue;
       if (!a.links.every((l) => b.links.includes(l))) continue;
       const step = 2 * minStepShare * Math.max(...b.links.map((l) => state.topology.capacityBps(l)), 0);
       if (a.sliceBps + step + ROUNDING_BPS < b.sliceBps)
