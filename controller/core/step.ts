@@ -134,6 +134,8 @@ function handle(t: Turn, e: Event): void {
       reconcile(t, e.host, e.hello);
       pullAgain(t, e.host);
       watchHolds(t);
+      // Its sources can be told their pace again, also where no hold was begun, as between a start and the first tick.
+      t.reserveNow = true;
       break;
     case 'agentDown':
       onAgentDown(t, e.host);

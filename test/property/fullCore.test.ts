@@ -15,7 +15,7 @@
  *
  *   FAIRWAY_FULL_CORE_CASE=FILE    (or a number) plays that case alone and writes its story beside it
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isFinal } from '../../contracts/common.ts';
@@ -139,6 +139,13 @@ search(
   },
   TIMEOUT_MS,
 );
+
+const STORED = join(import.meta.dirname, '../data/full-core');
+
+test.each(readdirSync(STORED))('%s, which failed once', (name) => {
+  const c = JSON.parse(readFileSync(join(STORED, name), 'utf8')) as Case;
+  expect(trace(c).failure).toBeUndefined();
+});
 
 if (CASE !== undefined) {
   test(
