@@ -354,7 +354,10 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     'sudo fairway lab run readjust',
     'sudo fairway lab run moves --moves 5 --qemu-moves 0',
   ])
-    .argument('<scenario>', 'contention, readjust, gang, policy-edit, techniques, storage, moves or agent-faults')
+    .argument(
+      '<scenario>',
+      'contention, readjust, gang, evacuate, policy-edit, techniques, storage, moves or agent-faults',
+    )
     .option('--moves <number>', 'moves: how often the stand-in guest moves in each mode (default: 50)', wholeNumber)
     .option('--qemu-moves <number>', 'moves: how often a QEMU guest moves after that (default: 3)', wholeNumber)
     .option('--json', 'print one lab-result/1 object and nothing else on standard output')
