@@ -183,6 +183,14 @@ const techniqueSettings = {
   downtimeLimitMs: duration(1, 60_000, 'Downtime that pre-copy aims at.'),
 };
 
+const silenceLimit = (priority: Priority) =>
+  duration(
+    100,
+    86_400_000,
+    `Another technique is looked for when the one chosen is predicted to keep the clients of a guest of ${priority} priority waiting for longer than this.`,
+  );
+const silenceLimits = { high: silenceLimit('high'), medium: silenceLimit('medium'), low: silenceLimit('low') };
+
 /** What overrides may set of `reservation`. */
 const reservationSettings = {
   high: expression('Reserved on a link for migrations of high priority.'),
@@ -224,7 +232,11 @@ const vlan = z.number().int().min(1).max(4094);
 const overrideSchema = z.strictObject({
   sla: sla('on the links of such a migration').partial().optional(),
   technique: z
-    .strictObject({ ...techniqueSettings, cost: someCostWeights })
+    .strictObject({
+      ...techniqueSettings,
+      silenceLimitMs: z.strictObject(silenceLimits).partial(),
+      cost: someCostWeights,
+    })
     .partial()
     .optional(),
   reservation: z
@@ -279,6 +291,7 @@ export const policySchema = z.strictObject({
   /** Step 2. Keys are `<source host>-<destination host>` directions. */
   technique: z.strictObject({
     ...techniqueSettings,
+    silenceLimitMs: z.strictObject(silenceLimits),
     cost: z.strictObject(costWeights),
     table: z.strictObject({
       'in-in': row('incoming', 'incoming'),
@@ -471,6 +484,7 @@ export const DEFAULT_POLICY: PolicyDocument = {
     unpaidPasses: 3,
     precopyPasses: 20,
     downtimeLimitMs: 300,
+    silenceLimitMs: { high: 30_000, medium: 20_000, low: 12_000 },
     cost: {
       degraded: 0.9,
       noWayBackMs: 500,

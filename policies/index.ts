@@ -20,6 +20,7 @@ export {
   type Prediction,
   predictCopy,
   predictRest,
+  silenceMs,
 } from './cost/index.ts';
 export type { Decided } from './decided.ts';
 export { classifyDirection, type TrafficSeen } from './direction.ts';

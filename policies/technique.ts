@@ -2,7 +2,7 @@
  * Step 2 of the algorithm (paper 002, "select migration technique"): pre-copy, post-copy or hybrid (or, where the policy
  * allows it, stop-and-copy), by the directions of traffic at both hosts and of the guest; by predicted cost, harm to the
  * workload included, where the table has no entry; never plain pre-copy for a guest that dirties memory faster than its
- * slice carries it. Neighbours: `direction.ts` before, `strategy.ts` after; `cost/` predicts.
+ * slice carries it; and not one that keeps the guest's clients waiting for very long where another does not. Neighbours: `direction.ts` before, `strategy.ts` after; `cost/` predicts.
  */
 import {
   type Direction,
@@ -13,7 +13,15 @@ import {
   type Technique,
 } from '../contracts/common.ts';
 import { formatMs, formatRate } from '../contracts/units.ts';
-import { type GuestModel, type Harm, type HarmedLink, harmOf, type Prediction, predictCopy } from './cost/index.ts';
+import {
+  type GuestModel,
+  type Harm,
+  type HarmedLink,
+  harmOf,
+  type Prediction,
+  predictCopy,
+  silenceMs,
+} from './cost/index.ts';
 import type { Decided } from './decided.ts';
 import { type CompiledPolicy, tableEntry } from './document.ts';
 
@@ -40,7 +48,8 @@ export interface TechniqueQuestion {
  * Chooses the technique. Rules: `technique.requested`; `technique.table`; `technique.leastCost` (a direction is mixed or
  * idle); `technique.unsupported` (the table's entry cannot be done by both hosts: least cost instead);
  * `technique.notConverging` (plain pre-copy replaced by hybrid, else post-copy, else stop-and-copy; after `technique.requested` it is only a
- * warning).
+ * warning); `technique.lessSilence` (what the rules before chose would be silent for longer than `technique.silenceLimitMs`, and is
+ * replaced); `technique.longSilence` (the same as a warning, where it was asked for or nothing is better).
  * @throws FairwayError NO_TECHNIQUE (badInput: requested, but not supported by both hosts; conflict: nothing that policy
  *   and hosts allow would come to an end).
  */
@@ -68,15 +77,85 @@ export function chooseTechnique(
     if (!predict(q.requested).converges) {
       reasons.push(notConverging(q, policy, 'it may never end, but it was asked for'));
     }
+    const silent = silentFor(q.requested, q, policy, predict);
+    if (silent !== undefined) reasons.push(silent('longSilence', 'but it was asked for'));
     return decided(q.requested, reasons);
   }
 
   const possible = TECHNIQUES.filter((t) => policy.doc.technique.allowed.includes(t) && q.supported.includes(t));
   const first = fromTable(q, possible, policy) ?? leastCost(q, possible, policy, predict);
-  if (first.value !== 'pre-copy' || predict('pre-copy').converges) return decided(first.value, first.reasons);
-  const instead = (['hybrid', 'post-copy', 'stop-and-copy'] as const).find((t) => possible.includes(t));
-  if (instead === undefined) throw noneEnds(q, policy);
-  return decided(instead, [...first.reasons, notConverging(q, policy, `${instead} instead of pre-copy`)]);
+  const ending = onesThatEnd(q, first, possible, policy, predict);
+  const quiet = lessSilent(q, ending.value, possible, policy, predict);
+  return quiet === undefined
+    ? decided(ending.value, ending.reasons)
+    : decided(quiet.value, [...ending.reasons, ...quiet.reasons]);
+}
+
+type Predict = (t: Technique) => Prediction;
+
+/** What was chosen, or what ends instead of a pre-copy that would not. */
+function onesThatEnd(
+  q: TechniqueQuestion,
+  first: Decided<Technique>,
+  possible: readonly Technique[],
+  policy: CompiledPolicy,
+  predict: Predict,
+): Decided<Technique> {
+  if (first.value !== 'pre-copy' || predict('pre-copy').converges) return first;
+  const value = (['hybrid', 'post-copy', 'stop-and-copy'] as const).find((t) => possible.includes(t));
+  if (value === undefined) throw noneEnds(q, policy);
+  return { value, reasons: [...first.reasons, notConverging(q, policy, `${value} instead of pre-copy`)] };
+}
+
+/** One that is not within the limit either has to be better by this factor. */
+const WORTH_SILENCE = 0.5;
+
+/**
+ * What is taken instead of a technique that would be silent for too long: the first of hybrid and pre-copy that ends and keeps to
+ * the limit, else the one that is silent for less than half as long; none, with a warning, where there is no such.
+ */
+function lessSilent(
+  q: TechniqueQuestion,
+  value: Technique,
+  possible: readonly Technique[],
+  policy: CompiledPolicy,
+  predict: Predict,
+): Decided<Technique> | undefined {
+  const silent = silentFor(value, q, policy, predict);
+  if (silent === undefined) return undefined;
+  const limitMs = policy.doc.technique.silenceLimitMs[q.priority];
+  const others = (['hybrid', 'pre-copy'] as const)
+    .filter((t) => t !== value && possible.includes(t))
+    .map((technique) => ({ technique, p: predict(technique) }))
+    .filter(({ p }) => p.converges)
+    .map(({ technique, p }) => ({ technique, ms: silenceMs(p) }));
+  const least = others.reduce((a, b) => (b.ms < a.ms ? b : a), { technique: value, ms: silenceMs(predict(value)) });
+  const isWorthIt = least.ms <= WORTH_SILENCE * silenceMs(predict(value));
+  const other = others.find((o) => o.ms <= limitMs) ?? (isWorthIt ? least : undefined);
+  if (other === undefined) return { value, reasons: [silent('longSilence', 'nothing that would end is much better')] };
+  return {
+    value: other.technique,
+    reasons: [
+      silent('lessSilence', `${other.technique} instead, ${formatMs(other.ms)}`, { insteadMs: Math.round(other.ms) }),
+    ],
+  };
+}
+
+/** Makes the reason that a technique is silent for too long; undefined where it is not, or where nothing is sent at all. */
+function silentFor(
+  technique: Technique,
+  q: TechniqueQuestion,
+  policy: CompiledPolicy,
+  predict: Predict,
+): ((rule: string, then: string, more?: Reason['inputs']) => Reason) | undefined {
+  const ms = silenceMs(predict(technique));
+  const limitMs = policy.doc.technique.silenceLimitMs[q.priority];
+  if (ms <= limitMs || !Number.isFinite(ms)) return undefined;
+  return (rule, then, more = {}) => ({
+    rule: `technique.${rule}`,
+    text: `by ${technique} at ${formatRate(q.sliceBps)} the guest would not answer for some ${formatMs(ms)}, more than ${formatMs(limitMs)}: ${then}`,
+    inputs: { silenceMs: Math.round(ms), silenceLimitMs: limitMs, sliceBps: q.sliceBps, ...more },
+  });
 }
 
 function fromTable(
@@ -133,7 +212,7 @@ function leastCost(
   q: TechniqueQuestion,
   possible: readonly Technique[],
   policy: CompiledPolicy,
-  predict: (t: Technique) => Prediction,
+  predict: Predict,
 ): Decided<Technique> {
   const costs = possible
     .map((technique) => {

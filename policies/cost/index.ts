@@ -15,6 +15,7 @@ export {
   HOST_COSTS,
   type HostCosts,
   type Prediction,
+  silenceMs,
   wireBytes,
 } from './model.ts';
 export { type CopyCost, copyCost, restCost } from './passes.ts';

@@ -13,6 +13,7 @@ import {
   HOST_COSTS,
   type HostCosts,
   predictCopy,
+  silenceMs,
 } from '../../../policies/index.ts';
 import { parseRecord } from '../../../sim/lab/collect/record.ts';
 import { errorRows, median, type Outcome } from './errors.ts';
@@ -34,6 +35,8 @@ interface Collected extends Outcome {
   downtimeLimitMs: number;
   hybridPasses: number;
   converged: boolean;
+  /** The longest time that a client pinging every 10 ms heard nothing. */
+  silenceMs: number;
   normalBytes: number;
 }
 
@@ -55,6 +58,7 @@ export function readCollected(text: string): Collected[] {
       totalMs: Number(r.total_ms),
       downtimeMs: Number(r.downtime_ms),
       bytes: Number(r.transferred_bytes),
+      silenceMs: Number(r.client_silence_ms),
       normalBytes: Number(r.normal_pages) * PAGE_BYTES,
     }));
 }
@@ -133,6 +137,7 @@ export function collectedMigrations(text: string, notes: string[]): BenchRow[] {
       );
     }
   }
+  results.push(...silences(judged, (m) => silenceMs(copyCost(m.technique, guest(m), conditions(m)))));
   // Nothing in them is calibrated but the non-zero memory, which they do not depend on: all rows are judged.
   results.push(...verdicts(all, guest));
   notes.push(
@@ -140,6 +145,15 @@ export function collectedMigrations(text: string, notes: string[]): BenchRow[] {
       'even rows are judged; a copy that was cancelled has no time to be compared with and counts for the verdicts only',
   );
   return results;
+}
+
+/** How long clients hear nothing while a guest waits for its pages: of the two techniques that let it wait. */
+function silences(judged: readonly Collected[], predicted: (m: Collected) => number): BenchRow[] {
+  return (['post-copy', 'hybrid'] as const).flatMap((technique) => {
+    const list = judged.filter((m) => m.technique === technique && m.converged);
+    const errors = list.map((m) => Math.abs(predicted(m) - m.silenceMs) / m.silenceMs);
+    return errorRows('fairway', `collected, ${technique}: silence of a client`, errors);
+  });
 }
 
 /** Whether plain pre-copy would end: what the models said before, against what became of it. */

@@ -251,6 +251,11 @@ describe('our own collected migrations', () => {
     },
   );
 
+  test('how long clients hear nothing while a guest waits for its pages', () => {
+    expect(value('fairway', 'post-copy: silence of a client, median error')).toBeLessThan(20);
+    expect(value('fairway', 'post-copy: silence of a client, 90th percentile of errors')).toBeLessThan(50);
+  });
+
   test('which pre-copies end is known before they start', () => {
     const [ends, not, wronglyNot, wronglyEnds] = [
       'ends, as foretold',

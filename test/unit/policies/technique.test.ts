@@ -268,3 +268,70 @@ describe('what an operator asks for', () => {
     );
   });
 });
+
+describe('a guest whose clients would wait for long', () => {
+  /** By the table post-copy; 256 MiB take 75 s at 28.8 Mbit/s, for half of which a client hears nothing. */
+  const slow = question({ guest: 'out', priority: 'low', sliceBps: 28.8e6 });
+  const limits = (ms: number) =>
+    compilePolicy(applyPolicyPatch(DEFAULT_POLICY, { 'technique.silenceLimitMs.low': ms }));
+
+  test('goes by hybrid where little is left after its passes', () => {
+    const c = chooseTechnique(slow, policy);
+    expect(c.value).toBe('hybrid');
+    expect(rules(c)).toEqual(['technique.table', 'technique.lessSilence']);
+    expect(c.reasons[1]?.text).toMatch(
+      /^by post-copy at 28\.8 Mbit\/s the guest would not answer for some 37\.\d s, more than 12\.0 s: hybrid instead, /,
+    );
+    expect(c.reasons[1]?.inputs).toMatchObject({ silenceLimitMs: 12_000, sliceBps: 28.8e6 });
+  });
+
+  test('goes by pre-copy, which ends, where hybrid is silent for too long or cannot be had', () => {
+    expect(chooseTechnique(slow, limits(1000)).value).toBe('pre-copy');
+    expect(chooseTechnique({ ...slow, supported: ['pre-copy', 'post-copy'] }, policy).value).toBe('pre-copy');
+  });
+
+  test('goes as the table says within the limit, which is of its priority, and up to it', () => {
+    const faster = { ...slow, sliceBps: 100e6 };
+    expect(rules(chooseTechnique(faster, policy))).toEqual(['technique.table']);
+    expect(rules(chooseTechnique({ ...slow, sliceBps: 60e6 }, policy))).toEqual([
+      'technique.table',
+      'technique.lessSilence',
+    ]);
+    expect(rules(chooseTechnique({ ...slow, sliceBps: 60e6, priority: 'medium' }, policy))).toEqual([
+      'technique.table',
+    ]);
+    expect(rules(chooseTechnique(slow, limits(600_000)))).toEqual(['technique.table']);
+  });
+
+  test('that writes too fast for pre-copy is at least silent for less than half as long', () => {
+    const c = chooseTechnique({ ...slow, model: busy }, policy);
+    expect(c.value).toBe('hybrid');
+    expect(c.reasons.at(-1)).toMatchObject({ rule: 'technique.lessSilence' });
+    expect(c.reasons.at(-1)?.inputs.insteadMs).toBeLessThanOrEqual(Number(c.reasons.at(-1)?.inputs.silenceMs) / 2);
+  });
+
+  test('is told so where nothing is better, or where it was asked for', () => {
+    const only = chooseTechnique({ ...slow, supported: ['post-copy'] }, policy);
+    expect([only.value, rules(only)]).toEqual(['post-copy', ['technique.table', 'technique.longSilence']]);
+    const whole = { ...busy, workingSetBytes: busy.memoryBytes };
+    const none = chooseTechnique({ ...slow, model: whole }, policy);
+    expect([none.value, rules(none)]).toEqual(['post-copy', ['technique.table', 'technique.longSilence']]);
+    const asked = chooseTechnique({ ...slow, requested: 'post-copy' }, policy);
+    expect([asked.value, rules(asked)]).toEqual(['post-copy', ['technique.requested', 'technique.longSilence']]);
+    expect(asked.reasons[1]?.text).toContain('but it was asked for');
+  });
+
+  test('in a slice of nothing nothing can be said', () => {
+    expect(rules(chooseTechnique({ ...slow, sliceBps: 0 }, policy))).toEqual(['technique.table']);
+  });
+
+  test('has a limit of its own by label', () => {
+    const doc = applyPolicyPatch(DEFAULT_POLICY, {
+      'overrides.labels.service.voice.technique.silenceLimitMs.low': '2 s',
+    });
+    const voice = effectivePolicy(compilePolicy(doc), voiceOf);
+    const faster = { ...slow, sliceBps: 100e6 };
+    expect(rules(chooseTechnique(faster, voice)).at(-1)).toBe('technique.lessSilence');
+    expect(voice.doc.technique.silenceLimitMs).toEqual({ high: 30_000, medium: 20_000, low: 2000 });
+  });
+});
