@@ -1,6 +1,6 @@
 /**
  * Text forms of addresses, as Ryu prints them: MAC lower-case with colons, IPv4 dotted, IPv6 as inet_ntop does.
- * Used by oxm.ts for match values and by compile.ts for `hw_addr`.
+ * Used by oxm.ts for match values and by runtime.ts for `hw_addr`.
  */
 
 const HEX2: string[] = [];

@@ -2,18 +2,10 @@
  * encode and decode: dispatch from a class name or a header to the functions compile.ts generated from messages.ts, for
  * each version its own. json.ts and factories.ts share the compiled tables.
  */
-import {
-  type Compiled,
-  classNames,
-  compile,
-  type Decode,
-  type Encode,
-  holds,
-  messageType,
-  type Nested,
-} from './compile.ts';
+import { type Compiled, classNames, compile, type Decode, type Encode, type Nested } from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfDecodeError, OfEncodeError } from './errors.ts';
+import { holds, messageType } from './layout.ts';
 import { MESSAGES, type OfMessage } from './messages.ts';
 import type { AnyStruct } from './schema.ts';
 import { describe, fail, newReader, type Reader, type Version, Writer } from './wire.ts';

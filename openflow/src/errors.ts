@@ -1,6 +1,6 @@
 /**
- * The two errors of messages and bytes (those of connections are in connectionErrors.ts). Decoders (compile.ts, oxm.ts, codec.ts, splitter.ts) throw
- * `OfDecodeError`; encoders, factories and `fromJson` throw `OfEncodeError`.
+ * The two errors of messages and bytes (those of connections are in connectionErrors.ts). Decoders (codec.ts and what it
+ * stands on, splitter.ts) throw `OfDecodeError`; encoders, factories and `fromJson` throw `OfEncodeError`.
  */
 
 /** The OpenFlow error (type and code) with which a peer can be told what was wrong: OpenFlow 1.3.5 §7.4.4. */

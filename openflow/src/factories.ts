@@ -1,37 +1,53 @@
 /**
- * `of10` to `of15`: for each version one typed factory per class, under Ryu's names. Which classes there are, what they take
- * and what they make follows from the declarations in messages.ts and structs.ts.
+ * `of10` to `of15`: for each version one typed factory per class, under Ryu's names. Which classes there are, what they
+ * take and what they make follows from the declarations in messages.ts, structs.ts and their neighbours.
  *
  * A factory takes one object of the class's fields and returns a plain object with `cls`; it converts what has several
  * spellings (numbers for 64-bit fields, MAC addresses), the encoder checks what must fit.
  */
+import type * as A from './actions.ts';
 import { classNamesOf, compiledOf } from './codec.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
+import type * as IN from './instructions.ts';
+import { type MatchInput, OFPMatch } from './match.ts';
 import type * as M from './messages.ts';
 import type * as M10 from './messages10.ts';
 import type * as M14 from './messages14.ts';
 import type * as F from './monitors.ts';
-import type * as N from './nicira.ts';
+import type * as MM from './multipartMessages.ts';
+import type * as NK from './niciraActionKinds.ts';
+import type * as N from './niciraActions.ts';
+import type * as NC from './niciraConntrack.ts';
+import type * as NP from './niciraController.ts';
+import type * as NL from './niciraLearn.ts';
 import type * as NM from './niciraMessages.ts';
 import type * as NS from './niciraStructs.ts';
-import { type MatchInput, OFPMatch } from './oxm.ts';
 import type * as I from './oxmIds.ts';
 import { OFPStats, type StatsInput } from './oxs.ts';
 import type * as P from './properties.ts';
 import type { AnyStruct, Factory, InputFor, MemberOf, Of } from './schema.ts';
 import type * as S from './structs.ts';
 import type * as S10 from './structs10.ts';
+import type * as T from './tableFeatures.ts';
 import type { Version } from './wire.ts';
 
 type Modules = typeof M &
+  typeof MM &
   typeof M10 &
   typeof M14 &
+  typeof A &
+  typeof IN &
+  typeof T &
   typeof S &
   typeof S10 &
   typeof F &
   typeof I &
   typeof P &
   typeof N &
+  typeof NK &
+  typeof NC &
+  typeof NP &
+  typeof NL &
   typeof NM &
   typeof NS;
 /** Everything that is declared. */
@@ -44,9 +60,9 @@ export type ClassName<V extends Version> = DeclaredIn<V>['cls'];
 /** Type of the objects of a class, for example `OfObject<'OFPFlowMod', 4>`. */
 export type OfObject<C extends string, V extends Version = 4> = Of<Extract<DeclaredIn<V>, { cls: C }>, V>;
 /** Any action of a version. OpenFlow 1.3.5 §7.2.5. */
-export type OfAction<V extends Version = 4> = MemberOf<typeof S.actions | typeof S10.actions10, V>;
+export type OfAction<V extends Version = 4> = MemberOf<typeof A.actions | typeof S10.actions10, V>;
 /** Any instruction of a version. OpenFlow 1.3.5 §7.2.4. */
-export type OfInstruction<V extends Version = 4> = MemberOf<typeof S.instructions, V>;
+export type OfInstruction<V extends Version = 4> = MemberOf<typeof IN.instructions, V>;
 
 /** What `flowDelete` takes: the fields of an OFPFlowMod that filter, and whether to delete strictly. */
 export type FlowDeleteInit<V extends Version> = Omit<

@@ -39,6 +39,7 @@ export {
   of15,
 } from './factories.ts';
 export { fromJson, type Json, parseJson, stringifyJson, toJson } from './json.ts';
+export { type MatchFields, type MatchInput, matchKey, OFPMatch } from './match.ts';
 export type { OfMessage } from './messages.ts';
 export {
   isMultipartReply,
@@ -47,19 +48,9 @@ export {
   type MultipartReply,
 } from './multipart.ts';
 export { type ErrorNumbers, errorNames, errorText } from './names.ts';
-export { ofs_nbits } from './nicira.ts';
+export { ofs_nbits } from './niciraActions.ts';
 export { nicira_ext } from './niciraConstants.ts';
-
-export {
-  type MatchFields,
-  type MatchInput,
-  matchKey,
-  OFPMatch,
-  type OxmName,
-  type OxmTlv,
-  type OxmValue,
-  type UnknownOxmName,
-} from './oxm.ts';
+export type { OxmName, OxmTlv, OxmValue, UnknownOxmName } from './oxmFields.ts';
 export { OFPStats, type OxsName, type StatsFields, type StatsInput } from './oxs.ts';
 export { format } from './print.ts';
 export { MessageSplitter, type MessageSplitterOptions } from './splitter.ts';

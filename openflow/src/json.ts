@@ -3,20 +3,14 @@
  * printer of JSON that keep 64-bit integers whole (`JSON.parse` rounds them).
  */
 import { compiledOf, VERSIONS } from './codec.ts';
-import {
-  type Compiled,
-  type Decode,
-  type Encode,
-  jsonFormOf,
-  lengthOffset,
-  lengthOffsetOf,
-  type Make,
-} from './compile.ts';
+import type { Compiled, Decode, Encode, Make } from './compile.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
+import { jsonFormOf, lengthOffset, lengthOffsetOf } from './layout.ts';
+import { encodeMatch, type OFPMatch } from './match.ts';
 import type { OfMessage } from './messages.ts';
 import { nicira_ext } from './niciraConstants.ts';
-import { encodeMatch, type OFPMatch, oxmFromJson, oxmHeaderToJson, oxmToJson } from './oxm.ts';
+import { oxmFromJson, oxmHeaderToJson, oxmToJson } from './oxmForms.ts';
 import { encodeStats, type OFPStats, statsFromJson } from './oxs.ts';
 import type { PropUnknown } from './properties.ts';
 import type { AnyStruct, Kind } from './schema.ts';

@@ -1,5 +1,5 @@
 /**
- * The kinds of messages there are: helpers with which messages.ts and messages14.ts declare theirs.
+ * The kinds of messages there are: helpers with which messages.ts, multipartMessages.ts and messages14.ts declare theirs.
  */
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import {

@@ -1,14 +1,17 @@
 /**
  * Declarations of the messages of OpenFlow 1.2 and later under Ryu's names, over the structures of structs.ts, and of what
- * 1.0 shares with them; messages10.ts has the rest of 1.0, messages14.ts what came or changed with 1.4 and 1.5. codec.ts
- * compiles them; factories.ts makes a typed factory of each. Defaults are Ryu's; where Ryu's default is None, which it cannot
- * send, the field is required or has the value that means nothing.
+ * 1.0 shares with them; multipartMessages.ts has the multipart ones, messages10.ts the rest of 1.0, messages14.ts what came
+ * or changed with 1.4 and 1.5. codec.ts compiles them; factories.ts makes a typed factory of each. Defaults are Ryu's;
+ * where Ryu's default is None, which it cannot send, the field is required or has the value that means nothing.
  */
+import { actions } from './actions.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { OfEncodeError } from './errors.ts';
-import { err, flowFilter, plain, REPLY, REQUEST, reply, request, symmetric } from './messageKinds.ts';
+import { instructions } from './instructions.ts';
+import { err, plain, symmetric } from './messageKinds.ts';
 import { MESSAGES_10 } from './messages10.ts';
 import { MESSAGES_14 } from './messages14.ts';
+import { MULTIPART_MESSAGES } from './multipartMessages.ts';
 import { NICIRA_MESSAGES } from './niciraMessages.ts';
 import {
   ALL,
@@ -22,7 +25,6 @@ import {
   FROM_12_UNTIL_13,
   FROM_12_UNTIL_14,
   FROM_13,
-  FROM_13_UNTIL_14,
   FROM_14,
   IN_12,
   IN_13,
@@ -219,7 +221,7 @@ export const OFPFlowMod = plain('OFPFlowMod', FROM_12, ofp.OFPT_FLOW_MOD, '7.3.4
   _pad: only(FROM_12_UNTIL_13, pad(2)),
   importance: only(FROM_14, u16(0)),
   match: match(),
-  instructions: many(S.instructions),
+  instructions: many(instructions),
 });
 export const OFPGroupMod = plain('OFPGroupMod', FROM_12_UNTIL_14, ofp.OFPT_GROUP_MOD, '7.3.4.2', {
   command: u16(ofp.OFPGC_ADD),
@@ -249,7 +251,7 @@ export const OFPPacketOut = plain('OFPPacketOut', FROM_12_UNTIL_14, ofp.OFPT_PAC
   in_port: u32(),
   _actions_len: lenOf('actions', 'actions_len'),
   _pad: pad(6),
-  actions: many(S.actions),
+  actions: many(actions),
   data: bytesOrNull(),
 });
 export const OFPBarrierRequest = plain('OFPBarrierRequest', ALL, [18, ofp.OFPT_BARRIER_REQUEST], '7.3.8', {});
@@ -320,181 +322,6 @@ export const OFPPortStatus = plain('OFPPortStatus', FROM_12_UNTIL_13, ofp.OFPT_P
   desc: one(S.OFPPort),
 });
 
-// ---- multipart messages --------------------------------------------------------------------------------------------
-
-export const OFPDescStatsRequest = request('OFPDescStatsRequest', ALL, '7.3.5.1', ofp.OFPMP_DESC, {});
-export const OFPDescStatsReply = reply('OFPDescStatsReply', ALL, '7.3.5.1', ofp.OFPMP_DESC, {
-  body: one(S.OFPDescStats),
-});
-export const OFPFlowStatsRequest = request(
-  'OFPFlowStatsRequest',
-  FROM_12_UNTIL_14,
-  '7.3.5.2',
-  ofp.OFPMP_FLOW,
-  flowFilter,
-);
-export const OFPFlowStatsReply = reply('OFPFlowStatsReply', FROM_12_UNTIL_14, '7.3.5.2', ofp.OFPMP_FLOW, {
-  body: list(S.OFPFlowStats),
-});
-export const OFPAggregateStatsRequest = request(
-  'OFPAggregateStatsRequest',
-  FROM_12,
-  '7.3.5.3',
-  ofp.OFPMP_AGGREGATE,
-  flowFilter,
-);
-export const OFPAggregateStatsReply = reply(
-  'OFPAggregateStatsReply',
-  FROM_12_UNTIL_14,
-  '7.3.5.3',
-  ofp.OFPMP_AGGREGATE,
-  {
-    body: one(S.OFPAggregateStats),
-  },
-);
-export const OFPTableStatsRequest = request('OFPTableStatsRequest', ALL, '7.3.5.4', ofp.OFPMP_TABLE, {});
-export const OFPTableStatsReply12 = reply('OFPTableStatsReply', IN_12, 'A.3.5.4', ofp.OFPMP_TABLE, {
-  body: list(S.OFPTableStats12),
-});
-export const OFPTableStatsReply = reply('OFPTableStatsReply', FROM_13, '7.3.5.4', ofp.OFPMP_TABLE, {
-  body: list(S.OFPTableStats),
-});
-export const OFPPortStatsRequest = request('OFPPortStatsRequest', FROM_12, '7.3.5.6', ofp.OFPMP_PORT_STATS, {
-  port_no: u32(ofp.OFPP_ANY),
-  _pad1: pad(4),
-});
-export const OFPPortStatsReply = reply('OFPPortStatsReply', FROM_12_UNTIL_13, '7.3.5.6', ofp.OFPMP_PORT_STATS, {
-  body: list(S.OFPPortStats),
-});
-export const OFPQueueStatsRequest = request('OFPQueueStatsRequest', FROM_12, '7.3.5.8', ofp.OFPMP_QUEUE, {
-  port_no: u32(ofp.OFPP_ANY),
-  queue_id: u32(ofp.OFPQ_ALL),
-});
-export const OFPQueueStatsReply = reply('OFPQueueStatsReply', FROM_12_UNTIL_13, '7.3.5.8', ofp.OFPMP_QUEUE, {
-  body: list(S.OFPQueueStats),
-});
-export const OFPGroupStatsRequest = request('OFPGroupStatsRequest', FROM_12, '7.3.5.9', ofp.OFPMP_GROUP, {
-  group_id: u32(ofp.OFPG_ALL),
-  _pad1: pad(4),
-});
-export const OFPGroupStatsReply = reply('OFPGroupStatsReply', FROM_12, '7.3.5.9', ofp.OFPMP_GROUP, {
-  body: list(S.OFPGroupStats),
-});
-export const OFPGroupDescStatsRequest = request('OFPGroupDescStatsRequest', FROM_12, '7.3.5.10', ofp.OFPMP_GROUP_DESC, {
-  group_id: only(IN_15, u32(ofp.OFPG_ALL)),
-  _pad1: only(IN_15, pad(4)),
-});
-export const OFPGroupDescStatsReply = reply(
-  'OFPGroupDescStatsReply',
-  FROM_12_UNTIL_14,
-  '7.3.5.10',
-  ofp.OFPMP_GROUP_DESC,
-  {
-    body: list(S.OFPGroupDescStats),
-  },
-);
-export const OFPGroupFeaturesStatsRequest = request(
-  'OFPGroupFeaturesStatsRequest',
-  FROM_12,
-  '7.3.5.11',
-  ofp.OFPMP_GROUP_FEATURES,
-  {},
-);
-export const OFPGroupFeaturesStatsReply = reply(
-  'OFPGroupFeaturesStatsReply',
-  FROM_12,
-  '7.3.5.11',
-  ofp.OFPMP_GROUP_FEATURES,
-  {
-    body: one(S.OFPGroupFeaturesStats),
-  },
-);
-export const OFPMeterStatsRequest = request('OFPMeterStatsRequest', FROM_13, '7.3.5.12', ofp.OFPMP_METER, {
-  meter_id: u32(ofp.OFPM_ALL),
-  _pad1: pad(4),
-});
-export const OFPMeterStatsReply = reply('OFPMeterStatsReply', FROM_13, '7.3.5.12', ofp.OFPMP_METER, {
-  body: list(S.OFPMeterStats),
-});
-export const OFPMeterConfigStatsRequest = request(
-  'OFPMeterConfigStatsRequest',
-  FROM_13_UNTIL_14,
-  '7.3.5.13',
-  ofp.OFPMP_METER_CONFIG,
-  {
-    meter_id: u32(ofp.OFPM_ALL),
-    _pad1: pad(4),
-  },
-);
-export const OFPMeterConfigStatsReply = reply(
-  'OFPMeterConfigStatsReply',
-  FROM_13_UNTIL_14,
-  '7.3.5.13',
-  ofp.OFPMP_METER_CONFIG,
-  {
-    body: list(S.OFPMeterConfigStats),
-  },
-);
-export const OFPMeterFeaturesStatsRequest = request(
-  'OFPMeterFeaturesStatsRequest',
-  FROM_13,
-  '7.3.5.14',
-  ofp.OFPMP_METER_FEATURES,
-  {},
-);
-export const OFPMeterFeaturesStatsReply = reply(
-  'OFPMeterFeaturesStatsReply',
-  FROM_13,
-  '7.3.5.14',
-  ofp.OFPMP_METER_FEATURES,
-  {
-    body: list(S.OFPMeterFeaturesStats),
-  },
-);
-export const OFPTableFeaturesStatsRequest = request(
-  'OFPTableFeaturesStatsRequest',
-  FROM_13,
-  '7.3.5.5',
-  ofp.OFPMP_TABLE_FEATURES,
-  { body: list(S.OFPTableFeaturesStats) },
-);
-export const OFPTableFeaturesStatsReply = reply(
-  'OFPTableFeaturesStatsReply',
-  FROM_13,
-  '7.3.5.5',
-  ofp.OFPMP_TABLE_FEATURES,
-  {
-    body: list(S.OFPTableFeaturesStats),
-  },
-);
-export const OFPPortDescStatsRequest = request('OFPPortDescStatsRequest', FROM_13, '7.3.5.7', ofp.OFPMP_PORT_DESC, {
-  port_no: only(IN_15, u32(ofp.OFPP_ANY)),
-  _pad1: only(IN_15, pad(4)),
-});
-export const OFPPortDescStatsReply = reply('OFPPortDescStatsReply', IN_13, '7.3.5.7', ofp.OFPMP_PORT_DESC, {
-  body: list(S.OFPPort),
-});
-export const OFPExperimenterStatsRequest = request(
-  'OFPExperimenterStatsRequest',
-  FROM_12,
-  '7.3.5.16',
-  ofp.OFPMP_EXPERIMENTER,
-  {
-    experimenter: u32(),
-    exp_type: u32(),
-    data: bytes(),
-  },
-);
-export const OFPExperimenterStatsReply = reply(
-  'OFPExperimenterStatsReply',
-  FROM_12,
-  '7.3.5.16',
-  ofp.OFPMP_EXPERIMENTER,
-  {
-    body: one(S.OFPExperimenterMultipart),
-  },
-);
-
 // ---- what nobody declared ------------------------------------------------------------------------------------------
 
 /** A message of a type this library does not know: kept as it came. */
@@ -553,12 +380,6 @@ export interface UnknownMessageInput {
   readonly msg_type: number;
   readonly data?: Uint8Array | undefined;
 }
-const anyMultipart = { type: u16(), flags: u16(0), _pad: only(FROM_12, pad(4)), data: bytes() };
-/** A multipart request of a type this library does not know. */
-export const OFPMultipartRequestUnknown = plain('OFPMultipartRequestUnknown', ALL, REQUEST, '7.3.5', anyMultipart);
-/** A multipart reply of a type this library does not know. */
-export const OFPMultipartReplyUnknown = plain('OFPMultipartReplyUnknown', ALL, REPLY, '7.3.5', anyMultipart);
-
 /** Every message, for codec.ts. */
 export const MESSAGES: readonly AnyStruct[] = [
   OFPHello,
@@ -590,40 +411,8 @@ export const MESSAGES: readonly AnyStruct[] = [
   OFPGetAsyncRequest,
   OFPGetAsyncReply,
   OFPSetAsync,
-  OFPDescStatsRequest,
-  OFPDescStatsReply,
-  OFPFlowStatsRequest,
-  OFPFlowStatsReply,
-  OFPAggregateStatsRequest,
-  OFPAggregateStatsReply,
-  OFPTableStatsRequest,
-  OFPTableStatsReply12,
-  OFPTableStatsReply,
-  OFPPortStatsRequest,
-  OFPPortStatsReply,
-  OFPQueueStatsRequest,
-  OFPQueueStatsReply,
-  OFPGroupStatsRequest,
-  OFPGroupStatsReply,
-  OFPGroupDescStatsRequest,
-  OFPGroupDescStatsReply,
-  OFPGroupFeaturesStatsRequest,
-  OFPGroupFeaturesStatsReply,
-  OFPMeterStatsRequest,
-  OFPMeterStatsReply,
-  OFPMeterConfigStatsRequest,
-  OFPMeterConfigStatsReply,
-  OFPMeterFeaturesStatsRequest,
-  OFPMeterFeaturesStatsReply,
-  OFPTableFeaturesStatsRequest,
-  OFPTableFeaturesStatsReply,
-  OFPPortDescStatsRequest,
-  OFPPortDescStatsReply,
-  OFPExperimenterStatsRequest,
-  OFPExperimenterStatsReply,
   OFPUnknownMessage,
-  OFPMultipartRequestUnknown,
-  OFPMultipartReplyUnknown,
+  ...MULTIPART_MESSAGES,
   ...MESSAGES_10,
   ...MESSAGES_14,
   ...NICIRA_MESSAGES,
@@ -633,6 +422,7 @@ export const MESSAGES: readonly AnyStruct[] = [
 type DeclaredIn<M> = { [K in keyof M]: M[K] extends AnyStruct ? M[K] : never }[keyof M];
 type Declared =
   | DeclaredIn<typeof import('./messages.ts')>
+  | DeclaredIn<typeof import('./multipartMessages.ts')>
   | DeclaredIn<typeof import('./messages10.ts')>
   | DeclaredIn<typeof import('./messages14.ts')>
   | DeclaredIn<typeof import('./niciraMessages.ts')>;

@@ -3,6 +3,7 @@
  * the ONF extensions that brought some of it to 1.3, under Ryu's names; messages.ts has those that more versions share, and
  * collects all. Sections are those of OpenFlow 1.5.1, or of 1.4.1 where only that one has the class.
  */
+import { actions } from './actions.ts';
 import { ofproto_v1_3 as ofp13 } from './constants.ts';
 import { ofproto_v1_5 as ofp } from './constants15.ts';
 import { err, flowFilter, plain, REPLY, REQUEST, reply, request } from './messageKinds.ts';
@@ -71,7 +72,7 @@ export const OFPPacketOut15 = plain('OFPPacketOut', IN_15, ofp.OFPT_PACKET_OUT, 
   _actions_len: lenOf('actions', 'actions_len'),
   _pad: pad(2),
   match: required(match()),
-  actions: many(S.actions),
+  actions: many(actions),
   data: bytesOrNull(),
 });
 export const OFPGetAsyncReply14 = plain('OFPGetAsyncReply', FROM_14, ofp.OFPT_GET_ASYNC_REPLY, '7.3.10', {

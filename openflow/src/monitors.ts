@@ -4,6 +4,7 @@
  */
 import { ofproto_v1_3 as ofp13 } from './constants.ts';
 import { ofproto_v1_4 as ofp } from './constants14.ts';
+import { instructions } from './instructions.ts';
 import {
   bareMatch,
   bytes,
@@ -23,7 +24,6 @@ import {
   u32,
   u64,
 } from './schema.ts';
-import { instructions } from './structs.ts';
 
 const err = [ofp13.OFPET_BAD_REQUEST, ofp13.OFPBRC_BAD_LEN] as const;
 const monitor = { versions: FROM_14, spec: '7.3.5', err } as const;

@@ -1,6 +1,6 @@
 /**
  * Constants of the extensions of Nicira and Open vSwitch under the names Ryu's `nicira_ext` gives them, and where Ryu has
- * none those of Open vSwitch's headers. Used by nicira.ts and niciraMessages.ts, and by callers.
+ * none those of Open vSwitch's headers. Used by niciraActions.ts and niciraMessages.ts, and by callers.
  */
 
 /** Constants of the Nicira extensions, named as in Ryu's `nicira_ext`. */

@@ -1,11 +1,12 @@
 /**
  * Declarations of the messages with which Nicira, and Open vSwitch after it, extend OpenFlow: matches of any fields in 1.0,
  * packet-ins with properties, continuations, roles, flow monitors, options of tunnel headers, statistics. Names are Ryu's
- * where Ryu has them. nicira.ts has the actions, messages.ts collects all messages.
+ * where Ryu has them. niciraActions.ts has the actions, messages.ts collects all messages.
  *
  * Ryu reads most of them in 1.0 only: what it does not know in later versions is shown in JSON as it shows it.
  */
 import { ofproto_v1_3 as ofp } from './constants.ts';
+import { instructions } from './instructions.ts';
 import { err, REPLY, REQUEST } from './messageKinds.ts';
 import { nicira_ext as nx } from './niciraConstants.ts';
 import {
@@ -54,7 +55,6 @@ import {
   u64,
   uints,
 } from './schema.ts';
-import { instructions } from './structs.ts';
 import { actions10 } from './structs10.ts';
 
 /** A message of Nicira's. Where Ryu does not know it, its JSON is that of OFPExperimenter. */

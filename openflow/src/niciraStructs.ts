@@ -1,7 +1,8 @@
 /**
  * What Nicira's messages are made of: matches, mappings of tunnel options, properties of packet-ins, statistics, flow
- * monitors. niciraMessages.ts has the messages, nicira.ts the actions.
+ * monitors. niciraMessages.ts has the messages, niciraActions.ts the actions.
  */
+import { actions } from './actions.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { err } from './messageKinds.ts';
 import { nicira_ext as nx } from './niciraConstants.ts';
@@ -25,7 +26,6 @@ import {
   u32,
   u64,
 } from './schema.ts';
-import { actions } from './structs.ts';
 import { actions10 } from './structs10.ts';
 
 export const SPEC = 'openflow/nicira-ext.h';

@@ -1,11 +1,13 @@
 /**
  * Identifiers of match fields, as they stand in table features, port properties and copy-field actions: the header of an
- * OXM TLV without its value. Used by structs.ts and properties.ts; oxm.ts has the fields.
+ * OXM TLV without its value. Used by tableFeatures.ts, actions.ts and properties.ts; oxmFields.ts has the fields.
  */
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { ofproto_v1_4 as ofp14 } from './constants14.ts';
 import { OfEncodeError } from './errors.ts';
-import { type OxmName, oxmByName, oxmHeaderToJson, oxmNameOfType, type UnknownOxmName } from './oxm.ts';
+import type { OxmName, UnknownOxmName } from './oxmFields.ts';
+import { oxmHeaderToJson } from './oxmForms.ts';
+import { oxmByName, oxmNameOfType } from './oxmRows.ts';
 import { customStruct, FROM_13 } from './schema.ts';
 import { fail, type Reader, type Version, type Writer } from './wire.ts';
 

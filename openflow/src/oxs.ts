@@ -1,22 +1,12 @@
 /**
  * OXS: the table of flow statistics of OpenFlow 1.5, and OFPStats, which is made of them (OpenFlow 1.5.1 §7.2.4). Rows are
- * those of oxm.ts, without masks. Used by compile.ts (statistics inside messages) and json.ts.
+ * those of oxmFields.ts, without masks. Used by runtime.ts (statistics inside messages) and json.ts.
  */
 import { ofproto_v1_5 as ofp } from './constants15.ts';
 import { OfEncodeError } from './errors.ts';
-import {
-  type CompiledOxm,
-  compileRow,
-  encodeRaw,
-  getValue,
-  type OxmKind,
-  type OxmRow,
-  putValue,
-  rawRow,
-  row,
-  type UnknownOxmName,
-  type ValueOfKind,
-} from './oxm.ts';
+import { encodeRaw, getValue, putValue } from './oxm.ts';
+import { type OxmKind, type OxmRow, row, type UnknownOxmName, type ValueOfKind } from './oxmFields.ts';
+import { type CompiledOxm, compileRow, rawRow } from './oxmRows.ts';
 import { fail, type Reader, type Writer } from './wire.ts';
 
 function basic<K extends OxmKind>(num: number, kind: K): OxmRow<K> {

@@ -4,7 +4,6 @@
  * actions, instructions and flows have the forms of ovs-fields(7) and ovs-actions(7). Nothing is left out but zeros that
  * mean "none" in flows. packet.ts adds a line about the packet in a packet-in or packet-out.
  */
-
 import type { OfMessage } from './messages.ts';
 import { errorText, namesOf } from './names.ts';
 import { describePacket } from './packet.ts';

@@ -1,7 +1,6 @@
 /**
  * Numbers and addresses as text for `print.ts`: which field is a constant, a set of flags, a port or an identifier, and how each is shown.
  */
-
 import { namesOf } from './names.ts';
 
 /** Any decoded object. */

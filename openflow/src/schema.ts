@@ -1,10 +1,11 @@
 /**
- * The language in which messages.ts and structs.ts declare the protocol: kinds of fields, structures, families of TLVs,
- * messages. A declaration is data; compile.ts turns it into encoders, decoders and factories, json.ts walks it, and
- * TypeScript infers from it what callers may write. Keys of a declaration stand in wire order.
+ * The language in which messages.ts, structs.ts and their neighbours declare the protocol: kinds of fields, structures,
+ * families of TLVs, messages. A declaration is data; compile.ts turns it into encoders, decoders and factories, json.ts
+ * walks it, and TypeScript infers from it what callers may write. Keys of a declaration stand in wire order.
  */
+import type { OFPMatch } from './match.ts';
 import type { OfMessage } from './messages.ts';
-import type { OFPMatch, OxmHeader, OxmTlv, OxmTlvInput } from './oxm.ts';
+import type { OxmHeader, OxmTlv, OxmTlvInput } from './oxmFields.ts';
 import type { OFPStats } from './oxs.ts';
 import type { Reader, Version, Writer } from './wire.ts';
 

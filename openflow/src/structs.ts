@@ -1,39 +1,22 @@
 /**
- * Declarations of what messages of OpenFlow 1.2 and later are made of: actions, instructions, buckets, meter bands, ports,
- * statistics, queues and tables, under Ryu's names; structs10.ts has those of 1.0, properties.ts the property TLVs of 1.4 and
- * later, monitors.ts flow monitors. messages.ts and messages14.ts declare the messages over them; schema.ts has the language.
+ * Declarations of what else messages of OpenFlow 1.2 and later are made of: elements of hellos, buckets, meter bands, ports,
+ * statistics, queues, under Ryu's names. actions.ts, instructions.ts and tableFeatures.ts have those; structs10.ts has what is of
+ * 1.0 alone, properties.ts the property TLVs of 1.4 and later, monitors.ts flow monitors. messages.ts, multipartMessages.ts and
+ * messages14.ts declare the messages over them; schema.ts has the language.
  * Hidden fields (padding, lengths, fixed types) have names that begin with an underscore. Where versions have nothing in
  * common, a class is declared once for each, and the name of the declaration ends in the first version it is for.
  *
  * Where Ryu has no class for a type number, the class here ends in `Unknown` and keeps the bytes.
  */
+import { actions } from './actions.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
-import { ofproto_v1_4 as ofp14 } from './constants14.ts';
 import { ofproto_v1_5 as ofp15 } from './constants15.ts';
-import { OfEncodeError } from './errors.ts';
-import { NICIRA_ACTIONS } from './nicira.ts';
-import {
-  canonicalOxm,
-  decodeOxm,
-  encodeOxm,
-  lastOxm,
-  type OxmInput,
-  type OxmName,
-  type OxmTlv,
-  type OxmTlvInput,
-  type OxmValue,
-  oxmByName,
-  oxmFromJson,
-  oxmToJson,
-  type UnknownOxmName,
-} from './oxm.ts';
-import { OFPExperimenterOxmId, OFPOxmId } from './oxmIds.ts';
+import { instructions } from './instructions.ts';
 import {
   bucketProps,
   bundleFeaturesProps,
   controllerStatusProps,
   groupProps,
-  OFPPropUnknown,
   portDescProps,
   portStatsProps,
   queueDescProps,
@@ -42,13 +25,8 @@ import {
 } from './properties.ts';
 import {
   ALL,
-  type AnyFamily,
   bitmap,
   bytes,
-  type Custom,
-  customStruct,
-  either,
-  extraBytes,
   FROM_12,
   FROM_12_UNTIL_13,
   FROM_12_UNTIL_14,
@@ -68,9 +46,7 @@ import {
   many,
   match,
   only,
-  oxms,
   pad,
-  type Range,
   shownSize,
   stats,
   str,
@@ -84,14 +60,9 @@ import {
   u64,
   uints,
 } from './schema.ts';
-import { fail } from './wire.ts';
 
 const BAD_REQUEST = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
-const BAD_ACTION = [ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN] as const;
-const BAD_INSTRUCTION = [ofp.OFPET_BAD_INSTRUCTION, ofp.OFPBIC_BAD_LEN] as const;
 const BAD_BAND = [ofp.OFPET_METER_MOD_FAILED, ofp.OFPMMFC_BAD_BAND] as const;
-const BAD_FEATURES = [ofp.OFPET_TABLE_FEATURES_FAILED, ofp.OFPTFFC_BAD_LEN] as const;
-const BAD_PROPERTY = [ofp14.OFPET_BAD_PROPERTY, ofp14.OFPBPC_BAD_LEN] as const;
 
 // ---- hello elements ------------------------------------------------------------------------------------------------
 
@@ -110,276 +81,6 @@ export const helloElement = family('helloElement', [OFPHelloElemVersionBitmap], 
   min: 4,
   padTo8: true,
 });
-
-// ---- actions -------------------------------------------------------------------------------------------------------
-
-const action = { versions: FROM_12, err: BAD_ACTION } as const;
-const actionType = (type: number) => fixed(2, type, 'type');
-
-export const OFPActionOutput = struct(
-  'OFPActionOutput',
-  { ...action, spec: '7.2.5' },
-  { _type: actionType(ofp.OFPAT_OUTPUT), _len: len('len'), port: u32(), max_len: u16(ofp.OFPCML_MAX), _pad: pad(6) },
-);
-export const OFPActionGroup = struct(
-  'OFPActionGroup',
-  { ...action, spec: '7.2.5' },
-  { _type: actionType(ofp.OFPAT_GROUP), _len: len('len'), group_id: u32(0) },
-);
-export const OFPActionSetQueue = struct(
-  'OFPActionSetQueue',
-  { ...action, spec: '7.2.5' },
-  { _type: actionType(ofp.OFPAT_SET_QUEUE), _len: len('len'), queue_id: u32() },
-);
-export const OFPActionSetMplsTtl = struct(
-  'OFPActionSetMplsTtl',
-  { ...action, spec: '7.2.5' },
-  { _type: actionType(ofp.OFPAT_SET_MPLS_TTL), _len: len('len'), mpls_ttl: u8(), _pad: pad(3) },
-);
-export const OFPActionSetNwTtl = struct(
-  'OFPActionSetNwTtl',
-  { ...action, spec: '7.2.5' },
-  { _type: actionType(ofp.OFPAT_SET_NW_TTL), _len: len('len'), nw_ttl: u8(), _pad: pad(3) },
-);
-const bare = <const C extends string, const R extends Range>(cls: C, type: number, versions: R) =>
-  struct(cls, { ...action, versions, spec: '7.2.5' }, { _type: actionType(type), _len: len('len'), _pad: pad(4) });
-export const OFPActionDecMplsTtl = bare('OFPActionDecMplsTtl', ofp.OFPAT_DEC_MPLS_TTL, FROM_12);
-export const OFPActionDecNwTtl = bare('OFPActionDecNwTtl', ofp.OFPAT_DEC_NW_TTL, FROM_12);
-export const OFPActionCopyTtlOut = bare('OFPActionCopyTtlOut', ofp.OFPAT_COPY_TTL_OUT, FROM_12);
-export const OFPActionCopyTtlIn = bare('OFPActionCopyTtlIn', ofp.OFPAT_COPY_TTL_IN, FROM_12);
-export const OFPActionPopVlan = bare('OFPActionPopVlan', ofp.OFPAT_POP_VLAN, FROM_12);
-export const OFPActionPopPbb = bare('OFPActionPopPbb', ofp.OFPAT_POP_PBB, FROM_13);
-export const OFPActionPushVlan = struct(
-  'OFPActionPushVlan',
-  { ...action, spec: '7.2.5' },
-  { _type: actionType(ofp.OFPAT_PUSH_VLAN), _len: len('len'), ethertype: u16(0x8100), _pad: pad(2) },
-);
-export const OFPActionPushMpls = struct(
-  'OFPActionPushMpls',
-  { ...action, spec: '7.2.5' },
-  { _type: actionType(ofp.OFPAT_PUSH_MPLS), _len: len('len'), ethertype: u16(0x8847), _pad: pad(2) },
-);
-export const OFPActionPushPbb = struct(
-  'OFPActionPushPbb',
-  { ...action, versions: FROM_13, spec: '7.2.5' },
-  { _type: actionType(ofp.OFPAT_PUSH_PBB), _len: len('len'), ethertype: u16(), _pad: pad(2) },
-);
-export const OFPActionPopMpls = struct(
-  'OFPActionPopMpls',
-  { ...action, spec: '7.2.5' },
-  { _type: actionType(ofp.OFPAT_POP_MPLS), _len: len('len'), ethertype: u16(0x0800), _pad: pad(2) },
-);
-/** Ryu's class of 1.2 drops what follows the experimenter's number. */
-export const OFPActionExperimenter12 = struct(
-  'OFPActionExperimenter',
-  { ...action, versions: IN_12, spec: 'A.2.5', padTo8: 'inside' },
-  { _type: actionType(ofp.OFPAT_EXPERIMENTER), _len: len('len'), experimenter: u32(), data: extraBytes() },
-);
-export const OFPActionExperimenterUnknown = struct(
-  'OFPActionExperimenterUnknown',
-  { ...action, versions: FROM_13, spec: '7.2.5', padTo8: 'inside' },
-  { _type: actionType(ofp.OFPAT_EXPERIMENTER), _len: len('len'), experimenter: u32(), data: bytes() },
-);
-export const OFPActionUnknown = struct(
-  'OFPActionUnknown',
-  { ...action, versions: ALL, spec: '7.2.5', padTo8: 'inside' },
-  { type: u16(), _len: len('len'), data: bytes() },
-);
-
-/** Set-field action: one variant per match field, so that the value's type follows from `field`. */
-export type SetField =
-  | {
-      [N in OxmName]: { cls: 'OFPActionSetField'; field: N; value: OxmValue<N> };
-    }[OxmName]
-  | { cls: 'OFPActionSetField'; field: UnknownOxmName; value: string };
-/** What its factory takes. */
-export type SetFieldInput =
-  | { [N in OxmName]: { readonly field: N; readonly value: OxmInput<N> } }[OxmName]
-  | { readonly field: UnknownOxmName; readonly value: string };
-
-/** The same in 1.5, where the value may have a mask: the bits to set. */
-export type SetMaskedField = { cls: 'OFPActionSetField' } & OxmTlv;
-
-const setField = (masks: boolean): Custom => ({
-  min: 8,
-  encode(o, w) {
-    const { field, value } = o as SetMaskedField;
-    if (!masks && Array.isArray(value)) throw new OfEncodeError('OFPActionSetField', 'value', 'has a mask');
-    if (w.cap - w.p < 8) w.grow(8);
-    const from = w.p - w.start;
-    w.p += 4;
-    encodeOxm(w, field, value, 'OFPActionSetField');
-    w.zeros((8 - ((w.p - w.start - from) & 7)) & 7);
-    const at = w.start + from;
-    w.dv.setUint16(at, ofp.OFPAT_SET_FIELD);
-    w.dv.setUint16(at + 2, w.p - at);
-  },
-  decode(r, p, end) {
-    decodeOxm(r, p + 4, end, ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_SET_LEN);
-    // Before 1.5 a mask means nothing that could be acted on.
-    if (!masks && Array.isArray(lastOxm.value)) {
-      fail(r, p + 4, 'set-field with a mask', ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_SET_ARGUMENT);
-    }
-    if (end - r.q >= 8) fail(r, r.q, 'set-field too long', ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN);
-    r.q = end;
-    return { cls: 'OFPActionSetField', field: lastOxm.name, value: lastOxm.value };
-  },
-  toJson(o, version) {
-    const { field, value } = o as SetMaskedField;
-    return { field: oxmToJson(field, value, version), len: lengthOf(field), type: ofp.OFPAT_SET_FIELD };
-
-    function lengthOf(name: string): number {
-      const c = oxmByName(name, version);
-      const [v] = Array.isArray(value) ? value : [value];
-      const size = c === undefined || c.kind === 'raw' ? Buffer.from(String(v), 'base64').length : c.size;
-      return (8 + (c?.extra ?? 0) + (Array.isArray(value) ? 2 * size : size) + 7) & ~7;
-    }
-  },
-  fromJson(attrs, version) {
-    const [field, value] = oxmFromJson(attrs.field, 'OFPActionSetField', version);
-    return { field, value };
-  },
-  make(input, version) {
-    const { field, value } = input as { field: string; value: unknown };
-    const v = canonicalOxm(field, value, 'OFPActionSetField', version);
-    if (!masks && Array.isArray(v)) throw new OfEncodeError('OFPActionSetField', 'value', 'has a mask');
-    return { cls: 'OFPActionSetField', field, value: v };
-  },
-});
-const setFieldOptions = { spec: '7.2.5', err: BAD_ACTION, types: [ofp.OFPAT_SET_FIELD] } as const;
-
-export const OFPActionSetField = customStruct<'OFPActionSetField', SetField, SetFieldInput, 3 | 4 | 5>(
-  'OFPActionSetField',
-  { ...setFieldOptions, versions: FROM_12_UNTIL_14, custom: setField(false) },
-);
-export const OFPActionSetField15 = customStruct<'OFPActionSetField', SetMaskedField, OxmTlvInput, 6>(
-  'OFPActionSetField',
-  { ...setFieldOptions, versions: IN_15, custom: setField(true) },
-);
-
-/** Copies `n_bits` from the first field of `oxm_ids` to the second. */
-export const OFPActionCopyField = struct(
-  'OFPActionCopyField',
-  { ...action, versions: IN_15, spec: '7.2.6', padTo8: 'inside' },
-  {
-    _type: actionType(ofp15.OFPAT_COPY_FIELD),
-    _len: len('len'),
-    n_bits: u16(0),
-    src_offset: u16(0),
-    dst_offset: u16(0),
-    _pad: pad(2),
-    oxm_ids: either([OFPOxmId, OFPExperimenterOxmId], OFPOxmId, 2),
-  },
-);
-/** Takes the place of the meter instruction. */
-export const OFPActionMeter = struct(
-  'OFPActionMeter',
-  { ...action, versions: IN_15, spec: '7.2.6' },
-  { _type: actionType(ofp15.OFPAT_METER), _len: len('len'), meter_id: u32() },
-);
-
-const allActions = family(
-  'action',
-  [
-    OFPActionOutput,
-    OFPActionCopyTtlOut,
-    OFPActionCopyTtlIn,
-    OFPActionSetMplsTtl,
-    OFPActionDecMplsTtl,
-    OFPActionPushVlan,
-    OFPActionPopVlan,
-    OFPActionPushMpls,
-    OFPActionPopMpls,
-    OFPActionSetQueue,
-    OFPActionGroup,
-    OFPActionSetNwTtl,
-    OFPActionDecNwTtl,
-    OFPActionSetField,
-    OFPActionSetField15,
-    OFPActionPushPbb,
-    OFPActionPopPbb,
-    ...NICIRA_ACTIONS,
-    OFPActionExperimenter12,
-    OFPActionCopyField,
-    OFPActionMeter,
-    OFPActionExperimenterUnknown,
-  ],
-  [OFPActionUnknown],
-  { err: BAD_ACTION, min: 8, aligned: true, experimenter: { type: ofp.OFPAT_EXPERIMENTER, subtypeSize: 2 } },
-);
-
-/** The type of the family of actions: some actions hold others, so it needs a name. */
-export interface Actions extends AnyFamily {
-  readonly '~m': (typeof allActions)['~m'];
-}
-export const actions: Actions = allActions;
-
-// ---- instructions --------------------------------------------------------------------------------------------------
-
-const instruction = { versions: FROM_12, spec: '7.2.4', err: BAD_INSTRUCTION } as const;
-
-export const OFPInstructionGotoTable = struct('OFPInstructionGotoTable', instruction, {
-  _type: fixed(2, ofp.OFPIT_GOTO_TABLE, 'type'),
-  _len: len('len'),
-  table_id: u8(),
-  _pad: pad(3),
-});
-export const OFPInstructionWriteMetadata = struct('OFPInstructionWriteMetadata', instruction, {
-  _type: fixed(2, ofp.OFPIT_WRITE_METADATA, 'type'),
-  _len: len('len'),
-  _pad: pad(4),
-  metadata: u64(),
-  metadata_mask: u64(),
-});
-export const OFPInstructionActions = struct(
-  'OFPInstructionActions',
-  { ...instruction, types: [ofp.OFPIT_WRITE_ACTIONS, ofp.OFPIT_APPLY_ACTIONS, ofp.OFPIT_CLEAR_ACTIONS] },
-  { type: u16(), _len: len('len'), _pad: pad(4), actions: many(actions) },
-);
-export const OFPInstructionMeter = struct(
-  'OFPInstructionMeter',
-  { ...instruction, versions: FROM_13_UNTIL_14 },
-  {
-    _type: fixed(2, ofp.OFPIT_METER, 'type'),
-    _len: len('len'),
-    meter_id: u32(1),
-  },
-);
-/** Asks for statistics whenever one of the thresholds is passed. */
-export const OFPInstructionStatTrigger = struct(
-  'OFPInstructionStatTrigger',
-  { ...instruction, versions: IN_15, spec: '7.2.5' },
-  { _type: fixed(2, ofp15.OFPIT_STAT_TRIGGER, 'type'), _len: len('len'), flags: u32(0), thresholds: stats() },
-);
-export const OFPInstructionExperimenter = struct(
-  'OFPInstructionExperimenter',
-  { ...instruction, padTo8: 'inside' },
-  { _type: fixed(2, ofp.OFPIT_EXPERIMENTER, 'type'), _len: len('len'), experimenter: u32(), data: bytes() },
-);
-export const OFPInstructionUnknown = struct(
-  'OFPInstructionUnknown',
-  { ...instruction, padTo8: 'inside' },
-  { type: u16(), _len: len('len'), data: bytes() },
-);
-const allInstructions = family(
-  'instruction',
-  [
-    OFPInstructionGotoTable,
-    OFPInstructionWriteMetadata,
-    OFPInstructionActions,
-    OFPInstructionMeter,
-    OFPInstructionStatTrigger,
-    OFPInstructionExperimenter,
-  ],
-  [OFPInstructionUnknown],
-  { err: BAD_INSTRUCTION, min: 8, aligned: true },
-);
-
-/** The type of the family of instructions: named, so that what is made of it stays short. */
-export interface Instructions extends AnyFamily {
-  readonly '~m': (typeof allInstructions)['~m'];
-}
-export const instructions: Instructions = allInstructions;
 
 // ---- groups --------------------------------------------------------------------------------------------------------
 
@@ -802,108 +503,6 @@ export const OFPTableStats = struct(
   { versions: FROM_13, spec: '7.3.5.4', err: BAD_REQUEST },
   { table_id: u8(), _pad: pad(3), active_count: u32(0), lookup_count: u64(0n), matched_count: u64(0n) },
 );
-
-const features = { versions: FROM_13, spec: '7.3.5.5.2', err: BAD_FEATURES, errFrom14: BAD_PROPERTY } as const;
-const prop = { ...features, padTo8: 'outside' } as const;
-
-export const OFPInstructionId = struct('OFPInstructionId', features, {
-  type: u16(),
-  _len: len('len'),
-  data: extraBytes(),
-});
-export const OFPActionId = struct('OFPActionId', features, {
-  type: u16(),
-  _len: len('len'),
-  data: extraBytes(),
-});
-
-export const OFPTableFeaturePropInstructions = struct(
-  'OFPTableFeaturePropInstructions',
-  { ...prop, types: [ofp.OFPTFPT_INSTRUCTIONS, ofp.OFPTFPT_INSTRUCTIONS_MISS] },
-  { type: u16(), _len: len('length'), instruction_ids: list(OFPInstructionId) },
-);
-export const OFPTableFeaturePropNextTables = struct(
-  'OFPTableFeaturePropNextTables',
-  {
-    ...prop,
-    types: [ofp.OFPTFPT_NEXT_TABLES, ofp.OFPTFPT_NEXT_TABLES_MISS, [ofp14.OFPTFPT_TABLE_SYNC_FROM, FROM_14]],
-  },
-  { type: u16(), _len: len('length'), table_ids: uints(1) },
-);
-export const OFPTableFeaturePropActions = struct(
-  'OFPTableFeaturePropActions',
-  {
-    ...prop,
-    types: [
-      ofp.OFPTFPT_WRITE_ACTIONS,
-      ofp.OFPTFPT_WRITE_ACTIONS_MISS,
-      ofp.OFPTFPT_APPLY_ACTIONS,
-      ofp.OFPTFPT_APPLY_ACTIONS_MISS,
-    ],
-  },
-  { type: u16(), _len: len('length'), action_ids: list(OFPActionId) },
-);
-export const OFPTableFeaturePropOxm = struct(
-  'OFPTableFeaturePropOxm',
-  {
-    ...prop,
-    types: [
-      ofp.OFPTFPT_MATCH,
-      ofp.OFPTFPT_WILDCARDS,
-      ofp.OFPTFPT_WRITE_SETFIELD,
-      ofp.OFPTFPT_WRITE_SETFIELD_MISS,
-      ofp.OFPTFPT_APPLY_SETFIELD,
-      ofp.OFPTFPT_APPLY_SETFIELD_MISS,
-      [ofp15.OFPTFPT_WRITE_COPYFIELD, IN_15],
-      [ofp15.OFPTFPT_WRITE_COPYFIELD_MISS, IN_15],
-      [ofp15.OFPTFPT_APPLY_COPYFIELD, IN_15],
-      [ofp15.OFPTFPT_APPLY_COPYFIELD_MISS, IN_15],
-    ],
-  },
-  { type: u16(), _len: len('length'), oxm_ids: either([OFPOxmId, OFPExperimenterOxmId], OFPOxmId) },
-);
-export const OFPTableFeaturePropOxmValues = struct(
-  'OFPTableFeaturePropOxmValues',
-  { ...prop, versions: IN_15 },
-  { _type: fixed(2, ofp15.OFPTFPT_PACKET_TYPES, 'type'), _len: len('length'), oxm_values: oxms() },
-);
-export const OFPTableFeaturePropExperimenter = struct(
-  'OFPTableFeaturePropExperimenter',
-  { ...prop, types: [ofp.OFPTFPT_EXPERIMENTER, ofp.OFPTFPT_EXPERIMENTER_MISS] },
-  { type: u16(), _len: len('length'), experimenter: u32(), exp_type: u32(), data: uints(4) },
-);
-export const OFPTableFeaturePropUnknown = struct(
-  'OFPTableFeaturePropUnknown',
-  { ...prop, versions: IN_13 },
-  { type: u16(), _len: len('length'), data: bytes() },
-);
-export const tableFeatureProps = family(
-  'tableFeatureProperty',
-  [
-    OFPTableFeaturePropInstructions,
-    OFPTableFeaturePropNextTables,
-    OFPTableFeaturePropActions,
-    OFPTableFeaturePropOxm,
-    OFPTableFeaturePropOxmValues,
-    OFPTableFeaturePropExperimenter,
-  ],
-  [OFPTableFeaturePropUnknown, OFPPropUnknown],
-  { err: BAD_FEATURES, errFrom14: BAD_PROPERTY, min: 4, padTo8: true },
-);
-export const OFPTableFeaturesStats = struct('OFPTableFeaturesStats', features, {
-  _len: len('length'),
-  table_id: u8(),
-  _pad: only(FROM_13_UNTIL_14, pad(5)),
-  command: only(IN_15, u8(ofp15.OFPTFC_REPLACE)),
-  features: only(IN_15, u32(0)),
-  name: str(32),
-  metadata_match: u64(0n),
-  metadata_write: u64(0n),
-  config: only(FROM_13_UNTIL_14, u32(0)),
-  capabilities: only(IN_15, u32(0)),
-  max_entries: u32(0),
-  properties: many(tableFeatureProps),
-});
 
 export const OFPTableDesc = struct(
   'OFPTableDesc',

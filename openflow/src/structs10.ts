@@ -3,9 +3,10 @@
  * fixed size, actions, ports, statistics. messages10.ts has the messages, structs.ts what other versions have, schema.ts
  * the language. Names are Ryu's. Sections are those of OpenFlow 1.0.1.
  */
+import { OFPActionUnknown } from './actions.ts';
 import { ofproto_v1_0 as ofp } from './constants10.ts';
 import { OfEncodeError } from './errors.ts';
-import { NICIRA_ACTIONS } from './nicira.ts';
+import { NICIRA_ACTIONS } from './niciraActions.ts';
 import {
   type AnyFamily,
   bytes,
@@ -27,7 +28,7 @@ import {
   u32,
   u64,
 } from './schema.ts';
-import { OFPActionUnknown, OFPQueuePropMinRate, OFPQueuePropUnknown, portCounters } from './structs.ts';
+import { OFPQueuePropMinRate, OFPQueuePropUnknown, portCounters } from './structs.ts';
 import { describe } from './wire.ts';
 
 const BAD_REQUEST = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;

@@ -1,6 +1,6 @@
 /**
  * The bytes under the codec: one growing output buffer and one bounded input view, both reused between messages so that
- * the generated functions of compile.ts allocate nothing per field. Used by compile.ts, oxm.ts and codec.ts.
+ * the generated functions of compile.ts allocate nothing per field. Used by runtime.ts, oxm.ts and codec.ts.
  */
 import { OfDecodeError, OfEncodeError } from './errors.ts';
 

@@ -5,9 +5,12 @@
  */
 import fc from 'fast-check';
 import { compiledOf, VERSIONS } from '../src/codec.ts';
-import { holds, type Make, typesOf, unknownOf } from '../src/compile.ts';
+import type { Make } from '../src/compile.ts';
+import { holds, typesOf, unknownOf } from '../src/layout.ts';
+import { type MatchInput, OFPMatch } from '../src/match.ts';
 import { MESSAGES, type OfMessage } from '../src/messages.ts';
-import { type MatchInput, OFPMatch, OXM_FIELDS, type OxmKind, type OxmName, oxmByName } from '../src/oxm.ts';
+import { OXM_FIELDS, type OxmKind, type OxmName } from '../src/oxmFields.ts';
+import { oxmByName } from '../src/oxmRows.ts';
 import { OFPStats, OXS_FIELDS, type OxsName, type StatsInput } from '../src/oxs.ts';
 import type { AnyFamily, AnyStruct, Kind, Version } from '../src/schema.ts';
 

@@ -20,10 +20,11 @@ import {
   toJson,
   type Version,
 } from 'node-openflow';
-import { holds } from '../src/compile.ts';
+import { holds } from '../src/layout.ts';
 import * as M from '../src/messages.ts';
 import * as M10 from '../src/messages10.ts';
 import * as M14 from '../src/messages14.ts';
+import * as MM from '../src/multipartMessages.ts';
 import * as NM from '../src/niciraMessages.ts';
 import type { AnyStruct } from '../src/schema.ts';
 
@@ -646,7 +647,7 @@ test("JSON has Ryu's shape", () => {
 });
 
 test('every message that is declared can be written and read', () => {
-  const declared = [M, M10, M14, NM].flatMap((m) =>
+  const declared = [M, MM, M10, M14, NM].flatMap((m) =>
     Object.values(m as unknown as Readonly<{ [name: string]: unknown }>).filter(
       (v): v is AnyStruct => typeof v === 'object' && v !== null && 'cls' in v && 'fields' in v,
     ),

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { type OfAction, type OfMessage, of10, of13, of14, of15 } from '../../openflow/src/index.ts';
-import { NICIRA_ACTIONS } from '../../openflow/src/nicira.ts';
+import { NICIRA_ACTIONS } from '../../openflow/src/niciraActions.ts';
 import { structArb } from '../../openflow/test/arbitrary.ts';
 import { readsAlike } from '../../openflow/test/oracle/differential.ts';
 import { Oracle, whyNoOracle } from '../../openflow/test/oracle/oracle.ts';

@@ -26,7 +26,7 @@ import {
   toJson,
   type Version,
 } from 'node-openflow';
-import { NICIRA_ACTIONS } from '../../openflow/src/nicira.ts';
+import { NICIRA_ACTIONS } from '../../openflow/src/niciraActions.ts';
 import { NICIRA_MESSAGES } from '../../openflow/src/niciraMessages.ts';
 import { gate } from './gate.ts';
 import { OfctlSwitch, whyNoOfctl } from './ofctlSwitch.ts';

@@ -9,7 +9,6 @@ import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import fc from 'fast-check';
 import { compiledOf } from '../../src/codec.ts';
-import { holds, messageType, typesOf } from '../../src/compile.ts';
 import {
   decode,
   encode,
@@ -25,6 +24,7 @@ import {
   toJson,
   VERSIONS,
 } from '../../src/index.ts';
+import { holds, messageType, typesOf } from '../../src/layout.ts';
 import { MESSAGES } from '../../src/messages.ts';
 import type { AnyFamily, AnyStruct, Version } from '../../src/schema.ts';
 import { messageArb, messageNames } from '../arbitrary.ts';

@@ -5,10 +5,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { compiledOf } from '../../src/codec.ts';
-import { holds, messageType } from '../../src/compile.ts';
 import { VERSIONS } from '../../src/index.ts';
+import { holds, messageType } from '../../src/layout.ts';
 import { MESSAGES } from '../../src/messages.ts';
-import { OXM_FIELDS } from '../../src/oxm.ts';
+import { OXM_FIELDS } from '../../src/oxmFields.ts';
 import type { AnyFamily, AnyStruct, Field, Kind, Version } from '../../src/schema.ts';
 
 const NAMES: Readonly<Record<Version, string>> = { 1: '1.0', 3: '1.2', 4: '1.3', 5: '1.4', 6: '1.5' };
