@@ -1,239 +1,51 @@
 /**
  * `OfConnection`: one end of an OpenFlow channel as a state machine without sockets, timers or clock. Bytes, time and the
  * transport's readiness come in; bytes go out through a `Transport`, everything else through a `ConnectionHandler` and
- * promises. stream.ts attaches it to a socket; hello.ts decides on versions, requests.ts keeps what is waited for,
- * outbox.ts what waits to be written.
+ * promises. connectionTypes.ts says what it takes and tells. stream.ts attaches it to a socket; handshake.ts comes to a
+ * version, requests.ts keeps what is waited for, outbox.ts what waits to be written, batches.ts sends messages together.
  */
+import { type Batch, Batches } from './batches.ts';
 import { decode, encode, VERSIONS } from './codec.ts';
-import { OfConnectionError, OfRequestError, refusalText } from './connectionErrors.ts';
+import { OfConnectionError, refusalText } from './connectionErrors.ts';
 import {
-  BUNDLE,
-  barrierRequest,
-  bundleAdd,
-  bundleControl,
-  echoRequest,
-  errorMessage,
-  featuresRequest,
-  hasBundles,
-  hello,
-  replyType,
-  versionName,
-} from './dialect.ts';
+  type BundleOptions,
+  type ConnectionHandler,
+  type ConnectionOptions,
+  type ConnectionStats,
+  type DownCode,
+  type DownReason,
+  type Features,
+  type OfRequest,
+  type ReplyTo,
+  type RequestOptions,
+  type RoundTrip,
+  type Settings,
+  settingsOf,
+  type TransactionResult,
+  type Transport,
+} from './connectionTypes.ts';
+import { barrierRequest, echoRequest, errorMessage, featuresRequest, replyType, TYPE, versionName } from './dialect.ts';
 import { OfDecodeError, OfEncodeError, type OfErrorCode } from './errors.ts';
-import { agree, offer, type PeerHello, readHello } from './hello.ts';
+import { Handshake } from './handshake.ts';
 import type { OfMessage } from './messages.ts';
 import { Outbox } from './outbox.ts';
 import { type Errors, Requests } from './requests.ts';
 import { MessageSplitter } from './splitter.ts';
 import type { Version } from './wire.ts';
 
-/** What a connection runs over. Its owner tells the connection what comes back: `received`, `drained`, `closed`. */
-export interface Transport {
-  /** Takes all the bytes. False: please wait for `drained` before the next call. */
-  write(bytes: Buffer): boolean;
-  /** Ends the transport once what was written is out. Called at most once; `closed` need not be called after it. */
-  close(reason: DownReason): void;
-  /** There is something to write: call `flush` when this turn of the event loop is over, so that it goes out in one piece. */
-  wantsFlush?(): void;
-  /** Stop, or start again, to call `received`. */
-  setReading?(isReading: boolean): void;
-}
-
-/**
- * Why a connection is down. `closed`: the peer or the network ended it. `local`: `close` was called. `notOpenFlow`: its
- * first bytes are no hello. `hello`: its hello is malformed, or did not come in time. `version`: no version in common, or
- * a message of another version than the agreed one. `framing`: a header tells an impossible length. `silent`: nothing was
- * heard for too long. `stalled`: it reads nothing. `overflow`: more was sent than may wait. `features`: a switch did not
- * say what it is.
- */
-export type DownCode =
-  | 'closed'
-  | 'local'
-  | 'notOpenFlow'
-  | 'hello'
-  | 'version'
-  | 'framing'
-  | 'silent'
-  | 'stalled'
-  | 'overflow'
-  | 'features';
-export interface DownReason {
-  readonly code: DownCode;
-  /** For people: cause, and cure where there is one. */
-  readonly message: string;
-}
-
-/** What a switch says of itself. OpenFlow 1.3.5 §7.3.1. */
-export type Features<V extends Version = Version> = Extract<OfMessage<V>, { cls: 'OFPSwitchFeatures' }>;
-
-/** What a connection tells its owner. Calls come from within the owner's calls of the connection's methods. */
-export interface ConnectionHandler<V extends Version = Version> {
-  /** The version is agreed, and, unless `askFeatures` is off, the switch has said what it is. At most once. */
-  onUp?(up: { readonly version: V; readonly features: Features<V> | undefined }): void;
-  /** A message that is no answer to a request of this side. Only between `onUp` and `onDown`. */
-  onMessage?(message: OfMessage<V>): void;
-  /**
-   * The bytes of every message between `onUp` and `onDown`, but hellos and echoes, before anything else is done with it. True:
-   * it was dealt with; it is not read again, and if it answers a request, that goes without its answer. For those who have
-   * millions of messages of one kind and need a field or two of each. `bytes` is a view of what was received.
-   */
-  onBytes?(bytes: Buffer): boolean;
-  /** The peer refused a message that was sent with `send`; what requests and transactions are refused, they are told. */
-  onError?(error: OfRequestError): void;
-  /** The peer sent a message that cannot be read; it was told so. `bytes` is the whole message. */
-  onBadMessage?(error: OfDecodeError, bytes: Buffer): void;
-  /** The last call there is. */
-  onDown?(reason: DownReason): void;
-}
-
-export interface ConnectionOptions<V extends Version = Version> {
-  /** Which end this is. A controller asks for features; a switch stops reading while its answers are not read. Default controller. */
-  readonly role?: 'controller' | 'switch';
-  /** Versions to offer; default every version this library speaks. */
-  readonly versions?: readonly V[];
-  /**
-   * Versions to prefer to higher ones, best first. Both sides come to the highest version they have in common, so a preference
-   * can only be had by listening first and offering nothing else: the hello is held back until the peer's has come, for
-   * `preferWaitMs` at most. Default none: offer everything at once.
-   */
-  readonly prefer?: readonly V[];
-  /** What to add for a peer without a version in common: how to change that. Plain ASCII. */
-  readonly versionAdvice?: string;
-  /** How long to hold the hello back for `prefer`, in ms. Default 1,000. */
-  readonly preferWaitMs?: number;
-  /** Ask for features before `onUp`. Default: when the role is controller. */
-  readonly askFeatures?: boolean;
-  /** Time for the peer's hello, in ms. Default 10,000. */
-  readonly helloTimeoutMs?: number;
-  /** Time for an answer, in ms, where a request does not have its own. Default 10,000. */
-  readonly requestTimeoutMs?: number;
-  /** An echo request is sent this often, in ms; 0 for never. Default 5,000. OpenFlow 1.3.5 §6.4. */
-  readonly echoIntervalMs?: number;
-  /** After so many intervals without a byte from the peer the connection is given up. Default 3. */
-  readonly echoMissedLimit?: number;
-  /** The connection is given up when the transport lets nothing out for so long, in ms. Default 15,000. */
-  readonly stallMs?: number;
-  /** `send` answers false while more bytes than this wait. Default 1 MiB. */
-  readonly highWaterBytes?: number;
-  /** More than this may not wait at all: the connection ends. Default 64 MiB. */
-  readonly maxQueuedBytes?: number;
-  /** Most requests without an answer. Default 65,536. */
-  readonly maxRequests?: number;
-  /** Most bytes of multipart replies to keep until their last part comes, of all requests together. Default 32 MiB, some 300,000 flows. */
-  readonly maxUnfinishedBytes?: number;
-  /**
-   * How many messages of `send` to remember for their errors, and requests that were given up for their answers, which come to
-   * `onMessage` when they are later than that. Default 1,024.
-   */
-  readonly rememberMessages?: number;
-  /** Most bytes of those messages, on the wire. Default 1 MiB. */
-  readonly rememberBytes?: number;
-  /** Answers per second to messages that cannot be read; there may be twice as many at once. Default 10. */
-  readonly errorsPerSecond?: number;
-  /** First transaction id. Default 1. */
-  readonly firstXid?: number;
-}
-
-/** Messages that have an answer. */
-export type OfRequest<V extends Version = Version> = Extract<
-  OfMessage<V>,
-  {
-    cls:
-      | `${string}Request`
-      | 'OFPBundleCtrlMsg'
-      | 'ONFBundleCtrlMsg'
-      | 'OFPMultipartRequestUnknown'
-      | 'OFPExperimenter';
-  }
->;
-/** The answer to a message of type `M`. */
-export type ReplyTo<M> = M extends { cls: infer C extends string; version: infer V extends Version }
-  ? Extract<
-      OfMessage<V>,
-      {
-        cls: C extends 'OFPFeaturesRequest'
-          ? 'OFPSwitchFeatures'
-          : C extends 'OFPMultipartRequestUnknown'
-            ? 'OFPMultipartReplyUnknown'
-            : C extends `${infer Name}Request`
-              ? `${Name}Reply`
-              : C;
-      }
-    >
-  : never;
-
-export interface RequestOptions {
-  /** Time for the answer in ms, the last part of it where it has parts. */
-  readonly timeoutMs?: number;
-}
-
-export interface BundleOptions extends RequestOptions {
-  /** All or nothing, and for packets too: none sees a part of it. Default true. */
-  readonly atomic?: boolean;
-  /** Carried out in the order given. Default true. */
-  readonly ordered?: boolean;
-  /**
-   * Commit in the same write, behind a barrier. A message that is refused when it is added is then left out and the others are
-   * carried out, as in a transaction; what a switch finds when it commits, a full table for one, still leaves nothing. Default false.
-   */
-  readonly commitAtOnce?: boolean;
-}
-
-/**
- * What became of a transaction or a bundle. `applied`: the switch carried all of it out. `refused`: it refused the messages that
- * `errors` name, and carried the others out in a transaction, nothing in a bundle (but see `commitAtOnce`). `unknown`: the last question was not
- * answered, for the reason in `cause`; read back what holds.
- */
-export interface TransactionResult {
-  readonly outcome: 'applied' | 'refused' | 'unknown';
-  readonly errors: readonly OfRequestError[];
-  /** With `unknown`: why. With `refused`: why a bundle did not get as far as its commit. */
-  readonly cause?: Error;
-}
-
-/** Round trips of echo requests, in ms. */
-export interface RoundTrip {
-  readonly lastMs: number;
-  /** Smoothed as TCP does: an eighth of each new measurement (RFC 6298 §2). */
-  readonly smoothedMs: number;
-}
-
-/** Counters since the beginning, and what is kept at the moment. */
-export interface ConnectionStats {
-  receivedMessages: number;
-  receivedBytes: number;
-  sentMessages: number;
-  /** Messages that could not be read. */
-  badMessages: number;
-  /** Answers to requests that had been given up. */
-  lateReplies: number;
-  /** Answers to echo requests and to bad messages that were dropped because the peer does not read them. */
-  droppedAnswers: number;
-  /** Asynchronous messages that came before `onUp`. */
-  droppedEarly: number;
-  queuedBytes: number;
-  openRequests: number;
-  rememberedMessages: number;
-  unfinishedBytes: number;
-}
-
-const TYPE = { hello: 0, error: 1, echoRequest: 2, echoReply: 3 } as const;
 /** What an error quotes of the message it is about. OpenFlow 1.3.5 §7.4.4 asks for 64 bytes at least. */
 const QUOTE_BYTES = 64;
-const BARRIER_BYTES = 8;
-/** Of a message that opens or commits a bundle: 24 in ONF's extension, 16 later. */
-const CONTROL_BYTES = 24;
 
 type State = 'idle' | 'hello' | 'features' | 'up' | 'down';
 
 export class OfConnection<const V extends Version = Version> {
   readonly #handler: ConnectionHandler<V>;
-  readonly #o: Required<Omit<ConnectionOptions<V>, 'versions' | 'prefer'>>;
-  readonly #versions: readonly V[];
-  readonly #prefer: readonly V[];
+  readonly #o: Settings<V>;
+  readonly #handshake: Handshake<V>;
   readonly #splitter = new MessageSplitter();
   readonly #requests: Requests;
   readonly #outbox = new Outbox();
+  readonly #batches: Batches;
   readonly #stats = {
     receivedMessages: 0,
     receivedBytes: 0,
@@ -246,12 +58,6 @@ export class OfConnection<const V extends Version = Version> {
   #transport: Transport | undefined;
   #state: State = 'idle';
   #now = 0;
-  /** What this side's hello offered; undefined until it was sent. */
-  #offered: { versions: readonly V[]; hasBitmap: boolean } | undefined;
-  /** The first bytes of all, until there are eight. */
-  #head = Buffer.alloc(0);
-  #offerBy = Number.POSITIVE_INFINITY;
-  #helloBy = Number.POSITIVE_INFINITY;
   #version: V | undefined;
   #features: Features<V> | undefined;
   #reason: DownReason | undefined;
@@ -262,7 +68,6 @@ export class OfConnection<const V extends Version = Version> {
   #roundTrip: RoundTrip | undefined;
   #blockedSince: number | undefined;
   #isReading = true;
-  #nextBundle = 1;
   #tokens: number;
   #tokensAt = 0;
   #writable: { promise: Promise<void>; resolve(): void; reject(error: Error): void } | undefined;
@@ -270,36 +75,30 @@ export class OfConnection<const V extends Version = Version> {
   #thrown: { error: unknown } | undefined;
 
   constructor(handler: ConnectionHandler<V>, options: ConnectionOptions<V> = {}) {
-    const role = options.role ?? 'controller';
     this.#handler = handler;
-    this.#o = {
-      role,
-      versionAdvice: options.versionAdvice ?? '',
-      preferWaitMs: options.preferWaitMs ?? 1000,
-      askFeatures: options.askFeatures ?? role === 'controller',
-      helloTimeoutMs: options.helloTimeoutMs ?? 10_000,
-      requestTimeoutMs: options.requestTimeoutMs ?? 10_000,
-      echoIntervalMs: options.echoIntervalMs ?? 5000,
-      echoMissedLimit: options.echoMissedLimit ?? 3,
-      stallMs: options.stallMs ?? 15_000,
-      highWaterBytes: options.highWaterBytes ?? 2 ** 20,
-      maxQueuedBytes: options.maxQueuedBytes ?? 64 * 2 ** 20,
-      maxRequests: options.maxRequests ?? 65_536,
-      maxUnfinishedBytes: options.maxUnfinishedBytes ?? 32 * 2 ** 20,
-      rememberMessages: options.rememberMessages ?? 1024,
-      rememberBytes: options.rememberBytes ?? 2 ** 20,
-      errorsPerSecond: options.errorsPerSecond ?? 10,
-      firstXid: options.firstXid ?? 1,
-    };
+    this.#o = settingsOf(options);
     const versions = options.versions ?? (VERSIONS as readonly V[]);
     for (const v of versions) {
       if (!VERSIONS.includes(v))
         throw new RangeError(`${versionName(v)} is not spoken here: ${VERSIONS.map(versionName).join(', ')} are`);
     }
     if (versions.length === 0) throw new RangeError('versions: there must be one to offer');
-    this.#versions = versions;
-    this.#prefer = options.prefer ?? [];
+    this.#handshake = new Handshake(versions, options.prefer ?? [], this.#o, {
+      send: (message) => this.#post(encode(message, this.#requests.allocate())),
+      agreed: (version) => this.#agreed(version),
+      down: (code, message) => this.#down(code, message),
+    });
     this.#requests = new Requests(this.#o);
+    this.#batches = new Batches({
+      version: () => {
+        if (this.#version === undefined || this.#isDown) throw this.#notUp();
+        return this.#version;
+      },
+      prepare: (messages) => this.#prepare(messages),
+      makeSure: (bytes) => this.#makeSure(bytes),
+      ask: (message, timeoutMs) => this.#ask(message, timeoutMs),
+      barrier: (o) => this.barrier(o),
+    });
     this.#tokens = 2 * this.#o.errorsPerSecond;
   }
 
@@ -346,9 +145,7 @@ export class OfConnection<const V extends Version = Version> {
     this.#now = now;
     this.#lastHeard = now;
     this.#tokensAt = now;
-    this.#helloBy = now + this.#o.helloTimeoutMs;
-    if (this.#prefer.length === 0) this.#sayHello(this.#versions);
-    else this.#offerBy = now + this.#o.preferWaitMs;
+    this.#handshake.begin(now);
     this.flush(now);
   }
 
@@ -363,7 +160,7 @@ export class OfConnection<const V extends Version = Version> {
     this.#lastHeard = this.#now;
     this.#heardSinceEcho = true;
     this.#stats.receivedBytes += chunk.length;
-    if (this.#state === 'hello') this.#lookAtHead(chunk);
+    if (this.#state === 'hello') this.#handshake.lookAtHead(chunk);
     let messages: readonly Buffer[];
     let broken: OfDecodeError | undefined;
     try {
@@ -402,15 +199,15 @@ export class OfConnection<const V extends Version = Version> {
     if (this.#transport === undefined || this.#isDown) return;
     this.#advance(now);
     const t = this.#now;
-    if (t >= this.#offerBy) this.#sayHello(this.#versions);
-    if (t >= this.#helloBy) {
-      this.#down('hello', `no hello came within ${this.#o.helloTimeoutMs} ms`);
-    } else if (this.#blockedSince !== undefined && t - this.#blockedSince >= this.#o.stallMs) {
-      const waiting = `${this.#outbox.bytes} bytes wait`;
-      this.#down('stalled', `the peer read nothing for ${Math.round(t - this.#blockedSince)} ms; ${waiting}`);
-    } else {
-      this.#requests.expire(t);
-      if (t >= this.#nextEcho) this.#keepAlive();
+    if (this.#handshake.tick(t)) {
+      const stalledMs = this.#blockedSince === undefined ? 0 : t - this.#blockedSince;
+      if (this.#blockedSince !== undefined && stalledMs >= this.#o.stallMs) {
+        const waiting = `${this.#outbox.bytes} bytes wait`;
+        this.#down('stalled', `the peer read nothing for ${Math.round(stalledMs)} ms; ${waiting}`);
+      } else {
+        this.#requests.expire(t);
+        if (t >= this.#nextEcho) this.#keepAlive();
+      }
     }
     this.#write();
     this.#rethrow();
@@ -427,7 +224,7 @@ export class OfConnection<const V extends Version = Version> {
   nextDeadline(): number | undefined {
     const stalledAt =
       this.#blockedSince === undefined ? Number.POSITIVE_INFINITY : this.#blockedSince + this.#o.stallMs;
-    const t = Math.min(this.#helloBy, this.#offerBy, this.#nextEcho, this.#requests.soonest, stalledAt);
+    const t = Math.min(this.#handshake.deadline, this.#nextEcho, this.#requests.soonest, stalledAt);
     return t === Number.POSITIVE_INFINITY || this.#isDown ? undefined : t;
   }
 
@@ -483,19 +280,8 @@ export class OfConnection<const V extends Version = Version> {
    *
    * @throws (rejects with) OfEncodeError, or OfConnectionError `notUp` or `tooMany`; nothing was sent then
    */
-  async transaction(messages: readonly OfMessage<V>[], options: RequestOptions = {}): Promise<TransactionResult> {
-    if (this.#version === undefined || this.#isDown) throw this.#notUp();
-    const batch = this.#prepare(messages.map(widen));
-    this.#makeSure(batch.bytes + BARRIER_BYTES);
-    batch.post();
-    try {
-      await this.barrier(options);
-      batch.end(false);
-      return { outcome: batch.errors.length > 0 ? 'refused' : 'applied', errors: batch.errors };
-    } catch (error) {
-      batch.end(true);
-      return { outcome: 'unknown', errors: batch.errors, cause: error as Error };
-    }
+  transaction(messages: readonly OfMessage<V>[], options: RequestOptions = {}): Promise<TransactionResult> {
+    return this.#batches.transaction(messages as unknown as readonly OfMessage[], options);
   }
 
   /**
@@ -506,53 +292,8 @@ export class OfConnection<const V extends Version = Version> {
    * @throws (rejects with) OfEncodeError, also where the version has no bundles, or OfConnectionError `notUp` or `tooMany`;
    * nothing was sent then
    */
-  async bundle(messages: readonly OfMessage<V>[], options: BundleOptions = {}): Promise<TransactionResult> {
-    const version = this.#version;
-    if (version === undefined || this.#isDown) throw this.#notUp();
-    if (!hasBundles(version))
-      throw new OfEncodeError('OFPBundleCtrlMsg', 'version', `${versionName(version)} has no bundles`);
-    const id = this.#nextBundle;
-    this.#nextBundle = (this.#nextBundle % 0xffff_ffff) + 1;
-    const flags = (options.atomic === false ? 0 : 1) | (options.ordered === false ? 0 : 2);
-    const control = (type: number) => this.#ask(bundleControl(version, id, type, flags), options.timeoutMs);
-    const batch = this.#prepare(messages.map((m) => bundleAdd(version, id, flags, widen(m))));
-    const { errors } = batch;
-    this.#makeSure(2 * CONTROL_BYTES + batch.bytes + BARRIER_BYTES);
-    // a bundle that is never committed does nothing: whether it is discarded is of no account, so nobody waits for that
-    const discard = () => void control(BUNDLE.discard).catch(() => {});
-    // Before a commit is answered, so is what was sent before it: a refusal to open comes here first.
-    let closed: Error | undefined;
-    let isCommitted = false;
-    try {
-      const opened = control(BUNDLE.open).catch((error: Error) => {
-        closed = error;
-      });
-      batch.post();
-      const added = this.barrier(options);
-      if (options.commitAtOnce === true) added.catch(() => {});
-      else {
-        await added;
-        await opened;
-        if (closed !== undefined) throw closed;
-        if (errors.length > 0) {
-          discard();
-          return { outcome: 'refused', errors };
-        }
-      }
-      isCommitted = true;
-      await control(BUNDLE.commit);
-      if (closed !== undefined) throw closed;
-      return { outcome: errors.length > 0 ? 'refused' : 'applied', errors };
-    } catch (error) {
-      if (!isCommitted) discard();
-      // What was added was refused for want of a bundle, and its errors say nothing of it.
-      if (closed instanceof OfRequestError) return { outcome: 'refused', errors: [closed] };
-      if (error instanceof OfRequestError) return { outcome: 'refused', errors: [...errors, error] };
-      const isUnknown = isCommitted && error instanceof OfConnectionError && error.outcomeUnknown;
-      return { outcome: isUnknown ? 'unknown' : 'refused', errors, cause: error as Error };
-    } finally {
-      batch.end(isCommitted);
-    }
+  bundle(messages: readonly OfMessage<V>[], options: BundleOptions = {}): Promise<TransactionResult> {
+    return this.#batches.bundle(messages as unknown as readonly OfMessage[], options);
   }
 
   /**
@@ -629,12 +370,7 @@ export class OfConnection<const V extends Version = Version> {
   }
 
   /** Writes messages down, to be posted together; their errors are collected until the end. */
-  #prepare(messages: readonly OfMessage[]): {
-    readonly bytes: number;
-    readonly errors: readonly OfRequestError[];
-    post(): void;
-    end(mayComeLate: boolean): void;
-  } {
+  #prepare(messages: readonly OfMessage[]): Batch {
     const encoded = messages.map((m) => this.#encode(m, this.#requests.allocate()));
     const collector: Errors = { errors: [] };
     return {
@@ -749,51 +485,10 @@ export class OfConnection<const V extends Version = Version> {
     this.#tell(() => this.#handler.onDown?.(reason));
   }
 
-  // ---- hello -------------------------------------------------------------------------------------------------------
+  // ---- coming up ---------------------------------------------------------------------------------------------------
 
-  #sayHello(versions: readonly V[]): void {
-    const { message, hasBitmap } = hello(versions);
-    this.#offered = { versions, hasBitmap };
-    this.#offerBy = Number.POSITIVE_INFINITY;
-    this.#post(encode(message, this.#requests.allocate()));
-  }
-
-  /** Whoever speaks HTTP or TLS, or OpenFlow behind some other header, promises a length and never keeps it: tell it at once. */
-  #lookAtHead(chunk: Uint8Array): void {
-    if (this.#head.length < 8) this.#head = Buffer.concat([this.#head, chunk.subarray(0, 8 - this.#head.length)]);
-    if ((this.#head[1] ?? 0) > TYPE.error) this.#notOpenFlow(this.#head);
-  }
-
-  #notOpenFlow(bytes: Uint8Array): void {
-    const head = Buffer.from(bytes.subarray(0, 8));
-    const isTls = head[0] === 0x16 && head[1] === 3;
-    const guess = isTls ? ' (this is TLS: connect without it, or put a TLS socket in between)' : '';
-    this.#down(
-      'notOpenFlow',
-      `the peer does not begin with a hello but with the bytes ${head.toString('hex')}${guess}`,
-    );
-  }
-
-  #hello(bytes: Buffer): void {
-    const peer = readHello(bytes);
-    if (typeof peer === 'string') {
-      this.#helloFailed(bytes[0] as number, peer);
-      this.#down('hello', peer);
-      return;
-    }
-    if (this.#offered === undefined) this.#sayHello(offer(this.#versions, this.#prefer, peer));
-    const { versions, hasBitmap } = this.#offered ?? { versions: [], hasBitmap: false };
-    const version = agree(versions, hasBitmap, peer);
-    if (version === undefined) {
-      const said = describePeer(peer);
-      const advice = this.#o.versionAdvice === '' ? '' : `; ${this.#o.versionAdvice}`;
-      const text = `no version in common: ${said} where ${versions.map(versionName).join(', ')} are spoken${advice}`;
-      this.#helloFailed(peer.version, text);
-      this.#down('version', text);
-      return;
-    }
+  #agreed(version: V): void {
     this.#version = version;
-    this.#helloBy = Number.POSITIVE_INFINITY;
     if (this.#o.echoIntervalMs > 0) {
       this.#nextEcho = this.#now + this.#o.echoIntervalMs;
       this.#heardSinceEcho = false;
@@ -827,14 +522,6 @@ export class OfConnection<const V extends Version = Version> {
     this.#tell(() => this.#handler.onUp?.(up));
   }
 
-  /** Tells the peer why there is no agreement, in the best version it may understand. OpenFlow 1.3.5 §6.3.1. */
-  #helloFailed(peerVersion: number, text: string): void {
-    const [lowest] = VERSIONS;
-    const version = VERSIONS.findLast((v) => v <= peerVersion) ?? (lowest as Version);
-    const incompatible = errorMessage(version, 0, 0, Buffer.from(text));
-    this.#post(encode(incompatible, this.#requests.allocate()));
-  }
-
   // ---- messages ----------------------------------------------------------------------------------------------------
 
   #one(bytes: Buffer): void {
@@ -842,7 +529,7 @@ export class OfConnection<const V extends Version = Version> {
     const version = bytes[0] as number;
     const type = bytes[1] as number;
     if (this.#state === 'hello') {
-      this.#first(bytes, type);
+      this.#handshake.received(bytes);
       return;
     }
     if (type === TYPE.echoRequest) {
@@ -860,26 +547,6 @@ export class OfConnection<const V extends Version = Version> {
       return;
     }
     this.#dispatch(bytes, type);
-  }
-
-  /** What comes before a version is agreed: a hello, or an error that says why there will be none. */
-  #first(bytes: Buffer, type: number): void {
-    if (type === TYPE.hello) {
-      this.#hello(bytes);
-      return;
-    }
-    if (type !== TYPE.error) {
-      this.#notOpenFlow(bytes);
-      return;
-    }
-    let why = 'an error that cannot be read';
-    try {
-      const error = decode(bytes);
-      if (error.cls === 'OFPErrorMsg') why = refusalText(error);
-    } catch (error) {
-      if (!(error instanceof OfDecodeError)) throw error;
-    }
-    this.#down('version', `the peer answered the hello with ${why}`);
   }
 
   #dispatch(bytes: Buffer, type: number): void {
@@ -968,10 +635,3 @@ export class OfConnection<const V extends Version = Version> {
 
 /** A message of one version is a message of any; the compiler cannot see that while the version is a type variable. */
 const widen = (message: unknown): OfMessage => message as OfMessage;
-
-function describePeer(peer: PeerHello): string {
-  if (peer.bitmap === undefined) return `the peer offers ${versionName(peer.version)} and lower`;
-  return peer.bitmap.length === 0
-    ? 'the peer offers nothing'
-    : `the peer offers ${peer.bitmap.map(versionName).join(', ')}`;
-}

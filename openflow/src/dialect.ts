@@ -9,6 +9,9 @@ import type { Version } from './schema.ts';
 
 export type ErrorMessage = Extract<OfMessage, { cls: 'OFPErrorMsg' }>;
 
+/** Message types that are the same in every version. OpenFlow 1.3.5 §7.1. */
+export const TYPE = { hello: 0, error: 1, echoRequest: 2, echoReply: 3 } as const;
+
 /** A message whose version is known at run time only. */
 function make(version: Version, cls: string, fields: object = {}): OfMessage {
   const factory = compiledOf(version).make.get(cls);

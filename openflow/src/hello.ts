@@ -1,8 +1,7 @@
 /**
- * Hello messages and the version two peers agree on (OpenFlow 1.3.5 §6.3.1 and §7.5.1). Pure; connection.ts asks. It
- * reads hellos by itself, because it must read those of versions that the codec has never heard of.
+ * Hello messages and the version two peers agree on (OpenFlow 1.3.5 §6.3.1 and §7.5.1). Pure; handshake.ts asks. It reads
+ * hellos by itself, because it must read those of versions that the codec has never heard of.
  */
-
 /** What a hello says of its sender. */
 export interface PeerHello {
   /** Version of the header: the highest the sender speaks. */

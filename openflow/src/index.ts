@@ -3,23 +3,23 @@
  * works over any transport. See README.md for a tour.
  */
 export { decode, decodeAs, encode, quotedXid, VERSIONS } from './codec.ts';
-export {
-  type BundleOptions,
-  type ConnectionHandler,
-  type ConnectionOptions,
-  type ConnectionStats,
-  type DownCode,
-  type DownReason,
-  type Features,
-  OfConnection,
-  type OfRequest,
-  type ReplyTo,
-  type RequestOptions,
-  type RoundTrip,
-  type TransactionResult,
-  type Transport,
-} from './connection.ts';
+export { OfConnection } from './connection.ts';
 export { OfConnectionError, type OfConnectionErrorCode, OfRequestError } from './connectionErrors.ts';
+export type {
+  BundleOptions,
+  ConnectionHandler,
+  ConnectionOptions,
+  ConnectionStats,
+  DownCode,
+  DownReason,
+  Features,
+  OfRequest,
+  ReplyTo,
+  RequestOptions,
+  RoundTrip,
+  TransactionResult,
+  Transport,
+} from './connectionTypes.ts';
 export { ofproto_v1_3 } from './constants.ts';
 export { ofproto_v1_0 } from './constants10.ts';
 export { ofproto_v1_2 } from './constants12.ts';

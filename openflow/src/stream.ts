@@ -2,7 +2,8 @@
  * Joins an OfConnection (connection.ts) to a Node stream, such as a socket of node:net or node:tls. Types only: the stream
  * and the clock are the caller's, so this file needs neither.
  */
-import type { OfConnection, Transport } from './connection.ts';
+import type { OfConnection } from './connection.ts';
+import type { Transport } from './connectionTypes.ts';
 import type { Version } from './wire.ts';
 
 /** What is used of a `stream.Duplex`. */

@@ -26,7 +26,7 @@ export class Oracle {
     this.#script = script;
   }
 
-  /** os-ken has inputs on which it loops for ever: such a process is killed, and the next question starts another. */
+  /** os-ken has inputs on which it loops for ever: such a process ends itself, and the next question starts another. */
   #start(): ChildProcessWithoutNullStreams {
     const child = spawn(PYTHON, ['-u', this.#script]);
     let stderr = '';
@@ -35,7 +35,7 @@ export class Oracle {
       try {
         answer = parseJson(line) as Answer;
       } catch {
-        // the beginning of a line from a process that was killed: its exit is the answer
+        // the beginning of a line from a process that ended: its exit is the answer
         return;
       }
       this.#waiting.shift()?.(answer);
@@ -47,7 +47,7 @@ export class Oracle {
     child.stdin.on('error', () => undefined);
     child.on('exit', (code, signal) => {
       if (this.#child === child) this.#child = undefined;
-      const why = signal === 'SIGKILL' ? 'no answer in 5 s: it loops' : `exited with ${code}: ${stderr}`;
+      const why = signal === 'SIGPROF' ? 'it loops' : `exited with ${code ?? signal}: ${stderr}`;
       for (const answer of this.#waiting.splice(0)) answer({ error: why });
     });
     return child;
@@ -57,11 +57,7 @@ export class Oracle {
     this.#child ??= this.#start();
     const child = this.#child;
     return new Promise((resolve) => {
-      const late = setTimeout(() => child.kill('SIGKILL'), 5_000);
-      this.#waiting.push((answer) => {
-        clearTimeout(late);
-        resolve(answer);
-      });
+      this.#waiting.push(resolve);
       child.stdin.write(`${stringifyJson(question)}\n`);
     });
   }

@@ -6,18 +6,22 @@
 {"op": "constants", "version": 4}                         -> {"json": the integers of that version's constants}
 {"op": "classes", "version": 4}                           -> {"json": {"reads": [...], "writes": [...]}}
 
-Versions are numbers on the wire. Any failure of os-ken's is answered with {"error": "..."}.
+Versions are numbers on the wire. Any failure of os-ken's is answered with {"error": "..."}. A question that takes more than
+CPU_SECONDS of the processor's time, however busy the machine is, ends the process by SIGPROF: os-ken loops on some inputs.
 """
 
 import importlib
 import inspect
 import json
 import logging
+import signal
 import sys
 
 from os_ken.ofproto import ofproto_parser, ofproto_protocol
 
 logging.disable(logging.CRITICAL)
+
+CPU_SECONDS = 3
 
 MODULE = {1: 'ofproto_v1_0', 3: 'ofproto_v1_2', 4: 'ofproto_v1_3', 5: 'ofproto_v1_4', 6: 'ofproto_v1_5'}
 
@@ -85,11 +89,13 @@ def main():
     # parts of os-ken print what they fail on
     out, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
         question = json.loads(line)
         try:
             answer = answers[question['op']](question)
         except Exception as e:  # whatever os-ken throws is its answer
             answer = {'error': '%s: %s' % (type(e).__name__, e)}
+        signal.setitimer(signal.ITIMER_PROF, 0)
         out.write(json.dumps(answer) + '\n')
         out.flush()
 
