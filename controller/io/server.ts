@@ -541,14 +541,15 @@ export async function startController(config: ControllerConfig, o: ServerOptions
 
     undo.push(clock.every(TICK_MS, () => emit({ kind: 'tick' })));
     let sampling = false;
-    let nextSampleMs = 0;
+    /** When the last reading was due: the next one is a period of the policy in force later, also when that was edited since. */
+    let dueMs = Number.NEGATIVE_INFINITY;
     // Ten times finer than the shortest period a policy may ask for, so that periods are kept to a tenth.
     undo.push(
       clock.every(50, () => {
         const now = clock.now();
-        if (sampling || now < nextSampleMs) return;
         const { periodMs } = state.policy.doc.reservation;
-        nextSampleMs = Math.max(nextSampleMs + periodMs, now + periodMs / 2);
+        if (sampling || now < dueMs + periodMs) return;
+        dueMs = Math.max(dueMs + periodMs, now - periodMs / 2);
         sampling = true;
         void switches
           .sampleAll((dpid) => queues.has(dpid), periodMs / 2)
