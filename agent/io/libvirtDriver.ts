@@ -65,6 +65,10 @@ export function createLibvirtDriver({ config, clock, log }: LibvirtDriverOptions
       const state = book.ofGuest(name)?.state;
       return state?.role === 'destination' && !state.guestRan ? state.command.guest : undefined;
     },
+    arrived(name) {
+      const state = book.ofGuest(name)?.state;
+      return state?.role === 'destination' && state.guestRan ? state.command.guest : undefined;
+    },
     onGone(name) {
       const job = book.ofGuest(name);
       if (job?.state.role === 'destination' && !job.state.guestRan && job.state.phase !== 'failed') {

@@ -22,6 +22,8 @@ export interface LibvirtGuestsOptions {
   onChange(guests: GuestInfo[]): void;
   /** What the guest will be that a copy is on its way of; undefined when it is no such guest, or has run here. */
   incoming(name: string): GuestSpec | undefined;
+  /** What the guest is that a copy has brought here, for as long as that copy is not forgotten. */
+  arrived(name: string): GuestSpec | undefined;
   /** The domain does not run here any more. */
   onGone(name: string): void;
 }
@@ -46,9 +48,14 @@ export interface LibvirtGuests {
   close(): Promise<void>;
 }
 
+/** libvirt's reason for the state of a domain at both ends of a post-copy whose stream broke. */
+const BROKEN = 'post-copy failed';
+const runsOrNot = (state: string): GuestInfo['state'] =>
+  state === 'running' || state === 'idle' ? 'running' : 'paused';
 const isUnknown = (error: unknown): boolean => error instanceof FairwayError && error.code === 'guest-unknown';
 
-export function createLibvirtGuests({ virsh, log, onChange, incoming, onGone }: LibvirtGuestsOptions): LibvirtGuests {
+export function createLibvirtGuests(o: LibvirtGuestsOptions): LibvirtGuests {
+  const { virsh, log, onChange, incoming, arrived, onGone } = o;
   const guests = new Map<string, LibvirtGuest>();
   const looking = new Map<string, Promise<void>>();
   const eventsOf = new Map<string, number>();
@@ -91,6 +98,19 @@ export function createLibvirtGuests({ virsh, log, onChange, incoming, onGone }: 
     }
   }
 
+  /**
+   * Of a guest whose post-copy broke libvirt gives no definition out, before somebody takes the copy up, if ever; but what came is
+   * known, also to an agent that was started since.
+   */
+  async function isKnownWithoutDefinition(name: string, isStale: () => boolean): Promise<boolean> {
+    const spec = arrived(name);
+    const here = spec && (await howIs(name));
+    if (spec === undefined || here?.why !== BROKEN) return false;
+    const known = guests.get(name) ?? { spec, portName: '', disks: [] };
+    if (!isStale()) guests.set(name, { ...known, state: runsOrNot(here.state) });
+    return true;
+  }
+
   async function refreshNow(name: string): Promise<void> {
     const before = eventsOf.get(name);
     const isStale = () => eventsOf.get(name) !== before;
@@ -105,6 +125,7 @@ export function createLibvirtGuests({ virsh, log, onChange, incoming, onGone }: 
       guests.set(name, { spec: waiting, state: 'incoming', portName: '', disks: [] });
       return tell();
     }
+    if (await isKnownWithoutDefinition(name, isStale)) return isStale() ? refreshNow(name) : tell();
     const answers = await virsh
       .runAll([
         ['domstate', ...domain],
@@ -127,8 +148,7 @@ export function createLibvirtGuests({ virsh, log, onChange, incoming, onGone }: 
       log('warn', 'guest-left-out', { guest: name, reason });
       return;
     }
-    const now = state === 'running' || state === 'idle' ? 'running' : 'paused';
-    guests.set(name, { spec: parsed.data, state: now, portName, disks });
+    guests.set(name, { spec: parsed.data, state: runsOrNot(state), portName, disks });
     tell();
   }
 

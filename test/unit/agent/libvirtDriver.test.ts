@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DriverReport, EventMessage, MigrationDriver } from '../../../agent/core/driver.ts';
 import { createLibvirtDriver } from '../../../agent/io/libvirtDriver.ts';
-import type { AgentCommandOf } from '../../../contracts/agent.ts';
+import type { AgentCommandOf, GuestSpec } from '../../../contracts/agent.ts';
 import { systemClock } from '../../../contracts/clock.ts';
 import { agentConfigSchema } from '../../../contracts/config.ts';
 import { silentLog } from '../../../contracts/log.ts';
@@ -22,7 +22,8 @@ case "$1" in
   help) echo '--postcopy --parallel --comp-zstd-level --available-switchover-bandwidth' ;;
   event) exec tail -n +1 -f events ;;
   list) echo vm1 ;;
-  domstate*dumpxml*) printf '%s\\n=fairway=\\n<domain type="qemu"><memory unit="KiB">98304</memory><vcpu>1</vcpu> machine="pc"\\n=fairway=\\n' "$(cut -d' ' -f1 state)"
+  domstate*dumpxml*) [ -e locked ] && { cat locked >&2; exit 1; }
+    printf '%s\\n=fairway=\\n<domain type="qemu"><memory unit="KiB">98304</memory><vcpu>1</vcpu> machine="pc"\\n=fairway=\\n' "$(cut -d' ' -f1 state)"
     echo ' vnet0  user  -  virtio  52:54:00:00:00:01' ;;
   dominfo*) printf 'Persistent: no\\n=fairway=\\n300\\n=fairway=\\n8192\\n' ;;
 ${copies}
@@ -66,6 +67,12 @@ async function until(what: () => boolean): Promise<void> {
   while (!what()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
+/** The other end: a copy comes in, and `state` is how its guest is; without it there is none. */
+const INCOMING = `
+  domcapabilities) ;;
+  domstate) cat state 2>/dev/null || { echo 'error: failed to get domain' >&2; exit 1; } ;;
+`;
+
 /** A driver whose `virsh` is such a stand-in, and a guest that runs. */
 async function open(copies: string, clock = systemClock()): Promise<void> {
   folder = mkdtempSync(join(tmpdir(), 'fw-virsh-'));
@@ -73,9 +80,13 @@ async function open(copies: string, clock = systemClock()): Promise<void> {
   writeFileSync(virsh, common(copies).replace('shift 3', `cd '${folder}'\nshift 3`), { mode: 0o755 });
   writeFileSync(file('events'), '');
   writeFileSync(file('state'), 'running (booted)');
+  await openDriver(clock);
+}
+/** Another agent of the same host, when there has been one. */
+async function openDriver(clock = systemClock()): Promise<void> {
   const config = agentConfigSchema.parse({
     ...{ host: 'h1', controller: 'ws://127.0.0.1:1', driver: 'libvirt', runDir: file('run') },
-    libvirt: { uri: 'test:///default', peerUri: 'test:///default', virsh },
+    libvirt: { uri: 'test:///default', peerUri: 'test:///default', virsh: file('virsh') },
   });
   reports = [];
   driver = createLibvirtDriver({ config, clock, log: silentLog });
@@ -146,6 +157,42 @@ describe('a copy that breaks', () => {
     30_000,
   );
 });
+
+test('a guest whose post-copy broke after it arrived is known to an agent that is started since, though libvirt gives no definition out', async () => {
+  await open(INCOMING);
+  const [vm1] = driver.guests();
+  expect(vm1?.spec).toMatchObject({ name: 'vm1', memoryMiB: 96 });
+  const guest = { ...(vm1?.spec as GuestSpec), labels: { of: 'the one that came' } };
+  rmSync(file('state'));
+  const happens = (what: string) =>
+    appendFileSync(file('events'), `2026-01-02 03:04:05.006+0000: event 'lifecycle' for domain 'vm1': ${what}\n`);
+  happens('Stopped Destroyed');
+  await until(() => driver.guests().length === 0);
+
+  await driver.prepare({ do: 'prepare', migration: 'm1', guest, technique: 'post-copy', options: {} });
+  writeFileSync(file('locked'), 'error: Timed out during operation: cannot acquire state change lock');
+  writeFileSync(file('state'), 'paused (migrating)');
+  happens('Started Migrated');
+  await until(() => driver.guests()[0]?.state === 'incoming');
+  writeFileSync(file('state'), 'running (post-copy)');
+  happens('Resumed Post-copy');
+  await until(() => names().includes('resumed'));
+  writeFileSync(file('state'), 'running (post-copy failed)');
+
+  await driver.close({ stopGuests: false });
+  // Who listens from now on is not told what was.
+  writeFileSync(file('events'), '');
+  await openDriver();
+  expect(driver.guests()).toEqual([{ spec: guest, state: 'running', portName: '' }]);
+  expect(driver.migrations()).toMatchObject([{ migration: 'm1', role: 'destination' }]);
+  await expect(driver.abandon('m1')).rejects.toMatchObject({ code: 'not-abandonable' });
+  // It is taken up by hand: libvirt tells of it again.
+  rmSync(file('locked'));
+  writeFileSync(file('state'), 'running (migrated)');
+  happens('Resumed Migrated');
+  await until(() => driver.guests()[0]?.portName === 'vnet0');
+  expect(driver.guests().map((g) => g.state)).toEqual(['running']);
+}, 60_000);
 
 describe('a virsh that is killed', () => {
   /** Clock seconds pass twenty times as fast. */
