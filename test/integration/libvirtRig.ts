@@ -12,7 +12,7 @@ import { cacheDir } from '../../sim/lab/guests.ts';
 import { makeCredentials } from './credentials.ts';
 import { collectReports, HOSTS, type HostName, type Rig } from './driverContract.ts';
 import { killMachinesOf, type PrivateLibvirt, startLibvirt } from './privateLibvirt.ts';
-import { countingGuest, readIfThere } from './realGuests.ts';
+import { BUSY_GUEST, countingGuest, readIfThere } from './realGuests.ts';
 
 export interface LibvirtRig extends Rig {
   /** The guest with its kernel, which libvirt does not tell of. */
@@ -82,7 +82,7 @@ export async function makeLibvirtRig(): Promise<LibvirtRig> {
       await daemons[host].virsh('start', spec.name);
       return () => readIfThere(serial);
     };
-    const wanted = countingGuest(image);
+    const wanted = countingGuest(image, BUSY_GUEST);
     const console = await run('h1', wanted);
     const { reports, to } = collectReports();
     let configure: (host: HostName) => RigConfig = () => ({});

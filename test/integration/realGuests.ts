@@ -10,6 +10,11 @@ export function whyNoRealGuests(): string | undefined {
   return whyNoQemu();
 }
 
+const append = (pages: number): string =>
+  `console=ttyS0 quiet panic=1 no_timer_check fw.dirty_pages=${pages} fw.dirty_mib=8 fw.count_ms=50`;
+/** Of a guest that writes so much that a copy of 80 Mbit/s has never done with it. */
+export const BUSY_GUEST: Partial<GuestSpec> = { append: append(4000) };
+
 /** A guest that counts aloud and dirties a little memory: small, so that it is moved in a second. */
 export const countingGuest = (image: GuestImage, over: Partial<GuestSpec> = {}): GuestSpec =>
   guestSpecSchema.parse({
@@ -18,7 +23,7 @@ export const countingGuest = (image: GuestImage, over: Partial<GuestSpec> = {}):
     memoryMiB: 96,
     kernel: image.kernel,
     initrd: image.initrd,
-    append: 'console=ttyS0 quiet panic=1 no_timer_check fw.dirty_pages=2000 fw.dirty_mib=8 fw.count_ms=50',
+    append: append(2000),
     ...over,
   });
 
