@@ -10,9 +10,12 @@
  * planned with it, after all of that priority that need not wait for it.
  */
 import { randomFrom } from '../../contracts/random.ts';
-import { Board, type Placement, type Way } from './board.ts';
+import { Backwards } from './backwards.ts';
+import { Board, type Placement } from './board.ts';
 import { remainingBoundMs } from './bound.ts';
+import { layOut } from './layOut.ts';
 import type { Job, Model } from './model.ts';
+import { earliestFirst, greedyOrders, inOrderOfStart, isShortOfMemory } from './orders.ts';
 
 export interface SearchResult {
   readonly placements: readonly Placement[];
@@ -42,10 +45,10 @@ interface Candidate {
 }
 
 /**
- * Work units for so many migrations of one priority, where the caller does not say: half a second on a processor of 2023, a
+ * Work units for so many migrations of one priority, where the caller does not say: less than a second on a processor of 2023, a
  * few seconds for ten thousand. A plan is always completed, however little is given, and the search stops at its bounds.
  */
-export const defaultWork = (migrations: number): number => 1_000_000 + 5000 * Math.max(0, migrations - 200);
+export const defaultWork = (migrations: number): number => Math.max(2_000_000, 5000 * migrations);
 
 export function search(
   model: Model,
@@ -108,38 +111,49 @@ function makesRoom(model: Model, stuck: readonly Job[], waiting: ReadonlySet<Job
   });
 }
 
-/** How many hosts far a chain of guests that wait for memory is followed. */
-const CHAIN = 4;
+/** Look-ups for one migration, roughly. */
+const LOOKS = 4;
+/**
+ * Where migrations wait for memory, the order in which they are told and that in which they come to start drift apart, and a
+ * small change of the former is no small change any more; so in this share of the tries the order is told anew.
+ */
+const RETOLD = 0.3;
 
 /** The search over one priority's migrations, beside what is on the board already. */
 class Phase {
   private readonly model: Model;
   private readonly board: Board;
-  private readonly own: readonly Job[];
   /** Less urgent ones that make room; always after `own`. */
-  private readonly promoted: readonly Job[];
+  private readonly promoted: ReadonlySet<Job>;
   private readonly all: readonly Job[];
   private readonly random: () => number;
   private readonly boundMs: number;
   private readonly stepMs: number;
   private readonly leastDurationMs: number;
+  /** Only where a host is short of memory. */
+  private readonly backwards: Backwards | undefined;
 
   constructor(model: Model, board: Board, own: readonly Job[], promoted: readonly Job[], random: () => number) {
     this.model = model;
     this.board = board;
-    this.own = own;
-    this.promoted = promoted;
+    this.promoted = new Set(promoted);
     this.all = [...own, ...promoted];
     this.random = random;
     this.boundMs = remainingBoundMs(model, this.all, board.resources);
     this.stepMs = Math.max(1, this.boundMs / 1000);
     this.leastDurationMs = this.all.reduce((sum, j) => sum + j.leastMs, 0);
+    this.backwards = isShortOfMemory(model, this.all) ? new Backwards(model, this.all) : undefined;
   }
 
   run(work: number): Candidate {
     const until = this.board.work + work;
     const isOver = () => this.board.work >= until;
-    const starts = this.greedyOrders();
+    const starts = greedyOrders(this.model, this.all);
+    // Looks at everybody for each of them: only where that is a small part of the work.
+    const isShort = this.backwards !== undefined;
+    if (isShort && this.all.length ** 2 * LOOKS <= work / 4) {
+      starts.push(earliestFirst(this.board, starts[0] as Job[]));
+    }
     let best = this.decode(starts[0] as Job[], new Set());
     const keepBetter = (c: Candidate) => {
       if (isBetter(c.score, best.score)) best = c;
@@ -151,6 +165,14 @@ class Phase {
       if (i > 0) keepBetter(this.decode(order, new Set()));
       if (!isOver()) keepBetter(this.decode(order, everyone));
     }
+    // From the end and from the beginning in turn, as long as that helps.
+    for (let before: Candidate | undefined; this.backwards !== undefined && before !== best; ) {
+      if (isOver() || this.isPerfect(best.score)) return best;
+      before = best;
+      const order = this.backwards.orderFrom(best, this.board);
+      keepBetter(this.decode(order, new Set()));
+      if (!isOver() && best.fills.size > 0) keepBetter(this.decode(order, best.fills));
+    }
     const begin = this.board.work;
     let current = best;
     while (!isOver() && !this.isPerfect(best.score)) {
@@ -159,113 +181,41 @@ class Phase {
       const cooling = (progress * 2) % 1;
       const temperature = this.boundMs * 0.02 * 0.005 ** cooling;
       if (progress >= 0.5 && cooling < 0.01) current = best;
-      const next = keepBetter(this.neighbour(current));
-      const worse = this.energy(next.score) - this.energy(current.score);
-      if (worse <= 0 || this.random() < Math.exp(-worse / temperature)) current = next;
+      // Metropolis' rule, drawn first: a plan that is known to be refused need not be finished.
+      const most = this.energy(current.score) - temperature * Math.log(1 - this.random());
+      const next = this.neighbour(current, most);
+      if (next !== undefined) current = keepBetter(next);
     }
     return best;
   }
 
-  /** Orders to begin with. Promoted ones stay behind in all of them. */
-  private greedyOrders(): Job[][] {
-    const load = new Map<number, number>();
-    for (const j of this.all) {
-      for (const l of j.options[0]?.route.links ?? []) {
-        const capacity = (this.model.usableBps[j.rank] as readonly number[])[l] as number;
-        load.set(l, (load.get(l) ?? 0) + j.leastMb / capacity);
+  /** The plan of an order, with its score; undefined as soon as its energy is sure to be above `most`. */
+  private decode(order: readonly Job[], fills: ReadonlySet<number>): Candidate;
+  private decode(order: readonly Job[], fills: ReadonlySet<number>, most: number): Candidate | undefined;
+  private decode(
+    wanted: readonly Job[],
+    fills: ReadonlySet<number>,
+    most = Number.POSITIVE_INFINITY,
+  ): Candidate | undefined {
+    // Whoever only makes room stays behind.
+    const isPromoted = (j: Job) => this.promoted.has(j);
+    const order =
+      this.promoted.size === 0 ? wanted : [...wanted.filter((j) => !isPromoted(j)), ...wanted.filter(isPromoted)];
+    // Of those not placed yet the least is known: they take no less than alone.
+    const sum = { stuck: 0, missed: 0, lateMs: 0, durationMs: this.leastDurationMs, makespanMs: 0 };
+    const isHopeful = (p: Placement) => {
+      sum.durationMs += p.endMs - p.startMs - p.job.leastMs;
+      sum.makespanMs = Math.max(sum.makespanMs, p.endMs);
+      if (p.endMs > p.job.deadlineMs) {
+        sum.missed++;
+        sum.lateMs += p.endMs - p.job.deadlineMs;
       }
-    }
-    const loads = new Map<Job, number>();
-    const sums = new Map<Job, number>();
-    for (const j of this.all) {
-      const own = (j.options[0]?.route.links ?? []).map((l) => load.get(l) ?? 0);
-      loads.set(j, Math.max(0, ...own));
-      sums.set(
-        j,
-        own.reduce((a, b) => a + b, 0),
-      );
-    }
-    const of = (m: Map<Job, number>, j: Job) => m.get(j) as number;
-    const byLoad = (a: Job, b: Job) =>
-      of(loads, b) - of(loads, a) || of(sums, b) - of(sums, a) || b.leastMs - a.leastMs;
-    const byLength = (a: Job, b: Job) => b.leastMs - a.leastMs || byLoad(a, b);
-    const bySum = (a: Job, b: Job) => of(sums, b) - of(sums, a) || b.leastMs - a.leastMs;
-    const byDeadline = (a: Job, b: Job) =>
-      a.deadlineMs < b.deadlineMs ? -1 : a.deadlineMs > b.deadlineMs ? 1 : byLoad(a, b);
-    const bySlack = (a: Job, b: Job) => {
-      const [x, y] = [a.deadlineMs - a.leastMs, b.deadlineMs - b.leastMs];
-      return x < y ? -1 : x > y ? 1 : byLoad(a, b);
+      return this.energy(sum) <= most;
     };
-    const hasDeadline = this.all.some((j) => j.deadlineMs < Number.POSITIVE_INFINITY);
-    const compare = hasDeadline ? [byDeadline, bySlack, byLoad, bySum] : [byLoad, bySum, byLength];
-    const releases = this.releases(loads);
-    if (releases !== undefined) {
-      const byRelease = (a: Job, b: Job) => of(releases, b) - of(releases, a) || byLoad(a, b);
-      compare.splice(hasDeadline ? 2 : 0, 0, byRelease);
-    }
-    return compare.map((c) => [...[...this.own].sort(c), ...[...this.promoted].sort(c)]);
-  }
-
-  /**
-   * How urgent each migration is where memory makes others wait for it: its own busiest link, or, if more, itself and after it
-   * the most urgent of those that wait for its host's memory. Undefined where no host is short of memory.
-   */
-  private releases(loads: ReadonlyMap<Job, number>): Map<Job, number> | undefined {
-    const arriving = new Map<number, Job[]>();
-    const free = this.model.memoryUnits.map((units, h) => units - (this.model.occupiedUnits[h] as number));
-    for (const j of this.all) {
-      const list = arriving.get(j.toHost);
-      if (list === undefined) arriving.set(j.toHost, [j]);
-      else list.push(j);
-      free[j.toHost] = (free[j.toHost] as number) - j.sizeUnits;
-    }
-    if (free.every((units) => units >= 0)) return undefined;
-    const urgency = new Map(loads);
-    // Chains of waiting are followed a few hosts far: circles have no end.
-    for (let step = 0; step < CHAIN; step++) {
-      const before = new Map(urgency);
-      for (const j of this.all) {
-        const waiting = (free[j.fromHost] as number) < 0 ? (arriving.get(j.fromHost) ?? []) : [];
-        let most = 0;
-        for (const w of waiting) most = Math.max(most, before.get(w) as number);
-        // In the unit of loads: MB per bit/s.
-        const own = waiting.length === 0 ? 0 : j.leastMb / (j.options[0]?.rateBps ?? 1);
-        urgency.set(j, Math.max(loads.get(j) as number, waiting.length === 0 ? 0 : own + most));
-      }
-    }
-    return urgency;
-  }
-
-  /** Puts the jobs on the board in this order. One whose destination has no room waits until somebody has left there. */
-  private decode(order: readonly Job[], fills: ReadonlySet<number>): Candidate {
-    const { board } = this;
-    board.reset();
-    const placements: Placement[] = [];
-    const waiting = new Map<number, Job[]>();
-    const turn: Job[] = [];
-    for (const first of order) {
-      turn.push(first);
-      for (let job = turn.pop(); job !== undefined; job = turn.pop()) {
-        const ready = board.memoryReadyMs(job);
-        const way: Way = fills.has(job.index) ? 'filling' : 'steady';
-        const p = ready < 0 ? undefined : board.place(job, way, ready);
-        if (p === undefined) {
-          const list = waiting.get(job.toHost);
-          if (list === undefined) waiting.set(job.toHost, [job]);
-          else list.push(job);
-          continue;
-        }
-        board.put(p);
-        placements.push(p);
-        const woken = waiting.get(job.fromHost);
-        if (woken !== undefined) {
-          waiting.delete(job.fromHost);
-          turn.push(...woken.reverse());
-        }
-      }
-    }
-    const stuck = [...waiting.values()].flat();
-    return { order, fills, placements, stuck, score: this.scoreOf(placements, stuck) };
+    const laid = layOut(this.board, order, fills, isHopeful);
+    if (laid === undefined) return undefined;
+    const score = this.scoreOf(laid.placements, laid.stuck);
+    return this.energy(score) > most ? undefined : { order, fills, ...laid, score };
   }
 
   private scoreOf(placements: readonly Placement[], stuck: readonly Job[]): Score {
@@ -290,16 +240,16 @@ class Phase {
   }
 
   /** One figure for annealing, ms: the score's order as weights. */
-  private energy(s: Score): number {
+  private energy(s: Omit<Score, 'steps'>): number {
     const n = Math.max(1, this.all.length);
     const { boundMs } = this;
     return s.stuck * 100 * boundMs + s.missed * boundMs + s.lateMs / n + s.makespanMs + (0.1 * s.durationMs) / n;
   }
 
-  /** A slightly different order, or another that fills. */
-  private neighbour(c: Candidate): Candidate {
+  /** A slightly different order, or another that fills; undefined when its energy is above `most`. */
+  private neighbour(c: Candidate, most: number): Candidate | undefined {
     const { random } = this;
-    const order = [...c.order];
+    const order = this.backwards !== undefined && random() < RETOLD ? inOrderOfStart(c) : [...c.order];
     const fills = new Set(c.fills);
     const n = order.length;
     const pick = (upTo: number) => Math.floor(random() * upTo);
@@ -328,11 +278,7 @@ class Phase {
       order[b] = job;
     } else if (kind < 0.8) move(pick(n), pick(n));
     else toggle(order[pick(n)] as Job);
-    // Whoever only makes room stays behind.
-    const isPromoted = (j: Job) => this.promoted.includes(j);
-    const sorted =
-      this.promoted.length === 0 ? order : [...order.filter((j) => !isPromoted(j)), ...order.filter(isPromoted)];
-    return this.decode(sorted, fills);
+    return this.decode(order, fills, most);
   }
 
   /** The migrations that make the score what it is: stuck or late ones, or those that end last. */

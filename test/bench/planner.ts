@@ -12,7 +12,7 @@ import { checkPlan } from '../../policies/planCheck/index.ts';
 import { planMigrations } from '../../policies/planner/index.ts';
 import type { Bench } from './bench.ts';
 import { BASELINES, mean, type Outcome, outcomeOf, runBaseline } from './planner/baselines.ts';
-import { fatTree, measuredKind, mixed, withTightMemory } from './planner/generate.ts';
+import { fatTree, measuredKind, mixed, nearlyFull, withTightMemory } from './planner/generate.ts';
 import { bestMakespanS, smallInstance } from './planner/oracle.ts';
 import { replanRows } from './planner/replan.ts';
 
@@ -20,6 +20,7 @@ type Progress = (line: string) => void;
 
 /** How many instances are generated of each kind. */
 const GENERATED = 100;
+const NEARLY_FULL = 30;
 const MIXED = 100;
 const SMALL = 40;
 /** Waiting migrations with which the controller plans anew. */
@@ -30,7 +31,8 @@ export const bench: Bench = {
 
 Plans and checks, with the independent checker:
   --instances DIR  the planning-instance/1 files of a folder
-  --generated      ${GENERATED} instances like the measured ones (four hosts, ten to twelve guests), from seeds
+  --generated      ${GENERATED} instances like the measured ones (four hosts, ten to twelve guests), from seeds, and
+                   ${NEARLY_FULL} whose hosts are nearly full, so that almost all wait for memory
   --fat-trees      1,000 to 10,000 migrations over 1,024 hosts, and how time grows
   --mixed          ${MIXED} leaf-spine instances with workload, priorities and deadlines, beside usual practice
   --oracle         ${SMALL} small instances beside the optimum that a mixed-integer solver (HiGHS) finds in time slots
@@ -38,7 +40,7 @@ Without any of the last four all of them are run.
   --replan         a controller that plans anew with 10, 100 and 1,000 waiting migrations: how long its turn takes
   --jobs N         with --replan: that many migrations only
 
-  --work N         work units the search may use for each priority (default: a million and 5,000 for each migration above 200)
+  --work N         work units the search may use for each priority (default: 5,000 for each migration, at least two million)
   --seed N         first seed of the generated instances (default 1)`,
   options: {
     instances: { type: 'string' },
@@ -65,6 +67,8 @@ Without any of the last four all of them are run.
     if (isAll || o.generated === true) {
       const list = Array.from({ length: GENERATED }, (_, i) => measuredKind(seed + i));
       results.push(...summary('generated', list, work, progress));
+      const full = Array.from({ length: NEARLY_FULL }, (_, i) => nearlyFull(seed + i));
+      results.push(...summary('nearly full', full, work, progress));
     }
     if (isAll || o['fat-trees'] === true) results.push(...fatTrees(seed, work, progress));
     if (isAll || o.mixed === true) {

@@ -56,6 +56,44 @@ export function measuredKind(seed: number): PlanningInstance {
 }
 
 /**
+ * Three to eight hosts that are as full, before the plan and after it, as guests of one to three units drawn at random make
+ * them; every guest goes to another host. Nearly all of them have to wait for somebody's memory.
+ */
+export function nearlyFull(seed: number): PlanningInstance {
+  const random = randomFrom(seed);
+  const units = between(random, 8, 16);
+  const hosts = Array.from({ length: between(random, 3, 8) }, (_, i) => {
+    return { id: `host${i}`, nic_mbps: pick(random, [500, 1000]), memory_units: units };
+  });
+  const before = hosts.map(() => units);
+  const after = hosts.map(() => units);
+  const vms: Vm[] = [];
+  const migrations: PlanningInstance['migrations'] = [];
+  for (let misses = 0; misses < 30; misses++) {
+    const size = between(random, 1, 3);
+    const from = between(random, 0, hosts.length - 1);
+    const to = (from + between(random, 1, hosts.length - 1)) % hosts.length;
+    const [left, leftAfter] = [(before[from] as number) - size, (after[to] as number) - size];
+    // A unit stays free everywhere, so that somebody can begin.
+    if (left < 1 || leftAfter < 1) continue;
+    misses = -1;
+    before[from] = left;
+    after[to] = leftAfter;
+    vms.push(guest(`vm${vms.length}`, `host${from}`, size));
+    migrations.push({ vm: `vm${migrations.length}`, from: `host${from}`, to: `host${to}` });
+  }
+  return {
+    format: 'planning-instance/1',
+    name: `nearly-full-${seed}`,
+    hosts,
+    fabric: 'non-blocking',
+    links: [],
+    vms,
+    migrations,
+  };
+}
+
+/**
  * A fat-tree of k-port switches (k³ ÷ 4 hosts), 10 Gbit/s everywhere, and `count` migrations of guests of 2 to 16 GB
  * between hosts drawn at random.
  */
