@@ -11,8 +11,9 @@ import { type Log, silentLog } from '../contracts/log.ts';
 import { type FluidFlow, type FluidHop, type FluidLink, fluidRates } from './fluid.ts';
 import { OvsdbServer } from './ovsdb/server.ts';
 import { arpPacket, BROADCAST, ETH_ARP, ETH_IPV4, type Packet, rarpPacket } from './packet.ts';
-import { EmulatedSwitch, type PortSpec } from './switch/emulatedSwitch.ts';
-import type { FlowEntry } from './switch/pipeline.ts';
+import { EmulatedSwitch } from './switch/emulatedSwitch.ts';
+import type { FlowEntry } from './switch/entries.ts';
+import type { PortSpec } from './switch/ports.ts';
 
 /** A hypervisor. Its guests are attached to its own switch, of the same name, whose LOCAL port is the host itself. */
 export interface HostSpec {

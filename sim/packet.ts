@@ -1,12 +1,11 @@
 /**
- * Packets of the emulated network: header fields under their OpenFlow names, and their bytes. switch/pipeline.ts matches and
- * rewrites the fields; switch/emulatedSwitch.ts needs bytes at the OpenFlow connection (packet-in, packet-out); datacentre.ts
- * makes the ARP, RARP and representative workload packets. Pure.
+ * Packets of the emulated network: header fields under their OpenFlow names, and their bytes. switch/ matches and rewrites
+ * the fields; switch/emulatedSwitch.ts needs bytes at the OpenFlow connection (packet-in, packet-out); datacentre.ts makes
+ * the ARP, RARP and representative workload packets. Pure.
  *
- * Headers that the emulation has no use for (IPv4 identification and options, TCP sequence numbers) are not kept; packets of
- * unknown types keep their bytes.
+ * Headers that the emulation has no use for (IPv4 identification and options, TCP sequence numbers) are not kept; packets
+ * of unknown types keep their bytes.
  */
-
 export const ETH_IPV4 = 0x0800;
 export const ETH_ARP = 0x0806;
 export const ETH_RARP = 0x8035;
@@ -251,4 +250,21 @@ export function rarpPacket(mac: string): Packet {
     arp_tha: mac,
     arp_tpa: '0.0.0.0',
   };
+}
+
+/** Length on the wire without building the bytes; frames are at least 60 bytes long. */
+export function frameLength(p: Packet): number {
+  const headers =
+    p.arp_op !== undefined
+      ? 28
+      : p.tcp_src !== undefined
+        ? 40
+        : p.udp_src !== undefined
+          ? 28
+          : p.icmpv4_type !== undefined
+            ? 24
+            : p.ipv4_src !== undefined
+              ? 20
+              : 0;
+  return Math.max(60, 14 + 4 * (p.vlans?.length ?? 0) + headers + (p.payload?.length ?? 0));
 }

@@ -4,7 +4,9 @@
  * meter-mods, and answers a commit that fails with the error of the first message that did and one of its own.
  */
 import { type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
-import type { FlowMod, FlowTables, GroupMod, OfErrorCode } from './pipeline.ts';
+import type { FlowMod, GroupMod } from './entries.ts';
+import type { FlowTables } from './flowTables.ts';
+import type { OfErrorCode } from './match.ts';
 
 type Control = Extract<OfMessage<4>, { cls: 'ONFBundleCtrlMsg' }>;
 type Add = Extract<OfMessage<4>, { cls: 'ONFBundleAddMsg' }>;

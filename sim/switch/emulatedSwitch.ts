@@ -1,7 +1,8 @@
 /**
  * An emulated switch that speaks real OpenFlow 1.3 over TCP: it connects to a controller, reconnects when the connection is
- * lost, and answers as Open vSwitch would. What it forwards is decided by pipeline.ts; where its ports lead, and how much
- * traffic its counters count, is decided by whoever owns it (datacentre.ts, or a test).
+ * lost, and answers as Open vSwitch would. What it forwards is decided by flowTables.ts, what it answers to multipart
+ * requests by statistics.ts; where its ports lead, and how much traffic its counters count, is decided by whoever owns it
+ * (datacentre.ts, or a test).
  */
 import { connect, type Socket } from 'node:net';
 import {
@@ -15,36 +16,13 @@ import {
 } from 'node-openflow';
 import type { Clock } from '../../contracts/clock.ts';
 import { type Log, silentLog } from '../../contracts/log.ts';
-import { buildFrame, type Packet, parseFrame } from '../packet.ts';
+import { buildFrame, frameLength, type Packet, parseFrame } from '../packet.ts';
 import { Bundles } from './bundles.ts';
-import {
-  type FlowEntry,
-  FlowTables,
-  frameLength,
-  type OfErrorCode,
-  type Outcome,
-  type RemovedFlow,
-} from './pipeline.ts';
-
-export interface PortSpec {
-  portNo: number;
-  name: string;
-  hwAddr: string;
-  speedBps: number;
-}
-
-/** A port and its counters, which are fractional while the fluid adds to them. */
-export interface EmulatedPort extends PortSpec {
-  isUp: boolean;
-  rxPackets: number;
-  txPackets: number;
-  rxBytes: number;
-  txBytes: number;
-  txDropped: number;
-  readonly sinceMs: number;
-  /** What left by each queue. */
-  readonly queues: Map<number, { txBytes: number; txPackets: number; readonly sinceMs: number }>;
-}
+import type { FlowEntry, Outcome, RemovedFlow } from './entries.ts';
+import { FlowTables } from './flowTables.ts';
+import type { OfErrorCode } from './match.ts';
+import { describePort, type EmulatedPort, type PortSpec } from './ports.ts';
+import { duration, statistics } from './statistics.ts';
 
 /** Hands a packet to whatever is at the other end of a port. Must not call back into the switch before it returns. */
 export type Transmit = (portNo: number, packet: Packet, queue: number) => void;
@@ -73,8 +51,6 @@ type Message<C extends OfMessage<4>['cls']> = Extract<OfMessage<4>, { cls: C }>;
 const RECONNECT_FIRST_MS = 250;
 const RECONNECT_MOST_MS = 8000;
 const EXPIRE_PERIOD_MS = 1000;
-/** Multipart replies are cut so that no message comes near the 64 KiB its length field can say. */
-const REPLY_ENTRIES = 100;
 /** Bytes of a refused request that an error message quotes (OpenFlow 1.3.5 7.4.4: at least 64). */
 const QUOTED_BYTES = 64;
 /** Unsent bytes at which packet-ins are dropped: a switch has no endless memory for a slow controller. */
@@ -464,129 +440,15 @@ export class EmulatedSwitch {
       case 'OFPPacketOut':
         this.#packetOut(m, bytes);
         return;
-      case 'OFPDescStatsRequest':
-        reply(
-          of13.OFPDescStatsReply({
-            body: of13.OFPDescStats({
-              mfr_desc: 'Fairway',
-              hw_desc: 'Emulated switch',
-              sw_desc: '0.1.0',
-              serial_num: 'None',
-              dp_desc: this.name,
-            }),
-          }),
-        );
-        return;
-      case 'OFPPortDescStatsRequest':
-        this.#replyInParts([...this.ports.values()].map(describePort), (body, flags) =>
-          reply(of13.OFPPortDescStatsReply({ flags, body })),
-        );
-        return;
-      case 'OFPPortStatsRequest': {
-        const ports = [...this.ports.values()].filter((p) => m.port_no === ofp.OFPP_ANY || p.portNo === m.port_no);
-        if (ports.length === 0 && m.port_no !== ofp.OFPP_ANY) {
-          bad(ofp.OFPBRC_BAD_PORT);
-          return;
-        }
-        this.#replyInParts(
-          ports.map((p) => portStats(p, now)),
-          (body, flags) => reply(of13.OFPPortStatsReply({ flags, body })),
-        );
-        return;
-      }
-      case 'OFPQueueStatsRequest':
-        this.#replyInParts(this.#queueStats(m.port_no, m.queue_id, now), (body, flags) =>
-          reply(of13.OFPQueueStatsReply({ flags, body })),
-        );
-        return;
-      case 'OFPFlowStatsRequest':
-        this.#replyInParts(
-          this.tables.flowsLike(m).map((e) => flowStats(e, now)),
-          (body, flags) => reply(of13.OFPFlowStatsReply({ flags, body })),
-        );
-        return;
-      case 'OFPAggregateStatsRequest': {
-        const flows = this.tables.flowsLike(m);
-        const sum = (of: (e: FlowEntry) => number) => BigInt(Math.floor(flows.reduce((s, e) => s + of(e), 0)));
-        reply(
-          of13.OFPAggregateStatsReply({
-            body: of13.OFPAggregateStats({
-              packet_count: sum((e) => e.packets),
-              byte_count: sum((e) => e.bytes),
-              flow_count: flows.length,
-            }),
-          }),
-        );
-        return;
-      }
-      case 'OFPMeterStatsRequest':
-        this.#replyInParts(this.#meterStats(m.meter_id, now), (body, flags) =>
-          reply(of13.OFPMeterStatsReply({ flags, body })),
-        );
-        return;
-      case 'OFPMeterConfigStatsRequest': {
-        const body = this.#metersLike(m.meter_id).map((meter) =>
-          of13.OFPMeterConfigStats({
-            flags: meter.flags,
-            meter_id: meter.meterId,
-            bands: meter.bands.map((b) => of13.OFPMeterBandDrop({ rate: b.rateKbps, burst_size: b.burstKbits })),
-          }),
-        );
-        this.#replyInParts(body, (part, flags) => reply(of13.OFPMeterConfigStatsReply({ flags, body: part })));
-        return;
-      }
-      case 'OFPMeterFeaturesStatsRequest':
-        reply(
-          of13.OFPMeterFeaturesStatsReply({
-            body: [
-              of13.OFPMeterFeaturesStats({
-                max_meter: this.tables.maxMeters,
-                band_types: 1 << ofp.OFPMBT_DROP,
-                capabilities: ofp.OFPMF_KBPS | ofp.OFPMF_BURST | ofp.OFPMF_STATS,
-                max_bands: 8,
-                max_color: 0,
-              }),
-            ],
-          }),
-        );
-        return;
-      case 'OFPGroupStatsRequest':
-        reply(of13.OFPGroupStatsReply({ body: [] }));
-        return;
-      case 'OFPGroupDescStatsRequest':
-        this.#replyInParts(
-          this.tables
-            .groups()
-            .map(({ groupId, type, buckets }) => of13.OFPGroupDescStats({ group_id: groupId, type, buckets })),
-          (body, flags) => reply(of13.OFPGroupDescStatsReply({ flags, body })),
-        );
-        return;
-      case 'OFPGroupFeaturesStatsRequest': {
-        const types = (1 << ofp.OFPGT_ALL) | (1 << ofp.OFPGT_SELECT) | (1 << ofp.OFPGT_INDIRECT) | (1 << ofp.OFPGT_FF);
-        const outputs = (1 << ofp.OFPAT_OUTPUT) | (1 << ofp.OFPAT_PUSH_VLAN) | (1 << ofp.OFPAT_POP_VLAN);
-        const max_groups = [1, 1, 1, 1].map(() => this.tables.maxGroups);
-        const capabilities = ofp.OFPGFC_SELECT_WEIGHT | ofp.OFPGFC_SELECT_LIVENESS;
-        const body = of13.OFPGroupFeaturesStats({
-          types,
-          capabilities,
-          max_groups,
-          actions: max_groups.map(() => outputs),
-        });
-        reply(of13.OFPGroupFeaturesStatsReply({ body }));
-        return;
-      }
       case 'OFPExperimenter':
         bad(ofp.OFPBRC_BAD_EXPERIMENTER);
         return;
-      case 'OFPTableStatsRequest':
-      case 'OFPTableFeaturesStatsRequest':
-      case 'OFPExperimenterStatsRequest':
-      case 'OFPMultipartRequestUnknown':
-        bad(ofp.OFPBRC_BAD_MULTIPART);
+      default: {
+        const answer = statistics(m, this, now);
+        if (typeof answer === 'number') bad(answer);
+        else for (const part of answer) reply(part);
         return;
-      default:
-        bad(ofp.OFPBRC_BAD_TYPE);
-        return;
+      }
     }
   }
 
@@ -635,101 +497,4 @@ export class EmulatedSwitch {
     }
     this.#carryOut(this.tables.execute(m.actions, packet, m.in_port, { nowMs: this.#o.clock.now() }));
   }
-
-  #replyInParts<T>(all: readonly T[], send: (part: T[], flags: number) => void): void {
-    for (let at = 0; ; at += REPLY_ENTRIES) {
-      const isLast = at + REPLY_ENTRIES >= all.length;
-      send(all.slice(at, at + REPLY_ENTRIES), isLast ? 0 : ofp.OFPMPF_REPLY_MORE);
-      if (isLast) return;
-    }
-  }
-
-  #queueStats(portNo: number, queueId: number, now: number) {
-    return [...this.ports.values()]
-      .filter((p) => portNo === ofp.OFPP_ANY || p.portNo === portNo)
-      .flatMap((p) =>
-        [...p.queues]
-          .filter(([id]) => queueId === ofp.OFPQ_ALL || id === queueId)
-          .map(([id, q]) =>
-            of13.OFPQueueStats({
-              port_no: p.portNo,
-              queue_id: id,
-              tx_bytes: BigInt(Math.floor(q.txBytes)),
-              tx_packets: BigInt(Math.floor(q.txPackets)),
-              ...duration(now - q.sinceMs),
-            }),
-          ),
-      );
-  }
-
-  #metersLike(id: number) {
-    return this.tables.meters().filter((m) => id === ofp.OFPM_ALL || m.meterId === id);
-  }
-
-  #meterStats(id: number, now: number) {
-    const flows = this.tables.flows();
-    return this.#metersLike(id).map((m) =>
-      of13.OFPMeterStats({
-        meter_id: m.meterId,
-        flow_count: flows.filter((e) =>
-          e.instructions.some((i) => i.cls === 'OFPInstructionMeter' && i.meter_id === m.meterId),
-        ).length,
-        packet_in_count: BigInt(Math.floor(m.packetsIn)),
-        byte_in_count: BigInt(Math.floor(m.bytesIn)),
-        ...duration(now - m.sinceMs),
-        band_stats: m.bands.map(() =>
-          of13.OFPMeterBandStats({
-            packet_band_count: BigInt(Math.floor(m.droppedPackets)),
-            byte_band_count: BigInt(Math.floor(m.droppedBytes)),
-          }),
-        ),
-      }),
-    );
-  }
-}
-
-function duration(ms: number): { duration_sec: number; duration_nsec: number } {
-  const whole = Math.max(0, ms);
-  return { duration_sec: Math.floor(whole / 1000), duration_nsec: Math.floor((whole % 1000) * 1e6) };
-}
-
-function describePort(port: EmulatedPort) {
-  const speedKbps = Math.round(port.speedBps / 1000);
-  return of13.OFPPort({
-    port_no: port.portNo,
-    hw_addr: port.hwAddr,
-    name: port.name,
-    state: port.isUp ? ofp.OFPPS_LIVE : ofp.OFPPS_LINK_DOWN,
-    curr: ofp.OFPPF_OTHER | ofp.OFPPF_FIBER,
-    curr_speed: speedKbps,
-    max_speed: speedKbps,
-  });
-}
-
-function portStats(p: EmulatedPort, now: number) {
-  return of13.OFPPortStats({
-    port_no: p.portNo,
-    rx_packets: BigInt(Math.floor(p.rxPackets)),
-    tx_packets: BigInt(Math.floor(p.txPackets)),
-    rx_bytes: BigInt(Math.floor(p.rxBytes)),
-    tx_bytes: BigInt(Math.floor(p.txBytes)),
-    tx_dropped: BigInt(p.txDropped),
-    ...duration(now - p.sinceMs),
-  });
-}
-
-function flowStats(e: FlowEntry, now: number) {
-  return of13.OFPFlowStats({
-    table_id: e.tableId,
-    ...duration(now - e.sinceMs),
-    priority: e.priority,
-    idle_timeout: e.idleTimeoutS,
-    hard_timeout: e.hardTimeoutS,
-    flags: e.flags,
-    cookie: e.cookie,
-    packet_count: BigInt(Math.floor(e.packets)),
-    byte_count: BigInt(Math.floor(e.bytes)),
-    match: e.match,
-    instructions: [...e.instructions],
-  });
 }

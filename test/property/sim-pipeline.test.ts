@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import { decodeAs, encode, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import { ETH_IPV4, type Packet } from '../../sim/packet.ts';
-import { type FlowMod, FlowTables } from '../../sim/switch/pipeline.ts';
+import type { FlowMod } from '../../sim/switch/entries.ts';
+import { FlowTables } from '../../sim/switch/flowTables.ts';
 
 // Few values, so that matches hit and overlap.
 const mac = fc.constantFrom('52:54:00:00:00:01', '52:54:00:00:00:02', '01:00:5e:00:00:01');

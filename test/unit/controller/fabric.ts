@@ -16,7 +16,7 @@ import { step } from '../../../controller/core/step.ts';
 import { makeSeal } from '../../../controller/io/seal.ts';
 import { compilePolicy } from '../../../policies/index.ts';
 import { buildFrame, type Packet, parseFrame } from '../../../sim/packet.ts';
-import { FlowTables } from '../../../sim/switch/pipeline.ts';
+import { FlowTables } from '../../../sim/switch/flowTables.ts';
 
 export const LOCAL = 0xfffffffe;
 const MBIT = 1e6;

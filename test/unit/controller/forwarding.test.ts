@@ -1,6 +1,6 @@
 /** Forwarding of `controller/core` asked as a person would: where does this packet come out? */
 import { arpPacket, BROADCAST } from '../../../sim/packet.ts';
-import { FlowTables } from '../../../sim/switch/pipeline.ts';
+import { FlowTables } from '../../../sim/switch/flowTables.ts';
 import { CLIENT_MAC, CORE, Fabric, GUEST_MAC, HV1, HV2, LOCAL, twoHypervisors, UPLINK } from './fabric.ts';
 
 class FlowTablesFull extends FlowTables {

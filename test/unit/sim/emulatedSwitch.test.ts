@@ -3,7 +3,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { decodeAs, encode, MessageSplitter, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import { systemClock } from '../../../contracts/clock.ts';
 import { buildFrame, ETH_LLDP, type Packet } from '../../../sim/packet.ts';
-import { EmulatedSwitch, type PortSpec } from '../../../sim/switch/emulatedSwitch.ts';
+import { EmulatedSwitch } from '../../../sim/switch/emulatedSwitch.ts';
+import type { PortSpec } from '../../../sim/switch/ports.ts';
 
 type Message<C extends OfMessage<4>['cls']> = Extract<OfMessage<4>, { cls: C }>;
 

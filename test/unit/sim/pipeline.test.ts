@@ -1,7 +1,8 @@
 /** The emulated flow tables, tested by where packets come out. */
 import { of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import { arpPacket, ETH_IPV4, ETH_VLAN, type Packet, rarpPacket } from '../../../sim/packet.ts';
-import { type Action, FlowTables, type RemovedFlow } from '../../../sim/switch/pipeline.ts';
+import type { Action, RemovedFlow } from '../../../sim/switch/entries.ts';
+import { FlowTables } from '../../../sim/switch/flowTables.ts';
 
 const A = '52:54:00:00:00:0a';
 const B = '52:54:00:00:00:0b';
