@@ -9,7 +9,8 @@
  */
 import type { Labels } from '../contracts/common.ts';
 import type { PolicyDocument, PolicyOverride } from '../contracts/policy.ts';
-import { assemble, type CompiledPolicy, type CompiledSettings, labelEntry, merged } from './document.ts';
+import { assemble, type CompiledPolicy, type CompiledSettings, merged } from './document.ts';
+import { labelEntry } from './documentChecks.ts';
 
 /** Whom a policy is wanted for; what is absent has no rules. */
 export interface PolicySubject {

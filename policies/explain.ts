@@ -4,7 +4,8 @@
  */
 import { FairwayError } from '../contracts/common.ts';
 import { DEFAULT_POLICY, POLICY_FIELDS, type PolicyDocument } from '../contracts/policy.ts';
-import { type CompiledPolicy, RESERVATIONS, type ReservationName, splitPath, valueAt } from './document.ts';
+import { type CompiledPolicy, RESERVATIONS, type ReservationName } from './document.ts';
+import { splitPath, valueAt } from './documentPaths.ts';
 import { effectivePolicy, type OverrideLevel, overrideRules, type PolicySubject } from './effective.ts';
 import type { Variables } from './expressions.ts';
 

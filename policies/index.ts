@@ -25,23 +25,19 @@ export {
 export type { Decided } from './decided.ts';
 export { classifyDirection, type TrafficSeen } from './direction.ts';
 export {
-  applyPolicyPatch,
   type CompiledPolicy,
   compilePolicy,
   type Evaluation,
-  flattenPolicy,
-  type PolicyProblem,
   parsePolicy,
   policyProblems,
-  problemText,
   type ReservationName,
-  splitPath,
   strategyEntry,
   tableEntry,
-  unflattenPolicy,
-  valueAt,
   withDefaults,
 } from './document.ts';
+export { applyPolicyPatch, flattenPolicy, unflattenPolicy } from './documentEdits.ts';
+export { splitPath, valueAt } from './documentPaths.ts';
+export { type PolicyProblem, problemText } from './documentProblems.ts';
 export { effectivePolicy, type OverrideRule, overrideRules, type PolicySubject } from './effective.ts';
 export {
   type ExplainInputs,

@@ -3,7 +3,7 @@
  * `npm run docs` writes it; a test sees to it that it is up to date.
  */
 import { DEFAULT_POLICY, POLICY_FIELDS, type PolicyField } from '../contracts/policy.ts';
-import { flattenPolicy } from './document.ts';
+import { flattenPolicy } from './documentEdits.ts';
 
 const SECTIONS: Readonly<Record<string, string>> = {
   format: 'Format',

@@ -15,7 +15,8 @@ import {
   type PolicyStatus,
 } from '../../../contracts/policy.ts';
 import type { PolicyPatch } from '../../../contracts/rest.ts';
-import { applyPolicyPatch, flattenPolicy, parsePolicy, unflattenPolicy } from '../../../policies/document.ts';
+import { parsePolicy } from '../../../policies/document.ts';
+import { applyPolicyPatch, flattenPolicy, unflattenPolicy } from '../../../policies/documentEdits.ts';
 
 /**
  * How documents are checked and spelled. Functions that check throw FairwayError (bad input) whose message begins with
