@@ -286,6 +286,7 @@ export const explanationSchema = z.object({
     .nullable(),
   technique: z.object({ value: techniqueSchema, reasons: z.array(reasonSchema) }).nullable(),
   strategy: z.object({ value: strategySchema, reasons: z.array(reasonSchema) }).nullable(),
+  /** The slice it has and why it is not more; of one that has ended, the last. */
   rate: z.object({ bps: z.number(), reason: reasonSchema }).nullable(),
   /**
    * When the guest will run at its destination with all its memory. `basis`: what it is worked out from: the progress of

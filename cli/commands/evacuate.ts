@@ -4,6 +4,7 @@ import type { Evacuation } from '../../contracts/rest.ts';
 import { formatRate } from '../../contracts/units.ts';
 import { chart } from '../chart.ts';
 import { type ConnectOptions, connect } from '../connect.ts';
+import { namingLinks } from '../linkNames.ts';
 import { EXIT, type Terminal } from '../terminal.ts';
 import { waitForEnd } from './migrate.ts';
 
@@ -31,7 +32,7 @@ export async function evacuate(terminal: Terminal, o: Options, host: string): Pr
     ...(deadlineMs === undefined ? {} : { deadlineMs }),
   });
   const tell = (text: string) => (o.json ? terminal.err(text) : terminal.out(text));
-  tell(evacuationText(found, terminal.columns() ?? 120));
+  tell(await namingLinks(client, evacuationText(found, terminal.columns() ?? 120)));
   const isComplete = found.refused.length === 0;
   if (o.dryRun || found.moves.length === 0) {
     if (o.json) terminal.out(`${JSON.stringify({ ...found, migrations: [] })}\n`);

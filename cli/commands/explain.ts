@@ -1,9 +1,10 @@
 /** `fairway explain`: why a migration is as it is, what would change it, and when it will be done. */
 import { FairwayError, isFinal, type Reason } from '../../contracts/common.ts';
 import type { Explanation, MigrationView } from '../../contracts/feed.ts';
-import { formatMs, formatRate } from '../../contracts/units.ts';
+import { formatBytes, formatMs, formatRate } from '../../contracts/units.ts';
 import type { FairwayClient } from '../client.ts';
 import { type ConnectOptions, connect } from '../connect.ts';
+import { namingLinks } from '../linkNames.ts';
 import { pullText } from '../progress.ts';
 import { EXIT, type Terminal } from '../terminal.ts';
 
@@ -22,7 +23,9 @@ export async function explain(terminal: Terminal, o: Options, migration: string)
     );
   }
   terminal.out(
-    o.json ? `${JSON.stringify({ ...explanation, migration: view })}\n` : explanationText(view, explanation),
+    o.json
+      ? `${JSON.stringify({ ...explanation, migration: view })}\n`
+      : await namingLinks(client, explanationText(view, explanation)),
   );
   return EXIT.ok;
 }
@@ -69,7 +72,12 @@ export function explanationText(m: MigrationView, e: Explanation): string {
     say('strategy', e.strategy.value);
     reasons(e.strategy.reasons);
   }
-  if (e.rate !== null) say('rate', `${formatRate(e.rate.bps)}: ${e.rate.reason.text} [${e.rate.reason.rule}]`);
+  if (e.rate !== null) {
+    // Most reasons begin with the rate.
+    const { text, rule } = e.rate.reason;
+    const rate = formatRate(e.rate.bps);
+    say(m.endedAtMs === null ? 'rate' : 'last rate', `${text.startsWith(rate) ? text : `${rate}: ${text}`} [${rule}]`);
+  }
   if (m.pull) {
     say('pull', `${pullText(m.pull)}; asked for: ${formatRate(m.pull.rateBps)}`);
     if (m.pull.reason) say('', `slice ${m.pull.reason.text} [${m.pull.reason.rule}]`);
@@ -91,9 +99,19 @@ export function explanationText(m: MigrationView, e: Explanation): string {
       `${when(e.end.expectedAtMs, e.atMs)}, between ${when(e.end.earliestAtMs, e.atMs)} and ${latest} (by ${basis[e.end.basis]})`,
     );
   }
+  if (m.endedAtMs !== null) say('ended', endText(m, m.endedAtMs, e.atMs));
   if (m.deadlineAtMs) say('deadline', when(m.deadlineAtMs, e.atMs));
   for (const [i, c] of e.changes.entries()) say(i === 0 ? 'would change' : '', `${c.text} [${c.rule}]`);
   return `${lines.join('\n').trimEnd()}\n`;
+}
+
+/** `12.3 s ago, after 8.1 s of copying; it stood still for 289 ms; 423.0 MB in 3 passes`. */
+function endText(m: MigrationView, endedAtMs: number, nowMs: number): string {
+  const copied = m.totalMs === null ? '' : `, after ${formatMs(m.totalMs)} of copying`;
+  const downtime = m.state !== 'done' || m.downtimeMs === null ? '' : `; it stood still for ${formatMs(m.downtimeMs)}`;
+  const passes = m.passes === 1 ? '1 pass' : `${m.passes} passes`;
+  const sent = m.transferredBytes > 0 ? `; ${formatBytes(m.transferredBytes)} in ${passes}` : '';
+  return `${when(endedAtMs, nowMs)}${copied}${downtime}${sent}`;
 }
 
 const when = (atMs: number, nowMs: number) =>

@@ -70,7 +70,10 @@ export function planEvacuation(state: ControllerState, request: EvacuateRequest,
     if (job === undefined || typeof way === 'string') refused.push({ guest: move.guest, reason: String(way) });
     else drafts.push({ ...job, ...way.path });
   }
-  const waiting = [...state.jobs.values()].filter((j) => j.isPlanned && j.state === 'queued' && j.dpids.length > 0);
+  // Who is held ready for its turn has its place in the plan like who is not ready yet.
+  const waiting = [...state.jobs.values()].filter(
+    (j) => ((j.isPlanned && j.state === 'queued') || j.isHeld) && j.dpids.length > 0,
+  );
   const made = planJobs(state, [...waiting, ...drafts], nowMs);
   const runs = runsOf(made, nowMs);
   const moves: Evacuation['moves'] = [];

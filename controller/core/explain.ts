@@ -10,7 +10,7 @@ import { type Forecast, forecastCopy } from '../../policies/index.ts';
 import { modelOf } from './guestModel.ts';
 import { awayText } from './overlays.ts';
 import { workloadBps } from './rates.ts';
-import { payloadBps, policyOf, sliceFor, usableBps } from './reserve.ts';
+import { payloadBps, policyOf, policyOn, sliceFor, usableBps } from './reserve.ts';
 import { type ControllerState, isActive, type Job } from './state.ts';
 
 /** Rates older than this tell nothing. */
@@ -113,11 +113,10 @@ export function explainJob(state: ControllerState, job: Job, nowMs: number): Exp
   const isOpen = !isFinal(job.state) && !job.copyEnded;
   const isWaiting = job.state === 'requested' || job.state === 'queued' || job.isHeld;
   const narrow = isOpen ? narrowest(state, job, nowMs) : undefined;
-  const last = job.sliceSteps.at(-1);
   const end = isOpen ? forecast(state, job, nowMs) : undefined;
-  const rate = !isOpen || last === undefined || job.sliceBps <= 0 ? null : { bps: job.sliceBps, reason: last.reason };
+  const rate = isOpen && job.sliceBps <= 0 ? null : rateOf(job);
   const link = rate?.reason.bindingLink ?? narrow?.link;
-  const binding = isOpen && link !== undefined ? bindingOf(state, link, nowMs) : null;
+  const binding = isOpen && link !== undefined ? bindingOf(state, job, link, nowMs) : null;
   const technique = job.technique === null ? null : { value: job.technique, reasons: ofKind(job, 'technique') };
   const waits = isWaiting && isOpen ? waitsOf(state, job) : null;
   const record: Omit<Explanation, 'summary'> = {
@@ -144,6 +143,12 @@ export function explainJob(state: ControllerState, job: Job, nowMs: number): Exp
   return { summary: `${summaryOf(job, record, nowMs)}${away === '' ? '' : `; ${away}`}`, ...record };
 }
 
+/** The slice it has, or had last, and why. */
+function rateOf(job: Job): Explanation['rate'] {
+  const last = job.sliceSteps.findLast((s) => s.rateBps > 0);
+  return last === undefined ? null : { bps: last.rateBps, reason: last.reason };
+}
+
 /** The last thing that was said of why it waits; a job that is held says it of its plan. */
 function waitsOf(state: ControllerState, job: Job): Explanation['waits'] {
   const kinds = ['admission', 'planning', 'reservation'];
@@ -167,10 +172,10 @@ function waitsOf(state: ControllerState, job: Job): Explanation['waits'] {
   return { reason, behind: open };
 }
 
-function bindingOf(state: ControllerState, link: string, nowMs: number): Explanation['binding'] {
+function bindingOf(state: ControllerState, job: Job, link: string, nowMs: number): Explanation['binding'] {
   const capacityBps = state.topology.capacityBps(link);
   const from = state.topology.capacityReason(link)?.from;
-  const { floorBps, ceilingBps } = state.policy.slaFor(link, capacityBps);
+  const { floorBps, ceilingBps } = policyOn(state, job)(link).slaFor(link, capacityBps);
   const slices = state.shares.get(link)?.byMigration ?? new Map<string, number>();
   return {
     link,
@@ -208,6 +213,13 @@ function changesOf(
       changes.push({ rule: 'change.parallel', text, rateBps: null });
     }
   }
+  if (isWaiting && job.priority !== 'high') {
+    const passed = plannedBefore(state, job).filter((j) => j.priority !== 'high');
+    if (passed.length > 0) {
+      const text = `with high priority it would be planned before ${names(passed.map((j) => j.id))}`;
+      changes.push({ rule: 'change.order', text, rateBps: null });
+    }
+  }
   if (job.priority !== 'high' && job.links.length > 0) {
     const slice = sliceFor(state, { ...job, priority: 'high', isHeld: job.isHeld }, 'running', nowMs).slices.get(
       job.id,
@@ -237,6 +249,19 @@ function changesOf(
     }
   }
   return changes;
+}
+
+/** Others of its plan that wait too, share a link with it and are to begin before it. */
+function plannedBefore(state: ControllerState, job: Job): Job[] {
+  const startAtMs = job.planned?.startAtMs ?? Number.NEGATIVE_INFINITY;
+  return [...state.jobs.values()].filter(
+    (j) =>
+      (!isActive(j) || j.isHeld) &&
+      !isFinal(j.state) &&
+      j.planned !== null &&
+      j.planned.startAtMs < startAtMs &&
+      j.links.some((l) => job.links.includes(l)),
+  );
 }
 
 const names = (ids: readonly string[]): string =>

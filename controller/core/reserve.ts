@@ -35,8 +35,8 @@ export function policyOf(state: ControllerState, job: Job, host: string | null =
   return effectivePolicy(state.policy, { guest: job.guest, labels, ...(host === null ? {} : { host }) });
 }
 
-/** … on a link of its path: a host's rules hold on the link that leaves it and on the one that enters it, not between. */
-function policyOn(state: ControllerState, job: Job): (link: string) => CompiledPolicy {
+/** … on a link of its path, for `explain.ts` too: a host's rules hold on the link that leaves it and on the one that enters it, not between. */
+export function policyOn(state: ControllerState, job: Job): (link: string) => CompiledPolicy {
   const first = job.links[0];
   const last = job.links.at(-1);
   return (link) => policyOf(state, job, link === first ? job.from : link === last ? job.to : null);
@@ -56,13 +56,39 @@ function claimOf(state: ControllerState, job: Job, phase = job.phase): SliceClai
   return { ...common, priority: 'low', phase: 'running', previousBps: previous(pull.sliceBps), mostBps };
 }
 
-/** What a migration could have of a link if it had it alone, bit/s, by priority from high to low. */
+/** What a migration could have of a link if it had it alone, bit/s, by priority from high to low: for forecasts. */
 export function usableBps(state: ControllerState, link: string, nowMs: number): number[] {
   return PRIORITIES.map((priority) => {
     const claim: SliceClaim = { migration: '', priority, links: [link], phase: 'running', previousBps: null };
-    const { slices } = reserve({ links: loads(state, [claim], nowMs), claims: [claim] }, state.policy);
+    const links = loads(state, [claim], nowMs).map((l) => foreseen(state, l));
+    const { slices } = reserve({ links, claims: [claim] }, state.policy);
     return slices.get('')?.rateBps ?? 0;
   });
+}
+
+/**
+ * The load to reckon with later. A workload that fills what a slice leaves it may want any amount, and slices of now are given
+ * as if it wanted all. But where what it sent before it was held back explains that it is full now, it will want that again.
+ */
+function foreseen(state: ControllerState, load: LinkLoad): LinkLoad {
+  const before = state.unhindered.get(load.id);
+  if (before === undefined || !isFull(state, load) || !isFull(state, { ...load, measuredBps: before })) return load;
+  const measuredBps = Math.max(before, load.measuredBps);
+  return { ...load, measuredBps, peakBps: measuredBps, shareBps: null };
+}
+
+/** Whether the workload uses all that it was left. */
+const isFull = (state: ControllerState, { measuredBps, shareBps }: LinkLoad): boolean =>
+  shareBps !== null && measuredBps >= state.policy.doc.workload.saturatedAt * shareBps;
+
+/** Notes what workloads that have room send; of those that have not, what they sent when they had is kept. */
+function noteUnhindered(t: Turn, links: readonly LinkLoad[]): void {
+  const before = t.state.unhindered;
+  const now = links.flatMap((l): [string, number][] => {
+    const bps = isFull(t.state, l) ? before.get(l.id) : l.measuredBps;
+    return bps === undefined ? [] : [[l.id, bps]];
+  });
+  t.set({ unhindered: new Map(now) });
 }
 
 /** What the links of the given claims carry. A link nobody has read lately is taken to be full of workload. */
@@ -111,7 +137,7 @@ export function reserveAll(t: Turn): void {
   if (isSettling(t.state)) return;
   const claims = claimsOf(t.state);
   if (claims.length === 0) {
-    if (t.state.shares.size > 0) t.set({ shares: new Map(), shrinking: new Set() });
+    if (t.state.shares.size > 0) t.set({ shares: new Map(), unhindered: new Map(), shrinking: new Set() });
     return;
   }
   const result = shrinkFirst(t, claims);
@@ -142,6 +168,7 @@ export function reserveAll(t: Turn): void {
  */
 function shrinkFirst(t: Turn, claims: readonly SliceClaim[]): Reservation {
   const links = loads(t.state, claims, t.nowMs);
+  noteUnhindered(t, links);
   const wanted = reserve({ links, claims }, t.state.policy);
   const taken = new Map<string, number>();
   /** Adds those that still take more than the given slices. Whether there were any. */

@@ -406,6 +406,8 @@ export interface ControllerState {
   ovsdbAway: ReadonlyMap<string, number>;
   /** What the last reservation left on each link, by link id. */
   shares: ReadonlyMap<string, LinkReservation>;
+  /** What the workload of each link with a slice sent when it had room last, bit/s: for forecasts while it uses all it is left. */
+  unhindered: ReadonlyMap<string, number>;
   /** By job: the pace of its source, and while that one's agent is away what is known of the copy. */
   paces: ReadonlyMap<string, Pace>;
   holds: ReadonlyMap<string, Hold>;
@@ -452,6 +454,7 @@ export function initialState(
     overlays: new Map(),
     ovsdbAway: new Map(),
     shares: new Map(),
+    unhindered: new Map(),
     paces: new Map(),
     holds: new Map(),
     shrinking: new Set(),

@@ -231,7 +231,7 @@ test('explanations say when it will be done, and mostly it is within their inter
     binding: { link: expect.any(String) },
   });
   const text = await fairway('explain', waiting);
-  expect(text.out).toMatch(/^waits +planned: [0-9a-f]{16}:\d+ is used until then/m);
+  expect(text.out).toMatch(/^waits +planned: \w+:\d+->\w+ is used until then/m);
   expect(text.out).toMatch(/^done +in [0-9.]+ m?s, between in .* \(by the plan\)$/m);
   expect((await fairway('explain', 'nobody')).status).toBe(2);
   await following;

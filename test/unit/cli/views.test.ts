@@ -1,6 +1,8 @@
 /** What people see of migrations and of the network: bars, plain lines, the status page. */
+import { explanationText } from '../../../cli/commands/explain.ts';
 import { awayText, statusText } from '../../../cli/commands/status.ts';
 import { networkNews } from '../../../cli/commands/watch.ts';
+import { withLinkNames } from '../../../cli/linkNames.ts';
 import { barLine, createDisplay } from '../../../cli/progress.ts';
 import type { FeedEnvelope, TopologyView } from '../../../contracts/feed.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
@@ -21,6 +23,32 @@ describe('a bar', () => {
     expect(barLine(view({ state: 'queued', note: 'behind m0' }), 200)).toContain('queued: behind m0');
     expect(barLine(view({ state: 'failed', note: 'no memory' }), 200)).toContain('failed: no memory');
   });
+});
+
+test('links in a text are called by the names of their ends; what is not known stays', () => {
+  const dpid = (n: number) => n.toString(16).padStart(16, '0');
+  const none = { connected: true, ports: [] };
+  const port = (n: number, portNo: number) => ({ dpid: dpid(n), portNo });
+  const topology = {
+    switches: [
+      { dpid: dpid(1), name: 'hv1', ...none },
+      { dpid: dpid(2), name: '', ...none },
+    ],
+    links: [{ id: `${dpid(1)}:3`, from: port(1, 3), to: port(2, 1), capacityBps: 1e9 }],
+  };
+  expect(withLinkNames(`on ${dpid(1)}:3, then ${dpid(1)}:4 and ${dpid(9)}:1.`, topology)).toBe(
+    `on hv1:3->${dpid(2)}, then hv1:4 and ${dpid(9)}:1.`,
+  );
+});
+
+test('one that has ended is explained with its time, its standstill and its last rate', () => {
+  const none = { waits: null, binding: null, technique: null, strategy: null, end: null, changes: [] };
+  const reason = { rule: 'reservation.high', text: '83.0 Mbit/s: capacity - floor', inputs: {} };
+  const e = { atMs: 20_000, summary: 'it is done', ...none, rate: { bps: 83e6, reason } };
+  const m = { ...done, endedAtMs: 12_000 };
+  const text = explanationText(m, e);
+  expect(text).toMatch(/^last rate +83\.0 Mbit\/s: capacity - floor \[reservation\.high\]$/m);
+  expect(text).toMatch(/^ended +8\.0 s ago, after 8\.0 s of copying; it stood still for 120 ms; 100\.0 MB in 1 pass$/m);
 });
 
 test('on a screen the bars are redrawn in place, notes above them', () => {

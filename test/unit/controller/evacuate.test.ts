@@ -80,6 +80,19 @@ test('what is under way: guests that leave already are named, guests that come a
   expect(() => plan(s)).toThrow(/agent of hv1 is not connected/);
 });
 
+test('who is held ready for its turn is before the others in the plan that is shown', () => {
+  const s = new Star(2, [guest('a', 1), guest('b', 1), guest('c', 1)], { memoryMiB: 4096 });
+  s.ask({ moves: ['a', 'b'].map((name) => ({ guest: name, destination: 'hv2' })), priority: 'high', planned: true });
+  for (let i = 0; i < 120 && !s.job('m-a').isHeld && !s.job('m-b').isHeld; i++) s.pass();
+  const held = s.job('m-a').isHeld ? s.job('m-a') : s.job('m-b');
+  expect(held.isHeld).toBe(true);
+  const { moves } = plan(s, { priority: 'low' });
+  expect(moves.map((m) => m.guest)).toEqual(['c']);
+  // It has the link, and all of it, before the new one.
+  expect(moves[0]?.plan.after).toEqual([held.id]);
+  expect(moves[0]?.plan.startAtMs).toBeGreaterThanOrEqual((held.planned?.endAtMs ?? Number.NaN) - 1000);
+});
+
 test('nothing on it, nothing to move; and planning changes nothing', () => {
   const s = new Star(2, [guest('c', 2)]);
   const before = s.fabric.state;

@@ -1,6 +1,8 @@
 /** The record of why a migration is as it is. */
+import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import { explainJob } from '../../../controller/core/explain.ts';
 import { migrationViews } from '../../../controller/core/views.ts';
+import { applyPolicyPatch } from '../../../policies/index.ts';
 import { Star, type StarGuest } from './group.ts';
 
 jest.setTimeout(300_000);
@@ -76,6 +78,51 @@ test('one of a plan: the plan says when; what runs of it is explained by its pro
     expect(ended).toBeLessThanOrEqual(end?.latestAtMs ?? Number.NaN);
     expect(of(s, id)).toMatchObject({ end: null, waits: null, changes: [], binding: null, summary: 'it is done' });
   }
+});
+
+test('what waits for a squeezed workload is forecast by what that sent before', () => {
+  const s = new Star(2, guests.slice(0, 2));
+  s.workload.set(1, 700);
+  for (let i = 0; i < 12; i++) s.pass();
+  const moves = to2('a', 'b').map((m, i) => ({ ...m, priority: i === 0 ? ('high' as const) : ('low' as const) }));
+  s.ask({ moves, planned: true });
+  // All that the copy of high priority leaves it: what it wants cannot be seen any more.
+  s.run(2, () => s.workload.set(1, Math.min(700, (1e9 - s.job('m-a').sliceBps) / 1e6)));
+  expect(s.job('m-a')).toMatchObject({ state: 'copying', sliceBps: 500e6 });
+  for (let i = 0; i < 6; i++) s.pass();
+  const e = of(s, 'm-b');
+  expect(e.end?.basis).toBe('plan');
+  s.run(60, () => s.workload.set(1, Math.min(700, (1e9 - s.job('m-a').sliceBps) / 1e6)));
+  const ended = s.job('m-b').endedAtMs ?? 0;
+  expect(ended).toBeGreaterThanOrEqual(e.end?.earliestAtMs ?? Number.NaN);
+  expect(ended).toBeLessThanOrEqual(e.end?.latestAtMs ?? Number.NaN);
+});
+
+test('the floor is the one that holds for the guest; and higher priority would pass those that are less urgent', () => {
+  const policy = applyPolicyPatch(DEFAULT_POLICY, { 'overrides.guests.a.sla.floor': '60 %' });
+  const s = new Star(2, guests, { policy });
+  s.ask({ moves: to2('a', 'b', 'c', 'd', 'e'), priority: 'low' });
+  s.run(3);
+  expect(of(s, 'm-a').binding).toMatchObject({ floorBps: 600e6 });
+  const waiting = [...s.fabric.state.jobs.values()].filter((j) => j.planned !== null && j.state === 'queued');
+  waiting.sort((x, y) => (x.planned?.startAtMs ?? 0) - (y.planned?.startAtMs ?? 0));
+  const [first, last] = [waiting[0]?.id ?? '', waiting.at(-1)?.id ?? ''];
+  expect(of(s, last).binding).toMatchObject({ floorBps: 500e6 });
+  const order = (id: string) => of(s, id).changes.find((c) => c.rule === 'change.order');
+  expect(order(first)).toBeUndefined();
+  expect(order(last)?.text).toContain(`planned before ${first}`);
+});
+
+test('one that has ended says what it had last', () => {
+  const s = new Star(2, guests.slice(0, 1));
+  s.ask({ moves: to2('a') });
+  s.run(60);
+  expect(of(s, 'm-a')).toMatchObject({
+    summary: 'it is done',
+    end: null,
+    rate: { reason: { rule: expect.stringMatching(/^reservation\./) } },
+  });
+  expect(of(s, 'm-a').rate?.bps).toBeGreaterThan(0);
 });
 
 test('views carry it, but not of hundreds at a time', () => {

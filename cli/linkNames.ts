@@ -1,0 +1,23 @@
+/**
+ * Links as people know them. The controller names a link by the port it leaves by (`0000000000000001:1`), also in the texts of
+ * reasons; here that becomes `hv1:1->leaf`, by the names that `fairway status` shows.
+ */
+import type { TopologyView } from '../contracts/feed.ts';
+import type { FairwayClient } from './client.ts';
+
+const PORT = /\b([0-9a-f]{16}):(\d+)\b/g;
+
+/** A text with the links and ports in it named; what is not known stays as it is. */
+export function withLinkNames(text: string, topology: Pick<TopologyView, 'switches' | 'links'>): string {
+  const nameOf = (dpid: string) => topology.switches.find((s) => s.dpid === dpid)?.name || dpid;
+  return text.replace(PORT, (id, dpid: string, portNo: string) => {
+    const link = topology.links.find((l) => l.id === id);
+    return `${nameOf(dpid)}:${portNo}${link === undefined ? '' : `->${nameOf(link.to.dpid)}`}`;
+  });
+}
+
+/** Asks the controller for the names, where there is anything to name. */
+export async function namingLinks(client: FairwayClient, text: string): Promise<string> {
+  if (text.match(PORT) === null) return text;
+  return withLinkNames(text, (await client.status()).topology);
+}
