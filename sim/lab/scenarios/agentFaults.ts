@@ -76,7 +76,8 @@ interface Fault {
   /** What the reason must name. */
   names?: RegExp;
   guest?: string;
-  act(s: Scene, copy: CopyInHand): Promise<{ mendedMs: number } | undefined>;
+  /** Default: nothing. Resolves to when the path was mended, if it was cut. */
+  act?(s: Scene, copy: CopyInHand): Promise<{ mendedMs: number } | undefined>;
 }
 interface CopyInHand {
   id: string;
@@ -93,121 +94,98 @@ interface CopyInHand {
 const runDir = (lab: Lab, host: Host): string => join(lab.switches[host].runDir, 'agent');
 const isMiddle = (v: MigrationView): boolean => v.state === 'copying' && v.transferredBytes > MIDDLE_BYTES;
 
+/** Where a copy is when its agents are killed. */
+const MOMENTS = {
+  prepares: (copy: CopyInHand) => copy.until('preparation', (v) => v.state === 'preparing' || isFinal(v.state)),
+  middle: (copy: CopyInHand) => copy.until('the middle of the copy', isMiddle),
+  standsStill: (copy: CopyInHand) => copy.untilRuns(copy.from, false),
+  hasTurned: (copy: CopyInHand) => copy.untilRuns(copy.to, true),
+} as const;
+type Ends = readonly ('from' | 'to')[];
+
+/** Agents are killed at a moment of the copy, and come back. `lateMs`: so much after it. */
+const agentsKilled =
+  (ends: Ends, moment: keyof typeof MOMENTS, lateMs = 0): NonNullable<Fault['act']> =>
+  async (s, copy) => {
+    await MOMENTS[moment](copy);
+    await sleep(lateMs, s.session.signal);
+    const hosts = ends.map((end) => copy[end]);
+    await killed(s, hosts, AWAY_MS);
+    return undefined;
+  };
+
+/** The cable of a host is cut in post-copy, and mended. */
+const cableCut =
+  (how: 'down' | 'silent'): NonNullable<Fault['act']> =>
+  async (s, copy) => {
+    await MOMENTS.hasTurned(copy);
+    await sleep(500, s.session.signal);
+    const mend = await cutCable(s.lab, 'hv2', how);
+    try {
+      await sleep(CUT_MS, s.session.signal);
+    } finally {
+      await mend();
+    }
+    return { mendedMs: preciseNow() };
+  };
+
+async function destinationDies({ lab, specs }: Scene, copy: CopyInHand): Promise<undefined> {
+  await MOMENTS.middle(copy);
+  const pid = processOf(runDir(lab, copy.to), specs[0]?.name ?? '');
+  if (pid !== undefined) process.kill(pid, 'SIGKILL');
+}
+
+async function controllerKilled(s: Scene, copy: CopyInHand): Promise<undefined> {
+  await MOMENTS.hasTurned(copy);
+  const controller = await s.fairway.kill('controller');
+  const line = new RegExp(`"migration-event".*${copy.id}.*"completed"`);
+  await logged(s, `agent-${copy.from}`, line, 'end of the copy');
+  s.fairway.revive(controller);
+}
+
+/** In this order, on one network. */
 const FAULTS: readonly Fault[] = [
   {
-    mode: 'the destination dies in pre-copy',
-    technique: 'pre-copy',
-    ends: ['failed'],
-    names: /./,
-    async act({ lab, specs }, copy) {
-      await copy.until('the middle of the copy', isMiddle);
-      const pid = processOf(runDir(lab, copy.to), specs[0]?.name ?? '');
-      if (pid !== undefined) process.kill(pid, 'SIGKILL');
-      return undefined;
-    },
+    ...{ mode: 'the destination dies in pre-copy', technique: 'pre-copy', ends: ['failed'] },
+    ...{ names: /./, act: destinationDies },
   },
   {
-    mode: "the destination's agent is killed while it prepares",
-    technique: 'pre-copy',
-    ends: ['failed', 'done'],
-    async act(s, copy) {
-      await copy.until('preparation', (v) => v.state === 'preparing' || isFinal(v.state));
-      await killed(s, [copy.to], AWAY_MS);
-      return undefined;
-    },
+    ...{ mode: "the destination's agent is killed while it prepares", technique: 'pre-copy' },
+    ...{ ends: ['failed', 'done'], act: agentsKilled(['to'], 'prepares') },
   },
   {
-    mode: "the source's agent is killed in pre-copy",
-    technique: 'pre-copy',
-    ends: ['done'],
-    async act(s, copy) {
-      await copy.until('the middle of the copy', isMiddle);
-      await killed(s, [copy.from], AWAY_MS);
-      return undefined;
-    },
+    ...{ mode: "the source's agent is killed in pre-copy", technique: 'pre-copy' },
+    ...{ ends: ['done'], act: agentsKilled(['from'], 'middle') },
   },
   {
-    mode: "the source's agent is killed while it switches over",
-    technique: 'pre-copy',
-    ends: ['done'],
-    async act(s, copy) {
-      await copy.untilRuns(copy.from, false);
-      await killed(s, [copy.from], AWAY_MS);
-      return undefined;
-    },
+    ...{ mode: "the source's agent is killed while it switches over", technique: 'pre-copy' },
+    ...{ ends: ['done'], act: agentsKilled(['from'], 'standsStill') },
   },
   {
-    mode: 'both agents are killed in post-copy',
-    technique: 'post-copy',
-    ends: ['done'],
-    async act(s, copy) {
-      await copy.untilRuns(copy.to, true);
-      await sleep(500, s.session.signal);
-      await killed(s, [copy.from, copy.to], AWAY_MS);
-      return undefined;
-    },
+    ...{ mode: 'both agents are killed in post-copy', technique: 'post-copy' },
+    ...{ ends: ['done'], act: agentsKilled(['from', 'to'], 'hasTurned', 500) },
   },
   {
-    mode: 'the controller is killed in post-copy',
-    technique: 'post-copy',
-    ends: ['done'],
-    async act(s, copy) {
-      await copy.untilRuns(copy.to, true);
-      const controller = await s.fairway.kill('controller');
-      await logged(
-        s,
-        `agent-${copy.from}`,
-        new RegExp(`"migration-event".*${copy.id}.*"completed"`),
-        'end of the copy',
-      );
-      s.fairway.revive(controller);
-      return undefined;
-    },
+    ...{ mode: 'the controller is killed in post-copy', technique: 'post-copy' },
+    ...{ ends: ['done'], act: controllerKilled },
   },
-  ...(['down', 'silent'] as const).map(
-    (how): Fault => ({
-      mode: how === 'down' ? 'a cable loses its carrier in post-copy' : 'a cable swallows everything in post-copy',
-      technique: 'post-copy',
-      ends: ['done'],
-      async act(s, copy) {
-        await copy.untilRuns(copy.to, true);
-        await sleep(500, s.session.signal);
-        const mend = await cutCable(s.lab, 'hv2', how);
-        try {
-          await sleep(CUT_MS, s.session.signal);
-        } finally {
-          await mend();
-        }
-        return { mendedMs: preciseNow() };
-      },
-    }),
-  ),
+  {
+    ...{ mode: 'a cable loses its carrier in post-copy', technique: 'post-copy' },
+    ...{ ends: ['done'], act: cableCut('down') },
+  },
+  {
+    ...{ mode: 'a cable swallows everything in post-copy', technique: 'post-copy' },
+    ...{ ends: ['done'], act: cableCut('silent') },
+  },
 ];
 
-/** Orders that a host cannot obey; each is refused before anything moves. */
-const REFUSALS: readonly Fault[] = [
-  {
-    mode: 'the port for incoming copies is in use',
-    technique: 'pre-copy',
-    ends: ['failed'],
-    names: new RegExp(`${BUSY_PORT}.*incomingPorts`),
-    act: async () => undefined,
-  },
-  {
-    mode: 'the disk of the destination is full',
-    technique: 'pre-copy',
-    ends: ['failed'],
-    names: /no space is left on the disk of/,
-    act: async () => undefined,
-  },
-  {
-    mode: 'the destination has not the machine type',
-    technique: 'pre-copy',
-    ends: ['failed'],
-    names: new RegExp(`no machine type ${ODD_MACHINE}`),
-    act: async () => undefined,
-  },
-];
+/** An order that a host cannot obey: it is refused before anything moves, and the reason names what is wrong. */
+const refusal = (mode: string, names: RegExp): Fault => ({ mode, technique: 'pre-copy', ends: ['failed'], names });
+const REFUSALS = {
+  port: refusal('the port for incoming copies is in use', new RegExp(`${BUSY_PORT}.*incomingPorts`)),
+  disk: refusal('the disk of the destination is full', /no space is left on the disk of/),
+  machine: refusal('the destination has not the machine type', new RegExp(`no machine type ${ODD_MACHINE}`)),
+} as const;
 
 export async function agentFaults(session: Session): Promise<FaultRun[]> {
   return withLab(session, (lab) => inLab(session, lab), true);
@@ -232,12 +210,10 @@ async function inLab(session: Session, lab: Lab): Promise<FaultRun[]> {
     };
     for (const fault of FAULTS) add(await meet(s, fault));
     // The odd guest is at hv1, and what is refused is refused by hv2.
-    if (s.at === 'hv2')
-      add(await meet(s, { mode: 'nothing', technique: 'pre-copy', ends: ['done'], act: async () => undefined }));
-    const [port, disk, machine] = REFUSALS as [Fault, Fault, Fault];
+    if (s.at === 'hv2') add(await meet(s, { mode: 'nothing', technique: 'pre-copy', ends: ['done'] }));
     await withAgentAt(s, 'hv2', { incomingPorts: [BUSY_PORT, BUSY_PORT] }, async () => {
       const listener = await listenAt(s, 'hv2', BUSY_PORT);
-      add(await meet(s, port));
+      add(await meet(s, REFUSALS.port));
       await stop(listener, 'SIGTERM', 1000);
     });
     const full = join(lab.stateDir, 'full');
@@ -246,12 +222,12 @@ async function inLab(session: Session, lab: Lab): Promise<FaultRun[]> {
     try {
       await withAgentAt(s, 'hv2', { runDir: full }, async () => {
         await runProgram('sh', ['-c', `cat /dev/zero >"$1" 2>/dev/null || true`, 'sh', join(full, 'filler')]);
-        add(await meet(s, disk));
+        add(await meet(s, REFUSALS.disk));
       });
     } finally {
       await runProgram('umount', [full]);
     }
-    add(await meet(s, { ...machine, guest: specs[1]?.name ?? '' }));
+    add(await meet(s, { ...REFUSALS.machine, guest: specs[1]?.name ?? '' }));
     add(await unknownGuest(s));
     add(await wrongToken(s));
     await noteSwitchLeftovers(session, lab, fairway);
@@ -393,7 +369,7 @@ async function meet(s: Scene, fault: Fault): Promise<FaultRun> {
       until,
       untilRuns: async (h, r) => void (await untilRuns(h, r)),
     };
-    const did = await fault.act(s, copy);
+    const did = await fault.act?.(s, copy);
     const v = await until(`end of migration ${id}`, (x) => isFinal(x.state));
     const endMs = preciseNow();
     const at = v.state === 'done' ? to : from;
