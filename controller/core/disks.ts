@@ -21,7 +21,7 @@ export function offerDisks(t: Turn, job: Job): void {
  * Whether the guest's machine at a job's source is a later migration's business by now: one that began there, or that brings the
  * guest back there, from its `prepare` on. One that leads elsewhere, that has not begun, or that came to nothing leaves it alone.
  */
-const isOvertaken = (t: Turn, job: Job): boolean =>
+export const isOvertaken = (t: Turn, job: Job): boolean =>
   [...t.state.jobs.values()].some((j) => {
     if (j.guest !== job.guest || j.number <= job.number) return false;
     return j.from === job.from || (j.to === job.from && j.technique !== null && (j.resumed || !isFinal(j.state)));

@@ -121,6 +121,8 @@ export type Event =
   | { kind: 'agentDown'; host: string }
   | {
       kind: 'commandDone';
+      /** Of whom it was asked. */
+      host: string;
       migration: string;
       step: AgentCommand['do'];
       /** Of an order that has one in it. */

@@ -426,7 +426,9 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
         awaiting: null,
         note: `switch-over was not confirmed by ${job.from}: ${e.error ?? 'no reason given'}`,
       });
-    } else if (e.step === 'cancel')
+    } else if (e.step === 'cancel' && e.code === 'migration-unknown' && job.progress === null)
+      end(t, job, 'cancelled', 'cancelled on request before the copy began');
+    else if (e.step === 'cancel')
       t.setJob(job.id, { cancelling: false, note: `cancel was refused: ${e.error ?? 'no reason given'}` });
     return;
   }

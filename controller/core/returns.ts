@@ -6,6 +6,7 @@
 import type { AgentHello, AgentMessage } from '../../contracts/agent.ts';
 import { isFinal } from '../../contracts/common.ts';
 import { offerDisks, releaseAgain, releaseDisks } from './disks.ts';
+import type { Event } from './events.ts';
 import { COPIES, copyDone, end, measure, prepare } from './jobs.ts';
 import { completedAfterAll, foundAgain, ranAfterAll, reopen } from './lost.ts';
 import { onStreamEvent } from './recovery.ts';
@@ -79,6 +80,35 @@ export function giveUp(t: Turn): void {
       break;
     }
   }
+}
+
+/** How long an agent that is connected is asked again to prepare a migration when it does not answer. */
+const ANSWER_PATIENCE_MS = 120_000;
+
+/**
+ * An agent that is connected did not answer in time what a migration needs before its copy begins. To be asked twice does no
+ * harm: it answers the same.
+ */
+export function onUnanswered(t: Turn, e: Extract<Event, { kind: 'commandDone' }>): void {
+  const job = t.job(e.migration);
+  if (!job || !e.unknown || job.awaiting !== e.step || t.state.agents.get(e.host)?.connected !== true) return;
+  if (e.step === 'start') {
+    // Where it began all the same, its source says so; where it was cancelled meanwhile, the answer to that decides.
+    if (job.state === 'copying' && job.progress === null && !job.cancelling)
+      t.setJob(job.id, { state: 'preparing', awaiting: null });
+    return;
+  }
+  if (job.state !== 'preparing' || isSettling(t.state)) return;
+  const sinceMs = job.transitions.findLast((x) => x.state === 'preparing')?.atMs ?? job.requestedAtMs;
+  if (t.nowMs - sinceMs >= ANSWER_PATIENCE_MS)
+    end(
+      t,
+      job,
+      'failed',
+      `the agent of ${e.host} is connected and does not answer ${e.step}: ${e.error ?? 'no reason'}`,
+    );
+  else if (e.step === 'offerDisks') offerDisks(t, job);
+  else if (e.step === 'prepare') prepare(t, job);
 }
 
 /** What an agent keeps of a migration that has ended, or that is not in this controller's books, is not left there. */

@@ -32,6 +32,7 @@ import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { OvsPort, PortQos, TunnelKind, TunnelPort } from './events.ts';
 import type { Hold, Pace } from './hold.ts';
 import type { HostMoves } from './hostMoves.ts';
+import type { Order } from './orders.ts';
 import type { JobOverlay, Overlay } from './overlays.ts';
 import type { Seal } from './packets.ts';
 import type { Quench, Storm } from './quench.ts';
@@ -414,6 +415,8 @@ export interface ControllerState {
   /** Jobs whose sources were told less for the sake of others and have not answered yet. */
   shrinking: ReadonlySet<string>;
   jobs: ReadonlyMap<string, Job>;
+  /** Orders that have not been followed yet, of those that are given until they are; `orders.ts` keeps them. */
+  orders: ReadonlyMap<string, Order>;
   /** Null while nothing that is planned waits. */
   plan: GroupPlan | null;
   decisions: readonly Decision[];
@@ -459,6 +462,7 @@ export function initialState(
     holds: new Map(),
     shrinking: new Set(),
     jobs: new Map(),
+    orders: new Map(),
     plan: null,
     decisions: [],
     discovery: NO_DISCOVERY,

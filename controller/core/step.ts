@@ -37,6 +37,7 @@ import {
   onSwitchUp,
   tablesFound,
 } from './network.ts';
+import { onOrderDone, ordersOf, repeatOrders } from './orders.ts';
 import { followOverlays, overlayEntry } from './overlays.ts';
 import { advancePulls, onPull, onPullDone, pullAgain, watchPulls } from './pull.ts';
 import { endQuenches, onPacketInsOver, quenchesCounted } from './quench.ts';
@@ -45,7 +46,7 @@ import { advanceRecoveries, onRecoveryDone, onStreamEvent, recoverWith } from '.
 import { reserveAll } from './reserve.ts';
 import { isWorthKeeping } from './restore.ts';
 import { nextTry, retryMs } from './retry.ts';
-import { askAgain, giveUp, onLateEvent, reconcile } from './returns.ts';
+import { askAgain, giveUp, onLateEvent, onUnanswered, reconcile } from './returns.ts';
 import { isSettling, settleDown, withoutForgetting } from './settle.ts';
 import { type ControllerState, type QosState, type SwitchState, withEntry, withoutEntry } from './state.ts';
 import { onTelemetry } from './telemetry.ts';
@@ -131,6 +132,7 @@ function handle(t: Turn, e: Event): void {
     case 'agentUp':
       onAgentUp(t, e.host, e.hello);
       recoverWith(t, e.host);
+      ordersOf(t, e.host);
       reconcile(t, e.host, e.hello);
       pullAgain(t, e.host);
       watchHolds(t);
@@ -152,6 +154,8 @@ function handle(t: Turn, e: Event): void {
       break;
     case 'commandDone':
       onCommandDone(t, e);
+      onUnanswered(t, e);
+      onOrderDone(t, e);
       onRecoveryDone(t, e);
       onPullDone(t, e);
       break;
@@ -194,6 +198,7 @@ function handle(t: Turn, e: Event): void {
       probeTunnels(t);
       watchTunnels(t);
       giveUp(t);
+      repeatOrders(t);
       endQuenches(t);
   }
 }

@@ -8,6 +8,8 @@ import type { Decision } from '../../contracts/feed.ts';
 import type { LogLevel } from '../../contracts/log.ts';
 import { type Link, linkId } from '../../topology/index.ts';
 import type { Effect } from './events.ts';
+import { orderKey, REPEATED } from './orders.ts';
+import { NO_TRIES } from './retry.ts';
 import { type ControllerState, type Job, withEntry } from './state.ts';
 
 /** Decisions kept for readers that come later. */
@@ -112,7 +114,15 @@ export class Turn {
       this.setJob(job.id, { reasons: [...job.reasons, ...reasons] });
   }
 
+  /** Orders something of a host's agent. */
   command(host: string, migration: string, command: AgentCommand): void {
+    if (REPEATED.has(command.do)) {
+      const key = orderKey(host, migration, command.do);
+      const orders = this.writable(this.state.orders);
+      const before = orders.get(key) ?? NO_TRIES;
+      orders.set(key, { ...before, host, migration, command, isUnderWay: true });
+      this.set({ orders });
+    }
     this.effects.push({ kind: 'command', host, migration, command });
   }
 

@@ -399,7 +399,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
     async function command(e: Extract<Effect, { kind: 'command' }>): Promise<void> {
       const answer = inThisLife();
       const paced = 'bandwidthBps' in e.command ? { bandwidthBps: e.command.bandwidthBps } : {};
-      const done = { kind: 'commandDone', migration: e.migration, step: e.command.do, ...paced } as const;
+      const done = { kind: 'commandDone', host: e.host, migration: e.migration, step: e.command.do, ...paced } as const;
       const limit =
         e.command.do === 'prepare' || e.command.do === 'measureDirtyRate'
           ? COMMAND_MS[e.command.do]

@@ -114,7 +114,7 @@ function perform(f: Fabric, a: Action, unanswered: { n: number }): void {
       if (!c) break;
       unanswered.n += 1;
       const value = VALUES[c.command.do] ?? { dirtyBytesPerS: 4e6 };
-      const done = { kind: 'commandDone' as const, migration: c.migration, step: c.command.do };
+      const done = { kind: 'commandDone' as const, host: c.host, migration: c.migration, step: c.command.do };
       f.send(a.ok ? { ...done, ok: true, value } : { ...done, ok: false, error: 'refused' });
       break;
     }

@@ -70,17 +70,18 @@ class World {
     while (this.#taken < this.f.commands.length) {
       const { host, migration, command } = this.f.commands[this.#taken++] as (typeof this.f.commands)[number];
       if (this.#isUp[host]) this.#pending[host]?.push({ migration, command });
-      else this.#done(migration, command, { ok: false, unknown: true, error: 'away' });
+      else this.#done(host, migration, command, { ok: false, unknown: true, error: 'away' });
     }
   }
 
   #done(
+    host: string,
     migration: string,
     command: AgentCommand,
     outcome: { ok: boolean; value?: unknown; unknown?: boolean; error?: string },
   ) {
     const paced = 'bandwidthBps' in command ? { bandwidthBps: command.bandwidthBps } : {};
-    this.f.send({ kind: 'commandDone', migration, step: command.do, ...paced, ...outcome });
+    this.f.send({ kind: 'commandDone', host, migration, step: command.do, ...paced, ...outcome });
   }
 
   /** A host carries out the next order. */
@@ -115,7 +116,12 @@ class World {
   answer(host: string): void {
     const a = this.#answered[host]?.shift();
     if (a)
-      this.#done(a.migration, a.command, a.ok ? { ok: true, value: a.value } : { ok: false, error: 'no such copy' });
+      this.#done(
+        host,
+        a.migration,
+        a.command,
+        a.ok ? { ok: true, value: a.value } : { ok: false, error: 'no such copy' },
+      );
   }
 
   /** A host carries out what it is told and says so, again and again. */
@@ -136,7 +142,7 @@ class World {
     this.#answered[host] = [];
     this.#pending[host] = [];
     this.#isUp[host] = false;
-    for (const o of lost) this.#done(o.migration, o.command, { ok: false, unknown: true, error: 'lost' });
+    for (const o of lost) this.#done(host, o.migration, o.command, { ok: false, unknown: true, error: 'lost' });
     this.f.send({ kind: 'agentDown', host });
   }
 

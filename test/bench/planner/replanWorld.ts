@@ -158,7 +158,7 @@ export class ReplanWorld {
       }
       case 'command': {
         const value = this.#obey(e.migration, e.command);
-        return [[{ kind: 'commandDone', migration: e.migration, step: e.command.do, ok: true, value }]];
+        return [[{ kind: 'commandDone', host: e.host, migration: e.migration, step: e.command.do, ok: true, value }]];
       }
       default:
         return [];

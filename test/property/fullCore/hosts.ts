@@ -159,14 +159,15 @@ export class Host {
 
   /** It is not known whether a command was carried out. */
   notDone({ migration, command }: { migration: string; command: AgentCommand }, error: string): void {
-    this.#u.push(this.channel, { kind: 'commandDone', migration, step: command.do, ok: false, unknown: true, error });
+    const done = { kind: 'commandDone' as const, host: this.o.host, migration, step: command.do };
+    this.#u.push(this.channel, { ...done, ok: false, unknown: true, error });
   }
 
   /** Carries out the command that came first. */
   work(): void {
     const c = this.inbox.shift();
     if (!c) return;
-    const done = { kind: 'commandDone' as const, migration: c.migration, step: c.command.do };
+    const done = { kind: 'commandDone' as const, host: this.o.host, migration: c.migration, step: c.command.do };
     this.#u.push(this.channel, { ...done, ...this.#answerOf(c.command) });
   }
 

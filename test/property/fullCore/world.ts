@@ -470,7 +470,8 @@ export class World {
     for (const h of this.hosts.values()) {
       h.refuseNext = null;
       h.calm();
-      h.connect();
+      // Who is there stays connected: what it refused, or did not answer in time, is asked of it again all the same.
+      if (!h.isConnected) h.connect();
     }
     this.#settle();
     this.setPolicy(0);

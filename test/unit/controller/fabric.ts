@@ -51,6 +51,14 @@ export interface FabricOptions {
   ipPorts?: readonly string[];
 }
 
+/** What an agent says to an order; `unknown`: its answer was lost. */
+export interface Answer {
+  value?: unknown;
+  error?: string;
+  code?: string;
+  unknown?: boolean;
+}
+
 export class Fabric {
   state: ControllerState;
   nowMs = 1_000_000;
@@ -62,8 +70,7 @@ export class Fabric {
   /** Writes are held back while true, so that a test can look at what waits for them. */
   holdWrites = false;
   readonly held: Extract<Effect, { kind: 'write' }>[] = [];
-  answer: (host: string, c: AgentCommand) => { value?: unknown; error?: string; code?: string } | undefined = () =>
-    undefined;
+  answer: (host: string, c: AgentCommand) => Answer | undefined = () => undefined;
 
   readonly #hasGroups: boolean;
 
@@ -108,9 +115,15 @@ export class Fabric {
     } else if (e.kind === 'command') {
       this.commands.push({ host: e.host, migration: e.migration, command: e.command });
       const a = this.answer(e.host, e.command);
-      const done = { kind: 'commandDone' as const, migration: e.migration, step: e.command.do };
+      const done = { kind: 'commandDone' as const, host: e.host, migration: e.migration, step: e.command.do };
       if (a?.error !== undefined)
-        this.send({ ...done, ok: false, error: a.error, ...(a.code ? { code: a.code } : {}) });
+        this.send({
+          ...done,
+          ok: false,
+          error: a.error,
+          unknown: a.unknown ?? false,
+          ...(a.code ? { code: a.code } : {}),
+        });
       else if (a) this.send({ ...done, ok: true, value: a.value });
     }
   }

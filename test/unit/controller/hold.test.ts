@@ -191,9 +191,9 @@ test('who shall have more waits until those that shall have less have answered',
   });
   const lowered = orders(f).at(-1) as number;
   expect(job(f).sliceBps).toBeCloseTo(lowered, -1);
-  f.send({ kind: 'commandDone', migration: 'm-1', step: 'setBandwidth', ok: true, value: {} });
+  f.send({ kind: 'commandDone', host: 'hv1', migration: 'm-1', step: 'setBandwidth', ok: true, value: {} });
   while (f.state.shrinking.size > 0)
-    f.send({ kind: 'commandDone', migration: 'm-1', step: 'setBandwidth', ok: true, value: {} });
+    f.send({ kind: 'commandDone', host: 'hv1', migration: 'm-1', step: 'setBandwidth', ok: true, value: {} });
   expect(job(f, 'm-2').sliceBps).toBeCloseTo(50 * MBIT, -1);
 });
 

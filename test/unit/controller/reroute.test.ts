@@ -158,7 +158,14 @@ test('a path lost while the dirty rate is measured puts the migration back into 
   expect(job(f).state).toBe('admitted');
   f.setCable(HV1, UPLINK, false);
   f.setCable(HV1, UPLINK_2, false);
-  f.send({ kind: 'commandDone', migration: 'm-1', step: 'measureDirtyRate', ok: true, value: { dirtyBytesPerS: 1 } });
+  f.send({
+    kind: 'commandDone',
+    host: 'hv1',
+    migration: 'm-1',
+    step: 'measureDirtyRate',
+    ok: true,
+    value: { dirtyBytesPerS: 1 },
+  });
   expect(job(f).state).toBe('queued');
   obey(f);
   f.setCable(HV1, UPLINK, true);

@@ -150,7 +150,7 @@ describe('on demand', () => {
     say(f, 'hv2', 'disksPulled');
     expect(released(f)).toEqual([]);
     const refusal = { ok: false, error: 'the machine is still here', code: 'guest-exists' };
-    f.send({ kind: 'commandDone', migration: 'm-2', step: 'prepare', ...refusal });
+    f.send({ kind: 'commandDone', host: 'hv1', migration: 'm-2', step: 'prepare', ...refusal });
     expect(job(f, 'm-2').state).toBe('failed');
     expect(released(f)).toEqual(['releaseDisks hv1']);
   });

@@ -2,7 +2,7 @@
 import type { Abilities, AgentCommand, AgentHello, AgentMessage, CopyOptions } from '../../../contracts/agent.ts';
 import { TECHNIQUES } from '../../../contracts/common.ts';
 import { journalOf, restoreJobs } from '../../../controller/core/restore.ts';
-import { type Fabric, type FabricOptions, guest, HV1, HV2, twoHypervisors } from './fabric.ts';
+import { type Answer, type Fabric, type FabricOptions, guest, HV1, HV2, twoHypervisors } from './fabric.ts';
 
 export const QEMU: Abilities = {
   hypervisor: 'QEMU 10.0.2',
@@ -18,8 +18,7 @@ export const ON_DEMAND: CopyOptions = { storage: 'on-demand', pullBps: 50e6 };
 export const OFFER = { address: '10.0.0.1', port: 49_200 };
 export const ID = 'm-1';
 
-type Answer = { value?: unknown; error?: string; code?: string } | undefined;
-export type Answers = Partial<Record<AgentCommand['do'], () => Answer>>;
+export type Answers = Partial<Record<AgentCommand['do'], () => Answer | undefined>>;
 type Known = AgentHello['migrations'];
 
 export const withDisk = (state: 'running' | 'stopped' = 'running') => {
