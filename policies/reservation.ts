@@ -471,7 +471,7 @@ function explain(c: Claim, d: Division, rateBps: number): Reason {
   const held = rateBps !== d.rateBps ? ', unchanged: the difference is below the smallest step' : '';
   const isAll = d.rateBps >= Math.floor(c.claim.mostBps ?? Number.POSITIVE_INFINITY);
   const what = isHeld(c)
-    ? `held: its source cannot be told another pace (${expression} would be ${formatRate(entitlementBps)})`
+    ? `held: nobody can tell it another pace (${expression} would be ${formatRate(entitlementBps)})`
     : isAll
       ? `all that was asked for, on ${l.load.id}`
       : d.isLifted

@@ -2,14 +2,14 @@
  * The background pull of disks that were left at the source (storage `on-demand`), as the controller sees it: asked for with
  * the migration or by somebody later, in a slice of low priority of its own from the end of the copy until all is there. The
  * destination is told its rate when switches and queues are confirmed, and again whenever the slice changes; how far it is, is
- * asked every other second. Part of `step.ts`, beside `disks.ts`; `reserve.ts` divides links among migrations and pulls.
+ * asked every other second. What it may be taking stays reserved until it has answered that it takes less, as with copies (`hold.ts`). Part of `step.ts`, beside `disks.ts`; `reserve.ts` divides links among migrations and pulls.
  */
 import { diskFetchSchema } from '../../contracts/agent.ts';
 import { FairwayError, isFinal, type Reason } from '../../contracts/common.ts';
 import { formatBytes, formatRate } from '../../contracts/units.ts';
 import type { Event } from './events.ts';
 import type { Settled } from './jobs.ts';
-import { payloadBps } from './reserve.ts';
+import { payloadBps, takenBps } from './reserve.ts';
 import { type ControllerState, type Job, type Pull, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -39,6 +39,18 @@ export const newPull = (rateBps: number, nowMs: number): Pull => ({
 
 function set(t: Turn, job: Job, change: Partial<Pull>): void {
   if (job.pull) t.setJob(job.id, { pull: { ...job.pull, ...change } });
+}
+
+/** The destination has answered, or nobody will wait for that any more: it takes no more than this, bit/s of whole frames. */
+function takes(t: Turn, id: string, bps: number): void {
+  const job = t.job(id);
+  if (!job?.pull || job.pull.takenBps === bps) return;
+  set(t, job, { takenBps: bps });
+  if (!t.state.shrinking.has(id)) return;
+  const shrinking = new Set(t.state.shrinking);
+  shrinking.delete(id);
+  t.set({ shrinking });
+  t.reserveNow = true;
 }
 
 /** Why there is nothing to pull, or with `rateBps` null nothing to stop; undefined when there is. */
@@ -78,8 +90,11 @@ export function onPull(t: Turn, e: Extract<Event, { kind: 'pull' }>): void {
   if (e.rateBps === null) {
     if (!job.pull) return;
     // Where the destination was never told to begin there is nothing to stop.
-    const isToBeTold = job.pull.pacedBps !== null || job.pull.isOrdered || job.pull.state !== 'waiting';
-    set(t, job, { state: isToBeTold ? 'stopping' : 'stopped', sliceBps: 0, note: 'stopped on request' });
+    const { pacedBps, isOrdered, state, takenBps: taken = 0 } = job.pull;
+    const isToBeTold = pacedBps !== null || isOrdered || taken > 0 || state !== 'waiting';
+    // What it takes until it has answered stays reserved.
+    const sliceBps = taken > 0 ? job.pull.sliceBps : 0;
+    set(t, job, { state: isToBeTold ? 'stopping' : 'stopped', sliceBps, note: 'stopped on request' });
     const text = `the pull of ${job.guest}'s disks is stopped; what is still at ${job.from} is read there when it is wanted`;
     t.decide('pull', job.id, [reason('pull.stopped', text)]);
     return;
@@ -87,7 +102,8 @@ export function onPull(t: Turn, e: Extract<Event, { kind: 'pull' }>): void {
   const { pull } = job;
   // One that runs goes on; any other begins anew, when what it was told last is done.
   const isRunning = pull?.state === 'running' || pull?.state === 'waiting';
-  const again: Pull = { ...newPull(e.rateBps, t.nowMs), isOrdered: pull?.isOrdered ?? false };
+  const { isOrdered = false, takenBps: taken = 0, toldBps = 0 } = pull ?? {};
+  const again: Pull = { ...newPull(e.rateBps, t.nowMs), isOrdered, takenBps: taken, toldBps };
   // A slice of before the order is no reason to keep from what is asked for now.
   t.setJob(job.id, { pull: isRunning ? { ...pull, rateBps: e.rateBps, sliceBps: 0, note: null } : again });
   const text = `the disks of ${job.guest} are to be pulled to ${job.to} at ${formatRate(e.rateBps)} at the most`;
@@ -101,6 +117,7 @@ export function pullEnded(t: Turn, job: Job): void {
   const { totalBytes, fetchedBytes } = job.pull;
   const change = { state: 'done' as const, sliceBps: 0, doneBytes: totalBytes, endedAtMs: t.nowMs, note: null };
   set(t, job, { ...change, isOrdered: false, reason: null });
+  takes(t, job.id, 0);
   const text = `all of ${job.guest}'s disks is at ${job.to}, ${formatBytes(fetchedBytes)} of it fetched when last asked`;
   t.decide('pull', job.id, [reason('pull.done', text, { fetchedBytes })]);
 }
@@ -124,7 +141,8 @@ export function advancePulls(t: Turn, settled: Settled): boolean {
 
 function advanceOne(t: Turn, job: Job, pull: Pull, settled: Settled): void {
   // Without a way it goes on at the least pace, like a copy.
-  const bps = Math.min(pull.rateBps, payloadBps(job.dpids.length > 0 ? pull.sliceBps : 0));
+  const sliceBps = job.dpids.length > 0 ? pull.sliceBps : 0;
+  const bps = Math.min(pull.rateBps, payloadBps(sliceBps));
   if (pull.pacedBps === bps) return;
   if (pull.pacedBps === null && pull.state === 'waiting') {
     if (pull.sliceBps <= 0) return;
@@ -132,7 +150,8 @@ function advanceOne(t: Turn, job: Job, pull: Pull, settled: Settled): void {
     const isRefused = settled.refusedBy(job.dpids) !== undefined;
     if (!isRefused && !(settled.flows(job.dpids) && settled.queues(job.links))) return;
   }
-  set(t, job, { isOrdered: true, pacedBps: bps });
+  const toldBps = takenBps(sliceBps);
+  set(t, job, { isOrdered: true, pacedBps: bps, toldBps, takenBps: Math.max(pull.takenBps ?? 0, toldBps) });
   t.command(job.to, job.id, { do: 'pullDisks', guest: job.guest, pullBps: bps });
 }
 
@@ -147,10 +166,14 @@ export function watchPulls(t: Turn): void {
       set(t, job, { measuredMs: t.nowMs });
       t.command(job.to, job.id, { do: 'measureFetch', guest: job.guest });
     } else if (t.nowMs - (agent?.awaySinceMs ?? t.state.startedAtMs) >= PATIENCE_MS) {
+      t.reserveNow = true;
+      if (pull.state === 'stopping') {
+        set(t, job, { sliceBps: 0, takenBps: 0 });
+        continue;
+      }
       const note = `the agent of ${job.to} is away: nothing is reserved for the pull until it is back`;
       set(t, job, { state: 'away', sliceBps: 0, pacedBps: null, isOrdered: false, note });
       t.decide('pull', job.id, [reason('pull.away', note)]);
-      t.reserveNow = true;
     }
   }
 }
@@ -180,19 +203,24 @@ export function onPullDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }>):
   const isStop = e.step === 'stopPull';
   if (e.ok) {
     // What was ordered before the last word of a person does not overrule it.
-    const ended = { state: 'stopped' as const, pacedBps: null, endedAtMs: t.nowMs };
-    if (isStop && pull.state === 'stopping') set(t, job, { isOrdered: false, ...ended });
-    else if (!isStop && pull.state === 'waiting') set(t, job, { isOrdered: false, state: 'running', measuredMs: 0 });
+    const ended = { state: 'stopped' as const, sliceBps: 0, pacedBps: null, endedAtMs: t.nowMs };
+    takes(t, job.id, isStop ? 0 : (pull.toldBps ?? 0));
+    const now = t.job(job.id) as Job;
+    if (isStop && pull.state === 'stopping') {
+      set(t, now, ended);
+      t.reserveNow = true;
+    } else if (!isStop && pull.state === 'waiting') set(t, now, { state: 'running', measuredMs: 0 });
     return;
   }
   // It is told again when it is back.
-  if (e.unknown === true) set(t, job, { isOrdered: false, pacedBps: null });
+  if (e.unknown === true) set(t, t.job(job.id) as Job, { pacedBps: null });
   else if (pull.state !== 'done') failed(t, job, e.error);
 }
 
 function failed(t: Turn, job: Job, why = 'no reason given'): void {
   const note = `${job.to}: ${why}`;
   set(t, job, { isOrdered: false, state: 'failed', sliceBps: 0, pacedBps: null, endedAtMs: t.nowMs, note });
+  takes(t, job.id, 0);
   t.decide('pull', job.id, [reason('pull.failed', note)]);
   t.reserveNow = true;
 }

@@ -53,7 +53,10 @@ function claimOf(state: ControllerState, job: Job, phase = job.phase): SliceClai
     return { ...common, ...taken, priority: job.priority, phase, previousBps: previous(job.sliceBps) };
   }
   const mostBps = Math.ceil(pull.rateBps / PAYLOAD_SHARE);
-  return { ...common, priority: 'low', phase: 'running', previousBps: previous(pull.sliceBps), mostBps };
+  // Who is away goes on as it was told last, and who is to stop until it has answered.
+  const isToldNothing = pull.state === 'stopping' || state.agents.get(job.to)?.connected !== true;
+  const taken = isToldNothing ? { heldBps: pull.takenBps ?? 0 } : {};
+  return { ...common, ...taken, priority: 'low', phase: 'running', previousBps: previous(pull.sliceBps), mostBps };
 }
 
 /** What a migration could have of a link if it had it alone, bit/s, by priority from high to low: for forecasts. */
@@ -146,6 +149,8 @@ export function reserveAll(t: Turn): void {
     if (!job || !slice.changed) continue;
     const { rateBps, reason } = slice;
     if (job.pull && pullsNow(job)) {
+      // One that stays at nothing is no news.
+      if (rateBps === job.pull.sliceBps && job.pull.reason !== null) continue;
       // Of its slices only the first reason is kept with the migration; all are in the stream of decisions.
       const isFirst = job.pull.reason === null;
       t.setJob(id, { pull: { ...job.pull, sliceBps: rateBps, reason } });
@@ -176,7 +181,7 @@ function shrinkFirst(t: Turn, claims: readonly SliceClaim[]): Reservation {
     const before = taken.size;
     for (const [id, { rateBps }] of slices) {
       const job = taken.has(id) ? undefined : t.job(id);
-      const bps = job && stillTakenBps(t.state, job, takenBps(rateBps));
+      const bps = job && (pullStillTakes(t.state, job, rateBps) ?? stillTakenBps(t.state, job, takenBps(rateBps)));
       if (bps !== undefined) taken.set(id, bps);
     }
     return taken.size > before;
@@ -200,6 +205,13 @@ function shrinkFirst(t: Turn, claims: readonly SliceClaim[]): Reservation {
     else slices.set(id, first.rateBps < then.rateBps ? waiting(id, first, then, claims, shrinking) : first);
   }
   return { slices, links: meanwhile.links };
+}
+
+/** What a destination that is told to pull less may be taking until it has answered; undefined where that is no more than its slice. */
+function pullStillTakes(state: ControllerState, job: Job, sliceBps: number): number | undefined {
+  if (!pullsNow(job) || state.agents.get(job.to)?.connected !== true) return undefined;
+  const bps = job.pull?.takenBps ?? 0;
+  return bps > takenBps(sliceBps) ? bps : undefined;
 }
 
 /** What one gets until the sources on its links have answered that they send less; its reason says so. */
@@ -230,7 +242,7 @@ const CRAWL_BPS = 100_000;
 export const payloadBps = (sliceBps: number): number => Math.max(CRAWL_BPS, Math.round(sliceBps * PAYLOAD_SHARE));
 
 /** What a source may send that was told the pace of a slice: that, or as it crawls. Whole frames, bit/s. */
-const takenBps = (sliceBps: number): number => Math.max(sliceBps, CRAWL_BPS / PAYLOAD_SHARE);
+export const takenBps = (sliceBps: number): number => Math.max(sliceBps, CRAWL_BPS / PAYLOAD_SHARE);
 
 /** Notes that the source of a job is told the pace of its slice, with an order that goes out now. Answers that pace. */
 export function tell(t: Turn, job: Job): number {

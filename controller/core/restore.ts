@@ -26,7 +26,9 @@ const ABSENT: Pick<Job, 'deadlineAtMs' | 'isPlanned' | 'planned' | 'isHeld' | 'b
 /** Whether a job has changed in what a restarted controller must know; progress and pace it finds out for itself. */
 export function isWorthKeeping(before: Job | undefined, after: Job): boolean {
   if (before === undefined || KEPT_FIELDS.some((f) => before[f] !== after[f])) return true;
-  return before.pull?.state !== after.pull?.state || before.pull?.rateBps !== after.pull?.rateBps;
+  const { pull } = after;
+  if (before.pull?.state !== pull?.state || before.pull?.rateBps !== pull?.rateBps) return true;
+  return (pull?.takenBps ?? 0) > (before.pull?.takenBps ?? 0);
 }
 const KEPT_FIELDS = [
   ...['state', 'awaiting', 'destination', 'stream', 'technique', 'enforcement', 'links', 'isHeld'],

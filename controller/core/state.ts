@@ -206,6 +206,10 @@ export interface Pull {
   sliceBps: number;
   /** Rate that the destination was told last, bit/s of payload; null: none, or it may not have heard it. */
   pacedBps: number | null;
+  /** The most that the destination may be taking, bit/s of whole frames, until it has answered that it takes less; absent: nothing. */
+  takenBps?: number;
+  /** The same after the order that is on its way. */
+  toldBps?: number;
   /** An order is on its way. */
   isOrdered: boolean;
   /** How much of the disks it is through, and of how much, bytes; 0 of 0 before the first answer. */
@@ -485,12 +489,17 @@ export const needsSlice = (j: Job): boolean =>
   j.isReleased !== true &&
   j.technique !== null &&
   j.dpids.length > 0;
-/** Whether a job's copy is over and its disks are being pulled: it has a slice for that, of low priority. */
+/**
+ * Whether a job's copy is over and its disks are being pulled: it has a slice for that, of low priority. One that is to stop
+ * goes on until its destination has answered.
+ */
 export const pullsNow = (j: Job): boolean =>
   j.copyEnded &&
   j.resumed &&
   (j.state === 'draining' || j.state === 'done') &&
-  (j.pull?.state === 'waiting' || j.pull?.state === 'running');
+  (j.pull?.state === 'waiting' ||
+    j.pull?.state === 'running' ||
+    (j.pull?.state === 'stopping' && (j.pull.takenBps ?? 0) > 0));
 /** The priority of what a job has reserved now. */
 export const slicePriority = (j: Job): Priority => (pullsNow(j) ? 'low' : j.priority);
 /** Job states in which something is under way at agents or switches. */

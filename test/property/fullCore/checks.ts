@@ -18,6 +18,7 @@ const rank = (p: Priority) => PRIORITIES.indexOf(p);
 /** How often what was looked for was there to be seen: a property that never saw a slice says nothing. */
 export interface Seen {
   slices: number;
+  rises: number;
   shared: number;
   waits: number;
   starts: number;
@@ -26,7 +27,7 @@ export interface Seen {
   recoveries: number;
 }
 export const nothingSeen = (): Seen => ({
-  ...{ slices: 0, shared: 0, waits: 0, starts: 0, plans: 0, reroutes: 0, recoveries: 0 },
+  ...{ slices: 0, rises: 0, shared: 0, waits: 0, starts: 0, plans: 0, reroutes: 0, recoveries: 0 },
 });
 
 export function checkStep(w: World, before: ControllerState, effects: readonly Effect[], seen: Seen): void {
@@ -46,19 +47,27 @@ export function checkStep(w: World, before: ControllerState, effects: readonly E
 /** A source is told no less than this, whatever its slice: 100 kbit/s of payload, whole frames. */
 const CRAWL_BPS = 111_112;
 
-/** The copy is over, and its disks are being pulled. */
+/** The copy is over, and its disks are being pulled, or were told to stop and may go on until that is answered. */
 const isPull = (j: Job): boolean =>
   j.copyEnded &&
   j.resumed &&
   (j.state === 'draining' || j.state === 'done') &&
-  (j.pull?.state === 'waiting' || j.pull?.state === 'running');
+  (j.pull?.state === 'waiting' ||
+    j.pull?.state === 'running' ||
+    (j.pull?.state === 'stopping' && (j.pull.takenBps ?? 0) > 0));
+
+/** Whether whoever paces a job's bytes can be told another pace: the destination of a pull, else the source. */
+const canBeTold = (state: ControllerState, j: Job): boolean =>
+  isPull(j)
+    ? j.pull?.state !== 'stopping' && state.agents.get(j.to)?.connected === true
+    : state.agents.get(j.from)?.connected === true;
 
 /** What a job has reserved; undefined where it has no claim. */
 const sliceOf = (j: Job): number | undefined =>
   isPull(j) && j.dpids.length > 0 ? j.pull?.sliceBps : needsSlice(j) ? j.sliceBps : undefined;
 
 /**
- * On every link and direction: the slices of those that copy or pull, or are about to, and the workload's floor, fit. What a source whose
+ * On every link and direction: the slices of those that copy or pull, or are about to, and the workload's floor, fit. What somebody whose
  * agent is away goes on taking is taken from the others, who can be told.
  */
 function checkSlices(state: ControllerState, seen: Seen): void {
@@ -79,7 +88,7 @@ function checkSlices(state: ControllerState, seen: Seen): void {
     const { floorBps } = state.policy.slaFor(link, capacityBps);
     // Not found again yet after a start.
     if (!state.topology.switches.has(link.slice(0, 16))) continue;
-    const told = jobs.filter((j) => isPull(j) || state.agents.get(j.from)?.connected);
+    const told = jobs.filter((j) => canBeTold(state, j));
     const held = total(jobs) - total(told);
     const most = Math.max(0, capacityBps - floorBps - held) + told.length * CRAWL_BPS + ROUNDING_BPS;
     if (!(total(told) <= most))
@@ -98,6 +107,42 @@ function checkSlices(state: ControllerState, seen: Seen): void {
   }
 }
 
+/** A pace is a whole number of bits per second of payload, nine tenths of what is reserved. */
+const frames = (payloadBps: number): number => Math.max(0, payloadBps - 1) / 0.9;
+
+/** The pace that an order has in it, bit/s of payload. */
+const paceOf = (c: AgentCommand): number | undefined =>
+  'bandwidthBps' in c ? c.bandwidthBps : c.do === 'pullDisks' ? c.pullBps : undefined;
+
+/**
+ * Nobody is told to take more than what others on its links take now leaves beside the floors, whatever those were told and have
+ * not heard yet.
+ */
+function checkRise(w: World, migration: string, command: AgentCommand, seen: Seen): void {
+  const { state } = w;
+  const job = state.jobs.get(migration);
+  const payloadBps = paceOf(command);
+  if (payloadBps === undefined || !job || isSettling(state)) return;
+  const taken = [...w.hosts.values()].flatMap((h) => h.paces());
+  if (taken.some((p) => p.id === migration && p.payloadBps >= payloadBps)) return;
+  for (const link of job.links) {
+    if (!state.topology.port({ dpid: link.slice(0, 16), portNo: Number(link.slice(17)) })) continue;
+    const others = taken.filter((p) => {
+      const j = p.id === migration ? undefined : state.jobs.get(p.id);
+      return j?.links.includes(link) === true && sliceOf(j) !== undefined && isPull(j) === p.isPull;
+    });
+    const takenBps = others.reduce((sum, p) => sum + frames(p.payloadBps), 0);
+    const capacityBps = state.topology.capacityBps(link);
+    const { floorBps } = state.policy.slaFor(link, capacityBps);
+    const most = Math.max(0, capacityBps - floorBps - takenBps) + (others.length + 1) * CRAWL_BPS + ROUNDING_BPS;
+    if (others.length > 0) seen.rises++;
+    if (frames(payloadBps) > most) {
+      const beside = others.map((p) => `${p.id} takes ${frames(p.payloadBps)}`).join(', ');
+      throw new Error(`${link}: ${migration} is told ${frames(payloadBps)}, ${beside}, in ${capacityBps - floorBps}`);
+    }
+  }
+}
+
 /**
  * Of two on the same or fewer links, the more urgent has at least as much, but for a step that is not made. Whose agent is away
  * goes on as it was told last, whatever has changed since: that is no decision. Who was told less and has not answered counts as
@@ -105,8 +150,7 @@ function checkSlices(state: ControllerState, seen: Seen): void {
  */
 function checkUrgency(state: ControllerState): void {
   const { minStepShare } = state.policy.doc.reservation;
-  const canBeTold = (j: Job) => state.agents.get(j.from)?.connected === true;
-  const running = [...state.jobs.values()].filter((j) => needsSlice(j) && j.phase !== 'initial' && canBeTold(j));
+  const running = [...state.jobs.values()].filter((j) => needsSlice(j) && j.phase !== 'initial' && canBeTold(state, j));
   for (const a of running) {
     for (const b of running) {
       if (rank(a.priority) >= rank(b.priority) || a.phase !== b.phase || state.shrinking.has(b.id)) continue;
@@ -148,6 +192,7 @@ function checkCommand(w: World, host: string, migration: string, command: AgentC
   if (!parsed.success) throw new Error(`${command.do} for ${migration} is not as agreed: ${parsed.error.message}`);
   const job = w.state.jobs.get(migration);
   if (job && host !== job.from && host !== job.to) throw new Error(`${command.do} of ${migration} goes to ${host}`);
+  checkRise(w, migration, command, seen);
   if (command.do !== 'start' || !job) return;
   seen.starts++;
   if (job.links.some((l) => !w.state.topology.port({ dpid: l.slice(0, 16), portNo: Number(l.slice(17)) })))

@@ -74,6 +74,13 @@ export class HostDisks {
     return { fetchedBytes: doneBytes, isPulled, ...(isOn ? { pull: { doneBytes, totalBytes } } : {}) };
   }
 
+  /** Pulls that go on, bit/s of payload. */
+  pulls(isRunning: (guest: string) => boolean): { id: string; payloadBps: number }[] {
+    return [...this.left].flatMap(([guest, { migration: id, pullBps, isPulled }]) =>
+      pullBps === undefined || isPulled || !isRunning(guest) ? [] : [{ id, payloadBps: pullBps }],
+    );
+  }
+
   /** Pulls go on for a while: answers what each took. */
   advance(ms: number, isRunning: (guest: string) => boolean): { id: string; bytes: number; isDone: boolean }[] {
     const sent: { id: string; bytes: number; isDone: boolean }[] = [];

@@ -494,6 +494,13 @@ export class Host {
     if (far) far.host.#tell(far.job, 'postcopyPaused', { reason: 'the stream broke' });
   }
 
+  /** What goes on at which pace, bit/s of payload: copies from here, and pulls to here. */
+  paces(): { id: string; payloadBps: number; isPull: boolean }[] {
+    const copies = this.copies().map((id) => ({ id, payloadBps: this.#source(id).copy.bandwidthBps, isPull: false }));
+    const pulls = this.disks.pulls((guest) => this.guests.get(guest)?.state === 'running');
+    return [...copies, ...pulls.map((p) => ({ ...p, isPull: true }))];
+  }
+
   /** Ids of copies that run from here. */
   copies(): string[] {
     return [...this.jobs.values()].filter((j) => j.role === 'source' && !isFluidEnded(j.copy)).map((j) => j.id);

@@ -207,6 +207,27 @@ test('its slice makes room for a migration on the same link, and no floor is tou
   expect(sum).toBeLessThanOrEqual(200 * MBIT - (share?.floorBps ?? Number.NaN));
 });
 
+test('who is given what a pull gives up waits until its destination has answered that it takes less', () => {
+  const f = moved({ ...ON_DEMAND, pullBps: 150 * MBIT });
+  const { answer } = f;
+  f.answer = (host, c) => (c.do === 'pullDisks' ? undefined : answer(host, c));
+  f.agentUp('hv1', HV1, '10.0.0.1', [
+    { ...withDisk(), portName: 'tap2', spec: { ...withDisk().spec, name: 'g2', mac: '52:54:00:00:00:0a', disks: [] } },
+  ]);
+  const moves = [{ guest: 'g2', destination: 'hv2' }];
+  const request = { moves, priority: 'high' as const, technique: 'pre-copy' as const };
+  f.send({ kind: 'migrate', request, ids: ['m-2'], group: null });
+  f.pass(250);
+  const paces = () => f.commands.flatMap(({ command: c }) => ('bandwidthBps' in c ? [c.bandwidthBps] : []));
+  const less = told(f).at(-1) as number;
+  expect(less).toBeLessThan(90 * MBIT);
+  // The pull may still take all that the floor leaves.
+  expect(job(f, 'm-2').sliceBps).toBeLessThan(MBIT);
+  f.send({ kind: 'commandDone', host: 'hv2', migration: ID, step: 'pullDisks', ok: true, value: {} });
+  expect(job(f, 'm-2').sliceBps).toBe(100 * MBIT - pullOf(f).sliceBps);
+  expect(paces().at(-1)).toBe(Math.round(job(f, 'm-2').sliceBps * PAYLOAD_SHARE));
+});
+
 test('how far it is is asked every other second, shown, and asked no more afterwards', () => {
   let doneBytes = 0;
   const f = moved(ON_DEMAND, {
@@ -253,12 +274,61 @@ test('an order to stop that was lost with the connection is given again', () => 
   const { answer } = f;
   f.answer = (host, c: AgentCommand) => (c.do === 'stopPull' ? undefined : answer(host, c));
   pull(f, null);
-  expect(pullOf(f)).toMatchObject({ state: 'stopping', sliceBps: 0 });
+  // Until it is answered the destination may go on.
+  expect(pullOf(f)).toMatchObject({ state: 'stopping', sliceBps: slice(PULL) });
+  expect(reserved(f)).toContain(slice(PULL));
   down(f, 'hv2');
+  f.pass(1000);
+  expect(reserved(f)).toContain(slice(PULL));
+  f.answer = answer;
+  up(f, 'hv2', [withDisk()], PULLING);
+  expect(told(f)).toEqual([PULL, 'stop', 'stop']);
+  expect(pullOf(f)).toMatchObject({ state: 'stopped', sliceBps: 0 });
+  expect(reserved(f)).toEqual([]);
+});
+
+test('one that is to stop and whose destination stays away holds nothing in the end, and is stopped when it is back', () => {
+  const f = moved();
+  const { answer } = f;
+  f.answer = () => undefined;
+  pull(f, null);
+  down(f, 'hv2');
+  for (let i = 0; i < 61; i++) f.pass(1000);
+  expect(pullOf(f).state).toBe('stopping');
+  expect(reserved(f)).toEqual([]);
   f.answer = answer;
   up(f, 'hv2', [withDisk()], PULLING);
   expect(told(f)).toEqual([PULL, 'stop', 'stop']);
   expect(pullOf(f).state).toBe('stopped');
+});
+
+test('a destination that is away goes on as it was told last, and that stays reserved; it hears of less when it is back', () => {
+  const f = moved({ ...ON_DEMAND, pullBps: 150 * MBIT });
+  const { answer } = f;
+  expect(pullOf(f).sliceBps).toBe(100 * MBIT);
+  f.answer = () => undefined;
+  down(f, 'hv2');
+  for (let i = 0; i < 8; i++) f.pass(1000, workload(170, 30));
+  expect(pullOf(f).sliceBps).toBe(100 * MBIT);
+  expect(new Set(reserved(f))).toEqual(new Set([100 * MBIT]));
+  f.answer = answer;
+  up(f, 'hv2', [withDisk()], PULLING);
+  for (let i = 0; i < 3; i++) f.pass(1000, workload(170, 30));
+  expect(pullOf(f).sliceBps).toBeLessThan(50 * MBIT);
+  expect(told(f).at(-1)).toBe(Math.round(pullOf(f).sliceBps * PAYLOAD_SHARE));
+});
+
+test('one that was never told to begin holds nothing while its destination is away', () => {
+  const f = asked(ON_DEMAND);
+  say(f, 'hv1', 'preSwitchover');
+  say(f, 'hv2', 'resumed');
+  down(f, 'hv2');
+  say(f, 'hv1', 'completed');
+  for (let i = 0; i < 5; i++) f.pass(1000);
+  expect(pullOf(f)).toMatchObject({ state: 'waiting', sliceBps: 0 });
+  expect(told(f)).toEqual([]);
+  // That it has nothing is decided once.
+  expect(f.state.decisions.filter((d) => d.reason.text.startsWith('for the pull of its disks'))).toHaveLength(1);
 });
 
 test('a controller that was away goes on with it: the same rate, slice and flows', () => {
