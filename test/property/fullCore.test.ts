@@ -24,8 +24,9 @@ import type { CompiledPolicy } from '../../policies/index.ts';
 import { perform } from './fullCore/actions.ts';
 import { type Case, caseOf, kindOf, messageOf, play, shrunk } from './fullCore/cases.ts';
 import { nothingSeen, stateText, textOf } from './fullCore/checks.ts';
+import { POLICIES } from './fullCore/policies.ts';
 import { trace } from './fullCore/trace.ts';
-import { newLife, POLICIES, World } from './fullCore/world.ts';
+import { newLife, World } from './fullCore/world.ts';
 
 const asked = (name: string, otherwise: number) => Number(process.env[`FAIRWAY_FULL_CORE_${name}`] ?? otherwise);
 const RUNS = asked('RUNS', 20);

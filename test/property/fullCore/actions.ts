@@ -13,7 +13,8 @@ import { checkPull } from '../../../controller/core/pull.ts';
 import { arpPacket, buildFrame, rarpPacket } from '../../../sim/packet.ts';
 import type { Host } from './hosts.ts';
 import { LOCAL_PORT, type SwitchModel, type WriteFate } from './network.ts';
-import { BURST, POLICIES, SPEEDS, type World } from './world.ts';
+import { OVERRIDES_COUNT, POLICIES } from './policies.ts';
+import { BURST, SPEEDS, type World } from './world.ts';
 
 const REFUSALS = ['host-busy', 'guest-gone', 'internal', 'path-down'];
 const FATES: readonly WriteFate[] = ['refused', 'full', 'lost'];
@@ -196,6 +197,7 @@ export const ACTIONS = {
     },
   },
   policy: { weight: 7, do: (w, _a, b) => w.setPolicy(b % POLICIES.length) },
+  overrides: { weight: 6, do: (w, _a, b) => w.setPolicy(0, b % OVERRIDES_COUNT) },
   refusePolicy: { weight: 1, do: (w) => w.refusePolicy() },
   again: {
     weight: 10,

@@ -6,7 +6,8 @@
 import { randomFrom } from '../../../contracts/random.ts';
 import { ACTION_NAMES, ACTIONS, type Action, type ActionName, perform } from './actions.ts';
 import { checkGuests, checkStep, drain, freeze, leftovers, nothingSeen, type Seen, Snapshot } from './checks.ts';
-import { POLICIES, type Shape, World, type WorldOptions } from './world.ts';
+import { POLICIES } from './policies.ts';
+import { type Shape, World, type WorldOptions } from './world.ts';
 
 /** All that a case consists of: it is stored and replayed as JSON. */
 export interface Case {

@@ -9,6 +9,7 @@ import { FEATURE } from '../../../controller/core/cookies.ts';
 import type { Effect } from '../../../controller/core/events.ts';
 import { isSettling } from '../../../controller/core/settle.ts';
 import { type ControllerState, isActive, type Job, needsSlice } from '../../../controller/core/state.ts';
+import { effectivePolicy } from '../../../policies/index.ts';
 import type { World } from './world.ts';
 
 /** Rates are whole bits per second. */
@@ -39,7 +40,7 @@ export function checkStep(w: World, before: ControllerState, effects: readonly E
     if (e.kind === 'qos' && e.qos) {
       const sum = e.qos.queues.reduce((a, q) => a + q.minBps, 0);
       if (sum > e.qos.maxBps + e.qos.queues.length) throw new Error(`${e.link}: queues of ${sum} in ${e.qos.maxBps}`);
-    } else if (e.kind === 'command') checkCommand(w, e.host, e.migration, e.command, seen);
+    } else if (e.kind === 'command') checkCommand(w, before, e.host, e.migration, e.command, seen);
   }
   if (state.plan !== null && state.plan.revision !== before.plan?.revision) seen.plans++;
 }
@@ -66,6 +67,31 @@ const canBeTold = (state: ControllerState, j: Job): boolean =>
 const sliceOf = (j: Job): number | undefined =>
   isPull(j) && j.dpids.length > 0 ? j.pull?.sliceBps : needsSlice(j) ? j.sliceBps : undefined;
 
+/** The policy that holds for a migration on a link of its way: a host's overrides hold on the first and on the last. */
+function policyFor(state: ControllerState, j: Job, link: string) {
+  if (state.policy.overrides.size === 0) return state.policy;
+  const host = link === j.links[0] ? j.from : link === j.links.at(-1) ? j.to : undefined;
+  return effectivePolicy(state.policy, {
+    ...{ guest: j.guest, labels: j.spec.labels ?? {} },
+    ...(host === undefined ? {} : { host }),
+  });
+}
+
+/** What a migration must leave to the workload of a link. */
+const floorFor = (state: ControllerState, j: Job, link: string): number =>
+  policyFor(state, j, link).slaFor(link, state.topology.capacityBps(link)).floorBps;
+
+/** Where overrides give migrations floors of their own, together they leave the least of them. */
+const leastFloor = (state: ControllerState, jobs: readonly Job[], link: string): number =>
+  Math.min(...jobs.map((j) => floorFor(state, j, link)));
+
+/** Whether the same overrides hold for two on all that both may pass. */
+const isUnderSame = (state: ControllerState, a: Job, b: Job): boolean =>
+  state.policy.overrides.size === 0 ||
+  (a.from === b.from &&
+    a.to === b.to &&
+    [...a.links, 'elsewhere'].every((l) => policyFor(state, a, l) === policyFor(state, b, l)));
+
 /**
  * On every link and direction: the slices of those that copy or pull, or are about to, and the workload's floor, fit. What somebody whose
  * agent is away goes on taking is taken from the others, who can be told.
@@ -85,7 +111,7 @@ function checkSlices(state: ControllerState, seen: Seen): void {
     seen.slices++;
     if ((state.shares.get(link)?.byMigration.size ?? 0) > 1) seen.shared++;
     const capacityBps = state.topology.capacityBps(link);
-    const { floorBps } = state.policy.slaFor(link, capacityBps);
+    const floorBps = leastFloor(state, jobs, link);
     // Not found again yet after a start.
     if (!state.topology.switches.has(link.slice(0, 16))) continue;
     const told = jobs.filter((j) => canBeTold(state, j));
@@ -93,6 +119,11 @@ function checkSlices(state: ControllerState, seen: Seen): void {
     const most = Math.max(0, capacityBps - floorBps - held) + told.length * CRAWL_BPS + ROUNDING_BPS;
     if (!(total(told) <= most))
       throw new Error(`${link}: slices of ${total(told)}, ${held} held and a floor of ${floorBps} in ${capacityBps}`);
+    for (const j of told) {
+      const mostOfIt = Math.max(CRAWL_BPS, capacityBps - floorFor(state, j, link)) + ROUNDING_BPS;
+      if ((sliceOf(j) as number) > mostOfIt)
+        throw new Error(`${link}: ${j.id} has ${sliceOf(j)} beside its floor of ${floorFor(state, j, link)}`);
+    }
     // Besides, what sources that were told less have not confirmed yet.
     const shared = [...(state.shares.get(link)?.byMigration.values() ?? [])].reduce((x, y) => x + y, 0);
     if (shared + jobs.length * CRAWL_BPS + ROUNDING_BPS < total(jobs))
@@ -114,17 +145,24 @@ const frames = (payloadBps: number): number => Math.max(0, payloadBps - 1) / 0.9
 const paceOf = (c: AgentCommand): number | undefined =>
   'bandwidthBps' in c ? c.bandwidthBps : c.do === 'pullDisks' ? c.pullBps : undefined;
 
+/** The most that a job may be taking as far as orders tell that were given before, bit/s of whole frames: some may be on their way, or lost. */
+function toldBefore(before: ControllerState, id: string): number {
+  const pace = before.paces.get(id);
+  const pull = before.jobs.get(id)?.pull?.takenBps ?? 0;
+  return Math.max(pull, pace?.knownBps ?? 0, ...(pace?.told.map((o) => o.sliceBps) ?? []));
+}
+
 /**
- * Nobody is told to take more than what others on its links take now leaves beside the floors, whatever those were told and have
- * not heard yet.
+ * Nobody is told to take more than before and than what others on its links take now leaves beside the floors, whatever those were
+ * told and have not heard yet.
  */
-function checkRise(w: World, migration: string, command: AgentCommand, seen: Seen): void {
+function checkRise(w: World, before: ControllerState, migration: string, command: AgentCommand, seen: Seen): void {
   const { state } = w;
   const job = state.jobs.get(migration);
   const payloadBps = paceOf(command);
   if (payloadBps === undefined || !job || isSettling(state)) return;
+  if (toldBefore(before, migration) >= frames(payloadBps)) return;
   const taken = [...w.hosts.values()].flatMap((h) => h.paces());
-  if (taken.some((p) => p.id === migration && p.payloadBps >= payloadBps)) return;
   for (const link of job.links) {
     if (!state.topology.port({ dpid: link.slice(0, 16), portNo: Number(link.slice(17)) })) continue;
     const others = taken.filter((p) => {
@@ -133,12 +171,13 @@ function checkRise(w: World, migration: string, command: AgentCommand, seen: See
     });
     const takenBps = others.reduce((sum, p) => sum + frames(p.payloadBps), 0);
     const capacityBps = state.topology.capacityBps(link);
-    const { floorBps } = state.policy.slaFor(link, capacityBps);
+    const beside = others.map((p) => state.jobs.get(p.id) as Job);
+    const floorBps = leastFloor(state, [job, ...beside], link);
     const most = Math.max(0, capacityBps - floorBps - takenBps) + (others.length + 1) * CRAWL_BPS + ROUNDING_BPS;
     if (others.length > 0) seen.rises++;
     if (frames(payloadBps) > most) {
-      const beside = others.map((p) => `${p.id} takes ${frames(p.payloadBps)}`).join(', ');
-      throw new Error(`${link}: ${migration} is told ${frames(payloadBps)}, ${beside}, in ${capacityBps - floorBps}`);
+      const theirs = others.map((p) => `${p.id} takes ${frames(p.payloadBps)}`).join(', ');
+      throw new Error(`${link}: ${migration} is told ${frames(payloadBps)}, ${theirs}, in ${capacityBps - floorBps}`);
     }
   }
 }
@@ -154,7 +193,7 @@ function checkUrgency(state: ControllerState): void {
   for (const a of running) {
     for (const b of running) {
       if (rank(a.priority) >= rank(b.priority) || a.phase !== b.phase || state.shrinking.has(b.id)) continue;
-      if (!a.links.every((l) => b.links.includes(l))) continue;
+      if (!a.links.every((l) => b.links.includes(l)) || !isUnderSame(state, a, b)) continue;
       const step = 2 * minStepShare * Math.max(...b.links.map((l) => state.topology.capacityBps(l)), 0);
       if (a.sliceBps + step + ROUNDING_BPS < b.sliceBps)
         throw new Error(`inversion: ${a.priority} ${a.id} has ${a.sliceBps}, ${b.priority} ${b.id} has ${b.sliceBps}`);
@@ -187,12 +226,19 @@ function checkWaits(state: ControllerState, before: ControllerState, seen: Seen)
   }
 }
 
-function checkCommand(w: World, host: string, migration: string, command: AgentCommand, seen: Seen): void {
+function checkCommand(
+  w: World,
+  before: ControllerState,
+  host: string,
+  migration: string,
+  command: AgentCommand,
+  seen: Seen,
+): void {
   const parsed = agentCommandSchema.safeParse(command);
   if (!parsed.success) throw new Error(`${command.do} for ${migration} is not as agreed: ${parsed.error.message}`);
   const job = w.state.jobs.get(migration);
   if (job && host !== job.from && host !== job.to) throw new Error(`${command.do} of ${migration} goes to ${host}`);
-  checkRise(w, migration, command, seen);
+  checkRise(w, before, migration, command, seen);
   if (command.do !== 'start' || !job) return;
   seen.starts++;
   if (job.links.some((l) => !w.state.topology.port({ dpid: l.slice(0, 16), portNo: Number(l.slice(17)) })))

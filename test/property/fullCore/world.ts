@@ -6,7 +6,6 @@
  */
 import type { Abilities, Disk } from '../../../contracts/agent.ts';
 import { isFinal, type Technique } from '../../../contracts/common.ts';
-import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import { randomFrom } from '../../../contracts/random.ts';
 import type { MigrateRequest } from '../../../contracts/rest.ts';
 import { QUEUE } from '../../../controller/core/desired.ts';
@@ -15,33 +14,10 @@ import { restoreJobs } from '../../../controller/core/restore.ts';
 import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
 import { stepAll } from '../../../controller/core/step.ts';
 import { tunnelsWanted } from '../../../controller/core/tunnels.ts';
-import { applyPolicyPatch, type CompiledPolicy, compilePolicy } from '../../../policies/index.ts';
+import type { CompiledPolicy } from '../../../policies/index.ts';
 import { Host, type HostOptions } from './hosts.ts';
 import { cheapSeal, LOCAL_PORT, Network, type SwitchModel } from './network.ts';
-
-/** What an operator may have written; all keep a more urgent migration entitled to at least as much. */
-export const POLICIES: readonly CompiledPolicy[] = [
-  {},
-  { 'sla.default.floor': '30 %', 'sla.default.ceiling': '90 %', 'planning.minGroup': 2 },
-  {
-    'sla.default.floor': 0,
-    'sla.default.ceiling': 0,
-    'technique.allowed': '["pre-copy", "post-copy", "hybrid", "stop-and-copy"]',
-  },
-  { 'sla.default.floor': '100 %', 'sla.default.ceiling': '100 %' },
-  { 'sla.default.floor': '80 %', 'sla.default.ceiling': '90 %', 'limits.perHostOut': 2, 'limits.perHostIn': 1 },
-  { 'reservation.minSliceBps': 0, 'reservation.minStepShare': 0, 'discovery.silenceMs': 4000 },
-  { 'reservation.minSliceBps': 40e6, 'reservation.weights.high': 8, 'finish.silenceMs': 500 },
-  {
-    ...{ 'reservation.weights.high': 3, 'reservation.weights.medium': 3, 'reservation.weights.low': 3 },
-    ...{ 'reservation.holdSilenceMs': 1000, 'reservation.holdMs': 3000, 'limits.perHostOut': 1 },
-  },
-  {
-    ...{ 'reservation.weights.low': 0.1, 'reservation.medium': 'capacity - floor', 'planning.minGroup': 2 },
-    ...{ 'reservation.low': '0.2 * (capacity - floor)', 'planning.toleranceMs': 500, 'planning.settleMs': 0 },
-    ...{ 'strategy.medium.high': 'parallel', 'strategy.low.high': 'parallel', 'technique.allowedOptions': '[]' },
-  },
-].map((patch) => compilePolicy(applyPolicyPatch(DEFAULT_POLICY, patch)));
+import { POLICIES, policyWith } from './policies.ts';
 
 export interface Shape {
   /**
@@ -159,11 +135,15 @@ export class World {
   /** Databases of switches do not take queues, or tunnels. */
   queuesFail = false;
   tunnelsFail = false;
+  /** Numbers of the document and of the overrides in force. */
+  #policy: number;
+  #overrides = 0;
   #nextId = 1;
   #waiting = 0;
 
   constructor(shape: Shape, o: WorldOptions) {
     this.shape = shape;
+    this.#policy = shape.policy % POLICIES.length;
     this.#check = o.check;
     const push = (channel: string, e: Event) => this.push(channel, e);
     this.net = new Network(push, () => this.nowMs);
@@ -260,7 +240,7 @@ export class World {
           accel: 'emulated',
         },
         ip: `10.0.1.${i + 1}`,
-        labels: { tier: draw() < 0.5 ? 'db' : 'web' },
+        labels: { tier: draw() < 0.5 ? 'db' : 'web', tenant: i % 2 === 0 ? 'blue' : 'red' },
         ...(this.shape.hasDisks
           ? { disks: [diskOf(name, DISK_MIB[Math.floor(draw() * DISK_MIB.length)] as number)] }
           : {}),
@@ -412,10 +392,13 @@ export class World {
     this.feed([{ kind: 'migrate', request, ids, group: ids.length > 1 ? `g${this.#nextId}` : null }]);
   }
 
-  setPolicy(n: number): void {
+  /** Somebody edits the policy: the document, or the overrides in it where `overrides` says which; the other part stays. */
+  setPolicy(n: number, overrides?: number): void {
+    if (overrides === undefined) this.#policy = n;
+    else this.#overrides = overrides;
     const revision = this.state.policyStatus.revision + 1;
     const status = { state: 'accepted' as const, revision, reason: '', atMs: this.nowMs };
-    this.feed([{ kind: 'policyChanged', policy: POLICIES[n] as CompiledPolicy, status }]);
+    this.feed([{ kind: 'policyChanged', policy: policyWith(this.#policy, this.#overrides), status }]);
   }
 
   refusePolicy(): void {
@@ -474,6 +457,7 @@ export class World {
       if (!h.isConnected) h.connect();
     }
     this.#settle();
+    this.#overrides = 0;
     this.setPolicy(0);
     this.round(1000, 0.4);
   }
