@@ -125,7 +125,6 @@ export const planSchema = z.looseObject({
 });
 export type Plan = z.infer<typeof planSchema>;
 export type PlannedMigration = Plan['migrations'][number];
-export type PlanSegment = PlannedMigration['segments'][number];
 
 /**
  * Reads a `planning-instance/1` document.

@@ -266,7 +266,6 @@ const labelOverrideSchema = overrideSchema.extend({
       text: 'Another label whose settings hold where this one has none.',
     }),
 });
-export type LabelOverride = z.infer<typeof labelOverrideSchema>;
 
 export const policySchema = z.strictObject({
   format: z.literal('policy/1', 'must be policy/1, the one version this program reads').register(fields, {
@@ -430,7 +429,6 @@ export const policySchema = z.strictObject({
     .prefault({}),
 });
 export type PolicyDocument = z.infer<typeof policySchema>;
-export type SlaLimits = PolicyDocument['sla']['default'];
 
 // --- What is known of the fields ------------------------------------------------------------------------------------
 

@@ -141,7 +141,6 @@ export type MigrateAnswer = z.infer<typeof migrateAnswerSchema>;
 
 /** `note`: what somebody who cancels should know, such as that the agent which would do it is away. */
 export const cancelAnswerSchema = z.object({ id: z.string().optional(), note: z.string().nullable().default(null) });
-export type CancelAnswer = z.infer<typeof cancelAnswerSchema>;
 
 /** A switch's connection. `roundTripMs` is smoothed, and null before the first echo came back. */
 export const sessionViewSchema = z.object({

@@ -194,7 +194,7 @@ export function assemble(
 }
 
 /** Every override with the keys that lead to it: guests, labels, tenants, hosts. */
-export function overrideEntries(doc: PolicyDocument): { keys: string[]; settings: PolicyOverride }[] {
+function overrideEntries(doc: PolicyDocument): { keys: string[]; settings: PolicyOverride }[] {
   const { guests, labels, tenants, hosts } = doc.overrides;
   const of = (kind: string, entries: Readonly<Record<string, PolicyOverride>>) =>
     Object.entries(entries).map(([name, settings]) => ({ keys: ['overrides', kind, name], settings }));

@@ -41,7 +41,7 @@ export interface PolicyExplanation {
 
 const PREFIX = 'overrides.guests.<guest>.';
 /** Settings that overrides may have, by their path below the entry. */
-export const OVERRIDABLE: readonly string[] = POLICY_FIELDS.flatMap(({ path }) =>
+const OVERRIDABLE: readonly string[] = POLICY_FIELDS.flatMap(({ path }) =>
   path.startsWith(PREFIX) ? [path.slice(PREFIX.length)] : [],
 );
 

@@ -53,7 +53,7 @@ export interface Packet {
 
 const EMPTY = Buffer.alloc(0);
 
-export function macToBuffer(mac: string): Buffer {
+function macToBuffer(mac: string): Buffer {
   return Buffer.from(mac.replaceAll(':', ''), 'hex');
 }
 

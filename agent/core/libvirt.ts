@@ -127,7 +127,7 @@ export function createEventReader(): {
 }
 
 /** Version from `Using library: libvirt 11.3.0` and the like. */
-export function versionIn(text: string, label: string): Version | undefined {
+function versionIn(text: string, label: string): Version | undefined {
   const m = new RegExp(`${label}:[^\\d\\n]*(\\d+)\\.(\\d+)\\.(\\d+)`).exec(text);
   return m ? [Number(m[1]), Number(m[2]), Number(m[3])] : undefined;
 }

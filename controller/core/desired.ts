@@ -39,7 +39,7 @@ const GUARD_FACTOR = 1.25;
 const GUARD_SECONDS = 0.5;
 
 /** VLAN id that labels a job's straggler tunnel inside the fabric. */
-export function labelOf(state: ControllerState, job: Job): number {
+function labelOf(state: ControllerState, job: Job): number {
   const [from, to] = state.policy.doc.finish.labelVlans;
   return from + (job.number % (to - from + 1));
 }

@@ -3,7 +3,7 @@
  * Pure; every reader is bounded and answers undefined for what it cannot read.
  */
 
-export const LLDP_MULTICAST = '01:80:c2:00:00:0e';
+const LLDP_MULTICAST = '01:80:c2:00:00:0e';
 const ETH_LLDP = 0x88cc;
 const ETH_ARP = 0x0806;
 const ETH_VLAN = 0x8100;

@@ -13,7 +13,7 @@ import { withEntry, withoutEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /** So many packet-ins per second beyond the port's limit are a storm: it sends at least twice what it may. */
-export const STORM_PER_S = PACKET_IN_LIMITS.perPort.perSecond;
+const STORM_PER_S = PACKET_IN_LIMITS.perPort.perSecond;
 /** For this long without a pause. */
 const STORM_MS = 500;
 /** A port of which nothing was heard for so long was not over its limit meanwhile. */

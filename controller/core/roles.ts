@@ -21,7 +21,7 @@ export const IS_SLAVE = 'OFPBRC_IS_SLAVE';
 export const nextGeneration = (known: bigint): bigint => (known === NO_TERM ? 1n : BigInt.asUintN(64, known + 1n));
 
 /** Questions in a row without a controller in charge that make a standby take over. */
-export const PROBES_MISSED = 5;
+const PROBES_MISSED = 5;
 /** The same where both stand by: the one that is configured as primary goes first. */
 const PROBES_MISSED_SECOND = 10;
 

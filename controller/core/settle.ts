@@ -12,7 +12,7 @@ import { type ControllerState, isActive, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /** Switches that lost their controller come back within this long: Open vSwitch tries every 8 s at the least. */
-export const SETTLE_MS = 15_000;
+const SETTLE_MS = 15_000;
 /** Queues of an earlier life that nobody wants are removed after this long at the earliest. */
 const SWEEP_MS = 5_000;
 /** A switch that comes later than that has this long to have its links found. */

@@ -214,7 +214,7 @@ export const isProven = (state: ControllerState, from: string, to: string): bool
   (state.tunnels.get(idOf(to, tunnelName(from)))?.provenMs ?? null) !== null;
 
 /** Both ports of a tunnel, as ordered. */
-export const statesOf = (state: ControllerState, from: string, to: string): (TunnelState | undefined)[] =>
+const statesOf = (state: ControllerState, from: string, to: string): (TunnelState | undefined)[] =>
   [idOf(from, tunnelName(to)), idOf(to, tunnelName(from))].map((id) => state.tunnels.get(id));
 
 /** Whether the databases of both ends have confirmed its ports. A probe may have come through before: ports that are there carry. */
@@ -266,7 +266,7 @@ export function isDetourReady(t: Turn, job: Job): boolean {
 }
 
 /** UDP ports that IANA assigned. */
-export const DEFAULT_PORT = { vxlan: 4789, geneve: 6081 } as const;
+const DEFAULT_PORT = { vxlan: 4789, geneve: 6081 } as const;
 
 /** The record of a tunnel that a job may rely on: what it is for, and whether the guest's frames fit through it. */
 export function readyReasons(

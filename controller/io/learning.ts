@@ -15,7 +15,6 @@ import {
   type Timers,
 } from 'node-openflow';
 import type { Clock } from '../../contracts/clock.ts';
-import { FairwayError } from '../../contracts/common.ts';
 import type { Log } from '../../contracts/log.ts';
 import {
   LEARNING_VERSIONS,
@@ -24,6 +23,7 @@ import {
   LearningSwitch,
   type LearningVersion,
 } from '../apps/learning.ts';
+import { listenOn } from './listen.ts';
 
 const MAX_CONNECTIONS = 10_000;
 
@@ -141,19 +141,7 @@ export async function startLearning(o: LearningServerOptions): Promise<LearningS
   };
 
   const server = createServer(accept);
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(
-        new FairwayError(
-          'LISTEN',
-          `cannot listen for switches on ${o.host}:${o.port}: ${cause.message}`,
-          ['badInput'],
-          cause,
-        ),
-      ),
-    );
-    server.listen(o.port, o.host, resolve);
-  });
+  await listenOn(server, o);
   const address = server.address();
   return {
     port: typeof address === 'object' && address !== null ? address.port : 0,

@@ -11,7 +11,7 @@ import { DB, setOf, textMap, uuidOf } from './ovsConfig.ts';
 import type { OvsdbClient } from './ovsdb.ts';
 
 /** Key of an interface's `external_ids` with which the operator says what the port can carry: `200 Mbit/s`, or bit/s. */
-export const CAPACITY_KEY = 'fairway-capacity';
+const CAPACITY_KEY = 'fairway-capacity';
 
 const MONITOR = 'fairway-ports';
 /** Changes come in several notifications; they are read together. */

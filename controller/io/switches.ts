@@ -18,6 +18,7 @@ import type { Event } from '../core/events.ts';
 import { removeGroup } from '../core/flows.ts';
 import { type ControllerRole, nextGeneration } from '../core/roles.ts';
 import { versionText } from '../core/versions.ts';
+import { listenOn } from './listen.ts';
 import { RefusedSwitches } from './refusedSwitches.ts';
 import { type SessionOwner, SwitchSession } from './switchSession.ts';
 import type { WriteResult } from './switchWrites.ts';
@@ -173,23 +174,14 @@ export class SwitchServer implements SessionOwner {
   /** @throws FairwayError LISTEN when the address cannot be had, TLS_FILES when key or certificates are of no use, BAD_ADDRESS */
   static async listen(o: SwitchServerOptions): Promise<SwitchServer> {
     const s = new SwitchServer(o);
-    return new Promise((resolve, reject) => {
-      s.#server.once('error', (cause) => {
-        for (const stop of s.#stops) stop();
-        reject(
-          new FairwayError(
-            'LISTEN',
-            `cannot listen for switches on ${o.host}:${o.port}: ${cause.message}`,
-            ['badInput'],
-            cause,
-          ),
-        );
-      });
-      s.#server.listen(o.port, o.host, () => {
-        for (const target of s.#targets) s.#connect(target);
-        resolve(s);
-      });
-    });
+    try {
+      await listenOn(s.#server, o);
+    } catch (error) {
+      for (const stop of s.#stops) stop();
+      throw error;
+    }
+    for (const target of s.#targets) s.#connect(target);
+    return s;
   }
 
   get port(): number {

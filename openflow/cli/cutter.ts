@@ -12,7 +12,7 @@ const LAST_VERSION = 6;
 const LAST_TYPE = 35;
 
 /** Whether 8 bytes could be the header of a message of any version there is. */
-export function plausibleHeader(b: Buffer, at = 0): boolean {
+function plausibleHeader(b: Buffer, at = 0): boolean {
   const version = b[at] as number;
   return (
     version >= 1 && version <= LAST_VERSION && (b[at + 1] as number) <= LAST_TYPE && b.readUInt16BE(at + 2) >= HEADER
@@ -49,7 +49,7 @@ function uniform(b: Buffer, at: number): boolean {
  * Whether a stream begins with a hello; undefined while there are too few bytes to tell. Other protocols begin with much
  * the same four bytes (TPKT for one), therefore the first element is looked at as well.
  */
-export function beginsWithHello(b: Buffer): boolean | undefined {
+function beginsWithHello(b: Buffer): boolean | undefined {
   if (b.length > 0 && ((b[0] as number) < 1 || (b[0] as number) > LAST_VERSION)) return false;
   if (b.length > 1 && b[1] !== HELLO) return false;
   if (b.length < HEADER) return undefined;

@@ -22,7 +22,7 @@ import type { Found, Place, Problem } from './items.ts';
 import { ryuJson } from './ryuJson.ts';
 import { DEFAULT_PORTS } from './tcp.ts';
 
-export const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
+const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
 
 export const HELP = `Usage: ofdump [OPTION]... [FILE]...
 

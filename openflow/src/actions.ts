@@ -5,8 +5,10 @@
  *
  * Where Ryu has no class for a type number, the class here ends in `Unknown` and keeps the bytes.
  */
+
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { ofproto_v1_5 as ofp15 } from './constants15.ts';
+import { BAD_ACTION } from './errorPairs.ts';
 import { OfEncodeError } from './errors.ts';
 import { NICIRA_ACTIONS } from './niciraActions.ts';
 import { decodeOxm, encodeOxm, lastOxm } from './oxm.ts';
@@ -38,8 +40,6 @@ import {
   u32,
 } from './schema.ts';
 import { fail } from './wire.ts';
-
-const BAD_ACTION = [ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN] as const;
 
 const action = { versions: FROM_12, err: BAD_ACTION } as const;
 const actionType = (type: number) => fixed(2, type, 'type');

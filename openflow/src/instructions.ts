@@ -2,9 +2,11 @@
  * Declarations of the instructions of a flow (OpenFlow 1.3.5 §7.2.4), under Ryu's names, over the actions of actions.ts.
  * structs.ts and messages.ts have the flows; 1.0 has no instructions. schema.ts has the language.
  */
+
 import { actions } from './actions.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { ofproto_v1_5 as ofp15 } from './constants15.ts';
+import { BAD_INSTRUCTION } from './errorPairs.ts';
 import {
   type AnyFamily,
   bytes,
@@ -23,8 +25,6 @@ import {
   u32,
   u64,
 } from './schema.ts';
-
-const BAD_INSTRUCTION = [ofp.OFPET_BAD_INSTRUCTION, ofp.OFPBIC_BAD_LEN] as const;
 
 const instruction = { versions: FROM_12, spec: '7.2.4', err: BAD_INSTRUCTION } as const;
 

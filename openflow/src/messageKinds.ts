@@ -1,7 +1,9 @@
 /**
  * The kinds of messages there are: helpers with which messages.ts, multipartMessages.ts and messages14.ts declare theirs.
  */
+
 import { ofproto_v1_3 as ofp } from './constants.ts';
+import { BAD_REQUEST } from './errorPairs.ts';
 import {
   ALL,
   type Field,
@@ -22,9 +24,6 @@ import {
   u64,
 } from './schema.ts';
 
-/** What is wrong with a message whose length cannot be. */
-export const err = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
-
 /** A message with a type of its own. */
 export function plain<const C extends string, const R extends Range, F extends Fields>(
   cls: C,
@@ -33,12 +32,12 @@ export function plain<const C extends string, const R extends Range, F extends F
   spec: string,
   fields: F,
 ) {
-  return message(cls, { versions, spec, err, message: { type } }, fields);
+  return message(cls, { versions, spec, err: BAD_REQUEST, message: { type } }, fields);
 }
 
 /** Hello, error and echo look alike in every version, which is how peers of different versions can part in peace. */
 export function symmetric<const C extends string, F extends Fields>(cls: C, type: number, spec: string, fields: F) {
-  return symmetricMessage(cls, { versions: ALL, spec, err, message: { type } }, fields);
+  return symmetricMessage(cls, { versions: ALL, spec, err: BAD_REQUEST, message: { type } }, fields);
 }
 
 // 1.0 and 1.2 call them statistics; 1.0 has other numbers for them
@@ -70,7 +69,7 @@ function multipart<const C extends string, const R extends Range, F extends Fiel
   } as Multipart<F>;
   // and it has one class for all replies of 1.2
   const json = isReply ? { json: { versions: IN_12, cls: 'OFPStatsReply' } } : {};
-  return message(cls, { versions, spec, err, message: { type, multipart: multipartType }, ...json }, all);
+  return message(cls, { versions, spec, err: BAD_REQUEST, message: { type, multipart: multipartType }, ...json }, all);
 }
 /** A multipart request. */
 export const request = <const C extends string, const R extends Range, F extends Fields>(

@@ -6,9 +6,10 @@
  */
 import { actions } from './actions.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
+import { BAD_REQUEST } from './errorPairs.ts';
 import { OfEncodeError } from './errors.ts';
 import { instructions } from './instructions.ts';
-import { err, plain, symmetric } from './messageKinds.ts';
+import { plain, symmetric } from './messageKinds.ts';
 import { MESSAGES_10 } from './messages10.ts';
 import { MESSAGES_14 } from './messages14.ts';
 import { MULTIPART_MESSAGES } from './multipartMessages.ts';
@@ -102,7 +103,7 @@ function putHeader(w: Writer, type: number, m: { cls: string; version: number; x
 export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>('OFPErrorMsg', {
   versions: ALL,
   spec: '7.4.4',
-  err,
+  err: BAD_REQUEST,
   message: { type: ofp.OFPT_ERROR },
   custom: {
     min: 12,
@@ -133,7 +134,7 @@ export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>(
       w.dv.setUint16(w.start + from + 2, length);
     },
     decode(r: Reader, p: number, end: number): object {
-      if (end - p < 12) fail(r, p, 'OFPErrorMsg cut short', ...err);
+      if (end - p < 12) fail(r, p, 'OFPErrorMsg cut short', ...BAD_REQUEST);
       const { dv, b, base } = r;
       const type = dv.getUint16(p + 8);
       const header = { cls: 'OFPErrorMsg', version: dv.getUint8(p), xid: dv.getUint32(p + 4), type };
@@ -141,7 +142,7 @@ export const OFPErrorMsg = customStruct<'OFPErrorMsg', ErrorMsg, ErrorMsgInput>(
       if (type !== ofp.OFPET_EXPERIMENTER || r.version === 1) {
         return { ...header, code: dv.getUint16(p + 10), data: b.subarray(p + 12 - base, end - base) };
       }
-      if (end - p < 16) fail(r, p, 'OFPErrorMsg cut short', ...err);
+      if (end - p < 16) fail(r, p, 'OFPErrorMsg cut short', ...BAD_REQUEST);
       return {
         ...header,
         code: null,
@@ -330,7 +331,7 @@ export const OFPUnknownMessage = customStruct<'OFPUnknownMessage', UnknownMessag
   {
     versions: ALL,
     spec: '7.1',
-    err,
+    err: BAD_REQUEST,
     custom: {
       min: 8,
       encode(o: object, w: Writer): void {

@@ -3,7 +3,9 @@
  * has those that more versions share, and collects all. Where Ryu has no default, the field is required or has the value
  * that means nothing. Sections are those of OpenFlow 1.0.1.
  */
+
 import { ofproto_v1_0 as ofp } from './constants10.ts';
+import { BAD_REQUEST } from './errorPairs.ts';
 import {
   type AnyStruct,
   bytes,
@@ -27,10 +29,8 @@ import {
 import { OFPAggregateStats } from './structs.ts';
 import * as S from './structs10.ts';
 
-const err = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
-
 const plain = <const C extends string, F extends Fields>(cls: C, type: number, spec: string, fields: F) =>
-  message(cls, { versions: IN_10, spec, err, message: { type } }, fields);
+  message(cls, { versions: IN_10, spec, err: BAD_REQUEST, message: { type } }, fields);
 
 // ---- symmetric messages --------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ export const OFPPortStatus10 = plain('OFPPortStatus', ofp.OFPT_PORT_STATUS, '5.4
 const stats = <const C extends string, F extends Fields>(cls: C, type: number, multipart: number, fields: F) =>
   message(
     cls,
-    { versions: IN_10, spec: '5.3.5', err, message: { type, multipart } },
+    { versions: IN_10, spec: '5.3.5', err: BAD_REQUEST, message: { type, multipart } },
     { _type: fixed(2, multipart, 'type'), flags: u16(0), ...fields },
   );
 const request = <const C extends string, F extends Fields>(cls: C, multipart: number, fields: F) =>

@@ -6,7 +6,8 @@
 import { actions } from './actions.ts';
 import { ofproto_v1_3 as ofp13 } from './constants.ts';
 import { ofproto_v1_5 as ofp } from './constants15.ts';
-import { err, flowFilter, plain, REPLY, REQUEST, reply, request } from './messageKinds.ts';
+import { BAD_REQUEST } from './errorPairs.ts';
+import { flowFilter, plain, REPLY, REQUEST, reply, request } from './messageKinds.ts';
 import * as F from './monitors.ts';
 import * as P from './properties.ts';
 import {
@@ -232,7 +233,7 @@ const onf = <const C extends string, F extends Fields>(cls: C, expType: number, 
     {
       versions: IN_13,
       spec,
-      err,
+      err: BAD_REQUEST,
       message: { type: ofp13.OFPT_EXPERIMENTER },
       experimenter: [ONF, expType],
       // Ryu's classes inherit an attribute for data that they do not use
@@ -267,7 +268,7 @@ const onfMultipart = <const C extends string, F extends Fields>(cls: C, type: ty
     {
       versions: IN_13,
       spec: 'EXT-187',
-      err,
+      err: BAD_REQUEST,
       message: { type, multipart: ofp13.OFPMP_EXPERIMENTER },
       experimenter: [ONF, ofp13.ONFMP_FLOW_MONITOR],
     },

@@ -2,8 +2,10 @@
  * Declarations of flow monitors: the requests and updates of OpenFlow 1.4 and 1.5 and those of ONF extension 187 for 1.3.
  * Ryu has the requests of the extension; its updates are named in the same style.
  */
+
 import { ofproto_v1_3 as ofp13 } from './constants.ts';
 import { ofproto_v1_4 as ofp } from './constants14.ts';
+import { BAD_REQUEST } from './errorPairs.ts';
 import { instructions } from './instructions.ts';
 import {
   bareMatch,
@@ -25,8 +27,7 @@ import {
   u64,
 } from './schema.ts';
 
-const err = [ofp13.OFPET_BAD_REQUEST, ofp13.OFPBRC_BAD_LEN] as const;
-const monitor = { versions: FROM_14, spec: '7.3.5', err } as const;
+const monitor = { versions: FROM_14, spec: '7.3.5', err: BAD_REQUEST } as const;
 
 /** Fields of a request to watch flows, as they stand in OFPFlowMonitorRequest and in the monitors behind the first. */
 export const monitorFields = {
@@ -78,12 +79,12 @@ export const flowUpdates = family(
   'flowUpdate',
   [OFPFlowUpdateFull, OFPFlowUpdateAbbrev, OFPFlowUpdatePaused],
   [OFPFlowUpdateUnknown],
-  { err, min: 4, lengthFirst: true },
+  { err: BAD_REQUEST, min: 4, lengthFirst: true },
 );
 
 // ---- ONF extension 187 for 1.3 -------------------------------------------------------------------------------------
 
-const onf = { versions: IN_13, spec: 'EXT-187', err } as const;
+const onf = { versions: IN_13, spec: 'EXT-187', err: BAD_REQUEST } as const;
 // The extension says that the fields of a match stand there, and Ryu sends those. Open vSwitch sends and expects a whole
 // OFPMatch: set `match_header` for it.
 
@@ -130,5 +131,5 @@ export const onfFlowUpdates = family(
   'onfFlowUpdate',
   [ONFFlowUpdateFull, ONFFlowUpdateAbbrev],
   [ONFFlowUpdateUnknown],
-  { err, min: 4, lengthFirst: true },
+  { err: BAD_REQUEST, min: 4, lengthFirst: true },
 );

@@ -3,7 +3,9 @@
  * niciraConntrack.ts declare theirs, the header that all have, and the action that keeps what nobody declared. schema.ts
  * has the language.
  */
+
 import { ofproto_v1_3 as ofp } from './constants.ts';
+import { BAD_ACTION } from './errorPairs.ts';
 import { OfEncodeError } from './errors.ts';
 import { nicira_ext as nx } from './niciraConstants.ts';
 import {
@@ -27,7 +29,7 @@ import {
 import { describe, fail, type Reader, type Version, Writer } from './wire.ts';
 
 /** The errors to answer with for bytes that cannot be these actions. */
-export const BAD_LEN = [ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN] as const;
+export const BAD_LEN = BAD_ACTION;
 export const BAD_ARGUMENT = [ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_ARGUMENT] as const;
 /** Where they are described. */
 export const SPEC = 'ovs-actions(7)';

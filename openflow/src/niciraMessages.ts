@@ -6,8 +6,9 @@
  * Ryu reads most of them in 1.0 only: what it does not know in later versions is shown in JSON as it shows it.
  */
 import { ofproto_v1_3 as ofp } from './constants.ts';
+import { BAD_REQUEST } from './errorPairs.ts';
 import { instructions } from './instructions.ts';
-import { err, REPLY, REQUEST } from './messageKinds.ts';
+import { REPLY, REQUEST } from './messageKinds.ts';
 import { nicira_ext as nx } from './niciraConstants.ts';
 import {
   match_len,
@@ -78,7 +79,7 @@ function nxt<const C extends string, const R extends Range, F extends Fields>(
     {
       versions,
       spec: SPEC,
-      err,
+      err: BAD_REQUEST,
       message: { type: ofp.OFPT_EXPERIMENTER },
       experimenter: [nx.NX_EXPERIMENTER_ID, subtype],
       jsonAs: { versions: unknownToRyu, cls: 'OFPExperimenter' },
@@ -264,7 +265,7 @@ function nxst<const C extends string, const R extends Range, F extends Fields>(
     {
       versions,
       spec: SPEC,
-      err,
+      err: BAD_REQUEST,
       message: { type, multipart: ofp.OFPMP_EXPERIMENTER },
       experimenter: [nx.NX_EXPERIMENTER_ID, subtype],
       jsonAs: {

@@ -4,7 +4,8 @@
  */
 import { actions } from './actions.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
-import { err } from './messageKinds.ts';
+import { BAD_REQUEST } from './errorPairs.ts';
+
 import { nicira_ext as nx } from './niciraConstants.ts';
 import {
   ALL,
@@ -37,10 +38,10 @@ export const match_len = lenOf('match', 'match_len');
 /** An option of tunnel headers and the field tun_metadata<index> that stands for it; `option_len` is that of its value. */
 export const NXTlvMap = struct(
   'NXTlvMap',
-  { spec: SPEC, versions: ALL, err },
+  { spec: SPEC, versions: ALL, err: BAD_REQUEST },
   { option_class: u16(), option_type: u8(), option_len: u8(), index: u16(), _pad: pad(2) },
 );
-const property = { spec: SPEC, versions: ALL, err, padTo8: 'outside' } as const;
+const property = { spec: SPEC, versions: ALL, err: BAD_REQUEST, padTo8: 'outside' } as const;
 /** Properties of packet-ins have the names and the one field they have in Ryu: `data` holds the value's bytes. */
 const packetInProperty = <const C extends string>(cls: C, type: number) =>
   struct(cls, property, { _type: fixed(2, type, 'type'), _len: len('length'), data: bytes() });
@@ -72,12 +73,12 @@ export const packetInProps = family(
     NXTPacketIn2PropContinuation,
   ],
   [NXTPacketIn2PropUnknown],
-  { err, min: 4, padTo8: true },
+  { err: BAD_REQUEST, min: 4, padTo8: true },
 );
 
 export const NXFlowStats = struct(
   'NXFlowStats',
-  { spec: SPEC, versions: IN_10, err },
+  { spec: SPEC, versions: IN_10, err: BAD_REQUEST },
   {
     _len: len('length'),
     table_id: u8(0),
@@ -100,10 +101,10 @@ export const NXFlowStats = struct(
 );
 export const NXAggregateStats = struct(
   'NXAggregateStats',
-  { spec: SPEC, versions: IN_10, err },
+  { spec: SPEC, versions: IN_10, err: BAD_REQUEST },
   { packet_count: u64(0n), byte_count: u64(0n), flow_count: u32(0), _pad: pad(4) },
 );
-const monitors = { spec: SPEC, versions: UNTIL_13, err } as const;
+const monitors = { spec: SPEC, versions: UNTIL_13, err: BAD_REQUEST } as const;
 /** What to watch; `flags` are NXFMF_*. */
 export const NXFlowMonitor = struct('NXFlowMonitor', monitors, {
   id: u32(),
@@ -153,11 +154,11 @@ export const nxFlowUpdates = family(
   'nxFlowUpdate',
   [NXFlowUpdateFull10, NXFlowUpdateFull, NXFlowUpdateAbbrev],
   [NXFlowUpdateUnknown],
-  { err, min: 4, lengthFirst: true },
+  { err: BAD_REQUEST, min: 4, lengthFirst: true },
 );
 export const NXIpfixStats = struct(
   'NXIpfixStats',
-  { spec: SPEC, versions: ALL, err },
+  { spec: SPEC, versions: ALL, err: BAD_REQUEST },
   {
     total_flows: u64(0n),
     current_flows: u64(0n),

@@ -2,8 +2,9 @@
  * Identifiers of match fields, as they stand in table features, port properties and copy-field actions: the header of an
  * OXM TLV without its value. Used by tableFeatures.ts, actions.ts and properties.ts; oxmFields.ts has the fields.
  */
+
 import { ofproto_v1_3 as ofp } from './constants.ts';
-import { ofproto_v1_4 as ofp14 } from './constants14.ts';
+import { BAD_FEATURES, BAD_PROPERTY } from './errorPairs.ts';
 import { OfEncodeError } from './errors.ts';
 import type { OxmName, UnknownOxmName } from './oxmFields.ts';
 import { oxmHeaderToJson } from './oxmForms.ts';
@@ -11,8 +12,6 @@ import { oxmByName, oxmNameOfType } from './oxmRows.ts';
 import { customStruct, FROM_13 } from './schema.ts';
 import { fail, type Reader, type Version, type Writer } from './wire.ts';
 
-const BAD_FEATURES = [ofp.OFPET_TABLE_FEATURES_FAILED, ofp.OFPTFFC_BAD_LEN] as const;
-const BAD_PROPERTY = [ofp14.OFPET_BAD_PROPERTY, ofp14.OFPBPC_BAD_LEN] as const;
 const errorIn = (version: Version): readonly [number, number] => (version >= 5 ? BAD_PROPERTY : BAD_FEATURES);
 const options = { versions: FROM_13, spec: '7.3.5.5.2', err: BAD_FEATURES, errFrom14: BAD_PROPERTY } as const;
 

@@ -4,8 +4,9 @@
  * and messages.ts have what holds them; schema.ts has the language. All are padded to 8 bytes that their length does not
  * count. Section numbers are those of OpenFlow 1.5.1, or of 1.4.1 where only that one has the class.
  */
-import { ofproto_v1_3 as ofp13 } from './constants.ts';
+
 import { ofproto_v1_5 as ofp } from './constants15.ts';
+import { BAD_PROPERTY, BAD_REQUEST } from './errorPairs.ts';
 import { OfEncodeError } from './errors.ts';
 import { OFPExperimenterOxmId, OFPOxmId } from './oxmIds.ts';
 import {
@@ -32,9 +33,7 @@ import {
 } from './schema.ts';
 import type { Reader, Writer } from './wire.ts';
 
-const BAD_PROPERTY = [ofp.OFPET_BAD_PROPERTY, ofp.OFPBPC_BAD_LEN] as const;
 // the 1.3 extension that has properties has no error of its own for them
-const BAD_REQUEST = [ofp13.OFPET_BAD_REQUEST, ofp13.OFPBRC_BAD_LEN] as const;
 
 /** A class with one type number. */
 const property = <const C extends string, const R extends Range, F extends Fields>(

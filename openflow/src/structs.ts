@@ -8,9 +8,11 @@
  *
  * Where Ryu has no class for a type number, the class here ends in `Unknown` and keeps the bytes.
  */
+
 import { actions } from './actions.ts';
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { ofproto_v1_5 as ofp15 } from './constants15.ts';
+import { BAD_BAND, BAD_REQUEST } from './errorPairs.ts';
 import { instructions } from './instructions.ts';
 import {
   bucketProps,
@@ -60,9 +62,6 @@ import {
   u64,
   uints,
 } from './schema.ts';
-
-const BAD_REQUEST = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
-const BAD_BAND = [ofp.OFPET_METER_MOD_FAILED, ofp.OFPMMFC_BAD_BAND] as const;
 
 // ---- hello elements ------------------------------------------------------------------------------------------------
 

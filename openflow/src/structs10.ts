@@ -3,8 +3,10 @@
  * fixed size, actions, ports, statistics. messages10.ts has the messages, structs.ts what other versions have, schema.ts
  * the language. Names are Ryu's. Sections are those of OpenFlow 1.0.1.
  */
+
 import { OFPActionUnknown } from './actions.ts';
 import { ofproto_v1_0 as ofp } from './constants10.ts';
+import { BAD_ACTION, BAD_REQUEST } from './errorPairs.ts';
 import { OfEncodeError } from './errors.ts';
 import { NICIRA_ACTIONS } from './niciraActions.ts';
 import {
@@ -30,9 +32,6 @@ import {
 } from './schema.ts';
 import { OFPQueuePropMinRate, OFPQueuePropUnknown, portCounters } from './structs.ts';
 import { describe } from './wire.ts';
-
-const BAD_REQUEST = [ofp.OFPET_BAD_REQUEST, ofp.OFPBRC_BAD_LEN] as const;
-const BAD_ACTION = [ofp.OFPET_BAD_ACTION, ofp.OFPBAC_BAD_LEN] as const;
 
 // ---- match ---------------------------------------------------------------------------------------------------------
 

@@ -3,9 +3,11 @@
  * instructions and actions, properties, and the structure that holds them. oxmIds.ts has the identifiers of match fields,
  * structs.ts the statistics of tables; schema.ts has the language.
  */
+
 import { ofproto_v1_3 as ofp } from './constants.ts';
 import { ofproto_v1_4 as ofp14 } from './constants14.ts';
 import { ofproto_v1_5 as ofp15 } from './constants15.ts';
+import { BAD_FEATURES, BAD_PROPERTY } from './errorPairs.ts';
 import { OFPExperimenterOxmId, OFPOxmId } from './oxmIds.ts';
 import { OFPPropUnknown } from './properties.ts';
 import {
@@ -33,9 +35,6 @@ import {
   u64,
   uints,
 } from './schema.ts';
-
-const BAD_FEATURES = [ofp.OFPET_TABLE_FEATURES_FAILED, ofp.OFPTFFC_BAD_LEN] as const;
-const BAD_PROPERTY = [ofp14.OFPET_BAD_PROPERTY, ofp14.OFPBPC_BAD_LEN] as const;
 
 const features = { versions: FROM_13, spec: '7.3.5.5.2', err: BAD_FEATURES, errFrom14: BAD_PROPERTY } as const;
 const prop = { ...features, padTo8: 'outside' } as const;

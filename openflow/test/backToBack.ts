@@ -14,7 +14,7 @@ import {
 } from 'node-openflow';
 
 /** One direction of a stream. */
-export class Pipe {
+class Pipe {
   #bytes = Buffer.alloc(0);
   isEnded = false;
   isReading = true;

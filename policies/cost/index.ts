@@ -16,9 +16,8 @@ export {
   type HostCosts,
   type Prediction,
   silenceMs,
-  wireBytes,
 } from './model.ts';
-export { type CopyCost, copyCost, restCost } from './passes.ts';
+export { type CopyCost, copyCost } from './passes.ts';
 
 /**
  * What a copy would cost at a constant rate (bit/s of payload), with the downtime limit and the passes of the policy.
@@ -60,7 +59,7 @@ const heldBack = (model: GuestModel): GuestModel => ({ ...model, dirtyBytesPerS:
  * Whether plain pre-copy ends by itself: the dirty rate is at most `technique.convergenceRatio` of the slice, or all
  * that can be dirty at a time fits into the downtime anyway.
  */
-export function preCopyConverges(model: GuestModel, rateBps: number, policy: CompiledPolicy): boolean {
+function preCopyConverges(model: GuestModel, rateBps: number, policy: CompiledPolicy): boolean {
   const { convergenceRatio, downtimeLimitMs } = policy.doc.technique;
   const dirtyBps = Math.max(0, model.dirtyBytesPerS) * 8;
   return dirtyBps <= convergenceRatio * rateBps || guestOf(model).workingSetBytes * 8000 <= downtimeLimitMs * rateBps;

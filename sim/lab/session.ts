@@ -86,7 +86,7 @@ export async function withLab<T>(session: Session, use: (lab: Lab) => Promise<T>
 }
 
 /** Copies what the lab's processes wrote to a place that outlives the lab; returns the place. */
-export function saveLogs(lab: Lab): string {
+function saveLogs(lab: Lab): string {
   const target = join('/var/log/fairway-lab', lab.prefix);
   rmSync(target, { recursive: true, force: true });
   mkdirSync(target, { recursive: true });

@@ -63,7 +63,7 @@ export function isMatchField(name: string): name is MatchField {
 }
 
 /** A field's value as a number: addresses as their bits. */
-export function fieldBits(value: unknown): bigint {
+function fieldBits(value: unknown): bigint {
   if (typeof value === 'bigint') return value;
   if (typeof value === 'number') return BigInt(value);
   const text = String(value);
@@ -79,7 +79,7 @@ function ones(name: MatchField): bigint {
 }
 
 /** The value of a field in a packet; undefined when the packet has no such header. */
-export function readField(name: MatchField, c: PacketContext): bigint | undefined {
+function readField(name: MatchField, c: PacketContext): bigint | undefined {
   const p = c.packet;
   switch (name) {
     case 'in_port':

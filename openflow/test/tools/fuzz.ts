@@ -122,7 +122,7 @@ function leastMs(bytes: Buffer): number {
 }
 
 /** Mutates `count` messages. `progress` is told now and then how many are done. */
-export function fuzz(count: number, seed: number, progress: (done: number) => void): FuzzReport {
+function fuzz(count: number, seed: number, progress: (done: number) => void): FuzzReport {
   const classes = VERSIONS.flatMap((version) => messageNames(version).map((cls) => ({ version, cls })));
   const corpus = classes.flatMap(({ version, cls }) =>
     fc.sample(messageArb(cls, { plain: false, version }), { seed, numRuns: 12 }).map((msg) => Buffer.from(encode(msg))),

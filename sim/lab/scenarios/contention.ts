@@ -41,7 +41,7 @@ export async function contention(session: Session): Promise<ContentionRun[]> {
 }
 
 /** Pre-copy by QEMU's own defaults over switches that forward by learning. */
-export function unmanaged(session: Session): Promise<ContentionRun> {
+function unmanaged(session: Session): Promise<ContentionRun> {
   return withLab(session, async (lab) => {
     session.say('unmanaged: plain QEMU, no Fairway');
     const spec = guestSpec(session.image, CONTENTION_GUEST);
@@ -76,7 +76,7 @@ export function unmanaged(session: Session): Promise<ContentionRun> {
 }
 
 /** The same move by Fairway. */
-export function managed(session: Session, priority: Priority): Promise<ContentionRun> {
+function managed(session: Session, priority: Priority): Promise<ContentionRun> {
   return withLab(
     session,
     async (lab) => {

@@ -21,7 +21,7 @@ import { noteSwitchLeftovers, type Session, startFairway, type Watched, watchGue
 import { preciseNow, sleep } from '../shell.ts';
 
 /** 64 MiB of it hold random data, of which half is written to. */
-export const TECHNIQUES_GUEST = {
+const TECHNIQUES_GUEST = {
   index: 0,
   memoryMiB: 256,
   filledMiB: 64,

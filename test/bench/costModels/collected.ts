@@ -40,7 +40,7 @@ interface Collected extends Outcome {
   normalBytes: number;
 }
 
-export function readCollected(text: string): Collected[] {
+function readCollected(text: string): Collected[] {
   return parseRecord(text)
     .rows.filter((r) => r.xbzrle_cache_mib === '' && r.multifd_channels === '' && r.guest_alive === 'true')
     .map((r) => ({
