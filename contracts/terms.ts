@@ -1,7 +1,7 @@
 /**
  * Terms of a pair of controllers: the number by which everyone tells the newest claim to be in charge from older ones. A term is
  * the time that one controller is in charge; its number is the generation id at every switch (OpenFlow 1.3.5 §6.3.6), and
- * agents obey nobody of an older one. `controller/core/roles.ts` decides with it; `agent/core/charge.ts` whom to obey.
+ * agents obey nobody of an older one. `controller/core/roles.ts` decides with it; `agent/io/charge.ts` whom to obey.
  */
 import { z } from 'zod';
 

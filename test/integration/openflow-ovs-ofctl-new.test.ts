@@ -1,3 +1,4 @@
+/** Messages of OpenFlow 1.4 and 1.5 as `ovs-ofctl ofp-parse` reads them; openflow-ovs-ofctl.test.ts has 1.3, -old has 1.0 and 1.2. */
 import { encode, type OfMessage, of14, of15, ofproto_v1_4 as ofp14, ofproto_v1_5 as ofp15 } from 'node-openflow';
 import { messageNames } from '../../openflow/test/arbitrary.ts';
 import { gate } from './gate.ts';

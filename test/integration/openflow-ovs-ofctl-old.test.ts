@@ -1,3 +1,7 @@
+/**
+ * Messages of OpenFlow 1.0 and 1.2 as `ovs-ofctl ofp-parse` reads them, and what `ovs-ofctl` sends to a switch of those versions
+ * (ofctlSwitch.ts); openflow-ovs-ofctl.test.ts has 1.3, -new has 1.4 and 1.5.
+ */
 import {
   decode,
   encode,

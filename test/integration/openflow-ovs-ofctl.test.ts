@@ -1,3 +1,4 @@
+/** Messages of OpenFlow 1.3, one of every class, as `ovs-ofctl ofp-parse` reads them; -old and -new have the other versions. */
 import { encode, type OfMessage, of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import { gate } from './gate.ts';
 import { testPrinted, whyNoOfctl } from './ofctlSwitch.ts';

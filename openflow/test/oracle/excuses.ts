@@ -1,6 +1,6 @@
 /**
  * What os-ken cannot be asked, by version and class, each with the reason. differential.ts skips these, and the coverage
- * table (../coverage.ts) prints them. An excuse for a class that os-ken does well is an error.
+ * table (../tools/coverage.ts) prints them. An excuse for a class that os-ken does well is an error.
  */
 import type { Version } from '../../src/schema.ts';
 

@@ -1,3 +1,4 @@
+/** The journal: what was appended is read again, whatever befell the file in between. */
 import {
   appendFileSync,
   mkdtempSync,

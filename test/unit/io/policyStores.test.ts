@@ -1,3 +1,4 @@
+/** The policy stores in memory and in a file, and their choice; test/integration/redis.test.ts has the one in Redis. */
 import {
   chmodSync,
   mkdtempSync,

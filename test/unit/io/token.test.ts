@@ -1,3 +1,4 @@
+/** The token that authorises agents, readers and operators: its file, and the tokens it signs that expire. */
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
