@@ -13,27 +13,31 @@ const number = z.number('must be a number');
 const labels = z.record(z.string(), z.string());
 const positive = number.positive('must be above 0');
 const notNegative = number.min(0, 'must not be negative');
+/** Beyond these somebody has mistaken the unit, and times could not be told exactly any more. */
+const rate = positive.max(1e9, 'must be at most 1,000,000,000 (Mbit/s)');
+const megabytes = 'must be at most 1,000,000,000,000 (MB)';
+const object = 'must be an object';
 
 const host = z.looseObject({
   id,
   /** Full duplex: so much out and so much in. May be left out in a `links` fabric, where the links say it. */
-  nic_mbps: positive.optional(),
+  nic_mbps: rate.optional(),
   /** Room for guests' `size_units`; unlimited when left out. */
   memory_units: notNegative.optional(),
   /** For rules of evacuation. */
   labels: labels.optional(),
 });
-const link = z.looseObject({ a: id, b: id, mbps: positive });
+const link = z.looseObject({ a: id, b: id, mbps: rate }, object);
 const vm = z.looseObject({
   id,
   host: id,
-  memory_mb: positive,
+  memory_mb: positive.max(1e12, megabytes),
   size_units: notNegative.optional(),
   /** Writable working set: `hot_dirty_mb` MB are written again within `hot_dirty_s` seconds … */
-  hot_dirty_mb: notNegative.optional(),
+  hot_dirty_mb: notNegative.max(1e12, megabytes).optional(),
   hot_dirty_s: notNegative.optional(),
   /** … and the rest of the memory at this rate. */
-  cold_dirty_mb_per_s: notNegative.optional(),
+  cold_dirty_mb_per_s: notNegative.max(1e9, 'must be at most 1,000,000,000 (MB/s)').optional(),
   /** `medium` when left out. */
   priority: prioritySchema.optional(),
   /** For rules of evacuation, and its own traffic for the choice of destinations. */
@@ -67,18 +71,21 @@ const workload = z.looseObject({
   ceiling_mbps: notNegative.optional(),
 });
 
-export const planningInstanceSchema = z.looseObject({
-  format: z.literal('planning-instance/1', 'must be "planning-instance/1"'),
-  name: z.string('must be a text').optional(),
-  hosts: z.array(host).min(1, 'must name at least one host'),
-  /** `non-blocking`: only the hosts' NICs limit. `links`: hosts and switches joined by `links`. */
-  fabric: z.enum(['non-blocking', 'links'], 'must be "non-blocking" or "links"'),
-  switches: z.array(id).optional(),
-  links: z.array(link).optional(),
-  vms: z.array(vm),
-  migrations: z.array(migration),
-  workload: z.array(workload).optional(),
-});
+export const planningInstanceSchema = z.looseObject(
+  {
+    format: z.literal('planning-instance/1', 'must be "planning-instance/1"'),
+    name: z.string('must be a text').optional(),
+    hosts: z.array(host).min(1, 'must name at least one host'),
+    /** `non-blocking`: only the hosts' NICs limit. `links`: hosts and switches joined by `links`. */
+    fabric: z.enum(['non-blocking', 'links'], 'must be "non-blocking" or "links"'),
+    switches: z.array(id).optional(),
+    links: z.array(link).optional(),
+    vms: z.array(vm),
+    migrations: z.array(migration),
+    workload: z.array(workload).optional(),
+  },
+  object,
+);
 export type PlanningInstance = z.infer<typeof planningInstanceSchema>;
 export type PlanningHost = PlanningInstance['hosts'][number];
 export type PlanningVm = PlanningInstance['vms'][number];

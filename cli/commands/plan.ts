@@ -61,7 +61,8 @@ function readDocument<T>(file: string, parse: (value: unknown) => T): T {
   const name = file === '-' ? 'standard input' : file;
   let text: string;
   try {
-    text = readFileSync(file === '-' ? 0 : file, 'utf8');
+    // Some editors write a byte order mark.
+    text = readFileSync(file === '-' ? 0 : file, 'utf8').replace(/^\uFEFF/, '');
   } catch (error) {
     throw new FairwayError('cli.unreadable', `cannot read ${name}: ${(error as Error).message}`, ['badInput'], error);
   }

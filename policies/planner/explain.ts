@@ -143,6 +143,8 @@ export function sentence(p: Placement, why: Why): string {
   return `${start}; ${rate}${technique}${late}`;
 }
 
+/** Without what is rounding. */
+const figure = (units: number) => Number(units.toFixed(6));
 const mbit = (bps: number) => `${Number((bps / 1e6).toFixed(1))} Mbit/s`;
 
 function names(list: readonly string[]): string {
@@ -155,7 +157,11 @@ export function noWay(model: Model, job: Job): string {
   if (routes.length === 0) return `no path leads from ${job.from} to ${job.to}; join them in links`;
   const usable = model.usableBps[job.rank] as readonly number[];
   const full = routes[0]?.links.find((l) => usable[l] === 0);
-  const where = full === undefined ? 'its paths' : model.graph.links[full]?.name;
+  if (full === undefined)
+    return `the copy would take more than three thousand years; check its size and the rates of its path`;
+  const link = model.graph.links[full];
+  const where = link?.name;
+  if (link?.capacityBps === 0) return `${where} carries less than a bit/s; check its rate`;
   return `the workload leaves nothing of ${where} to a migration of ${job.priority} priority; lower its floor or raise the priority`;
 }
 
@@ -167,12 +173,12 @@ export function noRoom(model: Model, job: Job, placements: readonly Placement[],
     if (p.job.toHost === job.toHost) units += p.job.sizeUnits;
     if (p.job.fromHost === job.toHost) units -= p.job.sizeUnits;
   }
-  const has = `${job.to} holds ${units} of ${capacity} memory units in the end, and ${job.vm} needs ${job.sizeUnits}`;
+  const has = `${job.to} holds ${figure(units)} of ${figure(capacity)} memory units in the end, and ${job.vm} needs ${figure(job.sizeUnits)}`;
   const others = stuck.filter((j) => j.fromHost === job.toHost);
   const leaving = others.reduce((sum, j) => sum + j.sizeUnits, 0);
   if (others.length > 0 && units - leaving + job.sizeUnits <= capacity) {
     const free = units + job.sizeUnits - capacity;
-    return `waits in a circle: ${has}, but ${names(others.map((j) => j.vm))}, which would make room, waits too; free ${free} units on ${job.to} for the time, or move one of them elsewhere first`;
+    return `waits in a circle: ${has}, but ${names(others.map((j) => j.vm))}, which would make room, waits too; free ${figure(free)} units on ${job.to} for the time, or move one of them elsewhere first`;
   }
   return `no room: ${has}; move something else away from ${job.to}, or choose another destination`;
 }

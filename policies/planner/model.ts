@@ -67,6 +67,11 @@ export interface Model {
   readonly limitPerHost: number;
 }
 
+/** A trace more room than there is: sums of sizes like 0.1 and 0.2 are not exact. */
+const ROUNDING = 1 + 1e-12;
+/** What takes longer (three thousand years) is not planned: times are not exact then any more. */
+const MAX_DURATION_MS = 1e14;
+
 /** Paths tried for each migration. */
 const PATHS = 8;
 
@@ -108,7 +113,7 @@ export function buildModel(p: PlanningInstance, limitPerHost: number): Model {
         durationMs: toMs(durationS(transfer, rateBps)),
       };
     });
-    const options = all.filter((o) => o.rateBps > 0 && Number.isFinite(o.durationMs));
+    const options = all.filter((o) => o.rateBps > 0 && o.durationMs <= MAX_DURATION_MS);
     options.sort((a, b) => a.durationMs - b.durationMs);
     const best = options[0];
     const leastMs = best?.durationMs ?? Number.POSITIVE_INFINITY;
@@ -139,7 +144,7 @@ export function buildModel(p: PlanningInstance, limitPerHost: number): Model {
   return {
     graph,
     hosts: p.hosts.map((h) => h.id),
-    memoryUnits: p.hosts.map((h) => h.memory_units ?? Number.POSITIVE_INFINITY),
+    memoryUnits: p.hosts.map((h) => (h.memory_units ?? Number.POSITIVE_INFINITY) * ROUNDING),
     occupiedUnits: occupied,
     jobs,
     usableBps,

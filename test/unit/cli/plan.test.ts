@@ -88,6 +88,11 @@ test('--check says what a plan breaks', async () => {
   });
 });
 
+test('a byte order mark is no part of the document', async () => {
+  const { status } = await plan(write('marked.json', `\uFEFF${JSON.stringify(example())}`), '--json');
+  expect(status).toBe(EXIT.ok);
+});
+
 test('--limit-per-host is kept', async () => {
   const { out } = await plan(RACKS, '--json', '--limit-per-host', '1');
   expect(checkPlan(parsePlanningInstance(example()), JSON.parse(out), { limitPerHost: 1 })).toEqual([]);

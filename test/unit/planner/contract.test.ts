@@ -35,7 +35,7 @@ const set = (change: (d: Draft) => unknown) => {
 };
 test.each<[string, unknown, RegExp]>([
   ['another format', { ...good(), format: 'plan/1' }, /^format: must be "planning-instance\/1"/],
-  ['no object', [], /^\(document\): /],
+  ['no object', [], /^\(document\): must be an object$/],
   ['no hosts', { ...good(), hosts: [] }, /^hosts: must name at least one host/],
   [
     'a negative rate',
@@ -117,6 +117,16 @@ test.each<[string, unknown, RegExp]>([
     'a NIC without a rate',
     flat('ab', [], {}, { hosts: [{ id: 'a' }] }),
     /^hosts\.0\.nic_mbps: is missing; with fabric "non-blocking"/,
+  ],
+  [
+    'a rate in the wrong unit',
+    set((d) => Object.assign(d.hosts[0] ?? {}, { nic_mbps: 1e10 })),
+    /^hosts\.0\.nic_mbps: must be at most 1,000,000,000 \(Mbit\/s\)/,
+  ],
+  [
+    'a guest that is larger than can be',
+    set((d) => Object.assign(d.vms[0] ?? {}, { memory_mb: 1e300 })),
+    /^vms\.0\.memory_mb: must be at most 1,000,000,000,000 \(MB\)/,
   ],
 ])('%s is refused', (_name, value, message) => {
   expect(() => parsePlanningInstance(value)).toThrow(

@@ -120,6 +120,12 @@ describe('memory', () => {
     expect(times(p, 'y')[0]).toBeGreaterThanOrEqual(18);
   });
 
+  test('sizes whose sum is not exact fill a host to the brim', () => {
+    const sized = (id: string, host: string, size_units: number) => guest(id, host, { size_units });
+    const p = plan(flat('', [sized('u', 'a', 0.1), sized('v', 'b', 0.1), sized('w', 'b', 0.1)], { u: 'b' }, full(0.3)));
+    expect(p.refused).toBeUndefined();
+  });
+
   test('no room in the end: refused, with the figures', () => {
     const p = plan(flat('', [guest('u', 'a'), guest('v', 'b')], { u: 'b' }, full(1)));
     expect(p.refused?.[0]?.reason).toMatch(
@@ -251,6 +257,15 @@ describe('links', () => {
     expect(p.refused).toBeUndefined();
     expect(p.makespan_s / p.lower_bound_s).toBeLessThan(1.001);
   });
+});
+
+test('a NIC that carries nothing, or a copy that would take for ever, is refused with the cause', () => {
+  const reason = (nic_mbps: number, memory_mb: number) => {
+    const hosts = ['a', 'b'].map((id) => ({ id, nic_mbps, memory_units: 8 }));
+    return plan(flat('', [guest('u', 'a', { memory_mb })], { u: 'b' }, { hosts })).refused?.[0]?.reason;
+  };
+  expect(reason(1e-7, 500)).toBe('a out carries less than a bit/s; check its rate');
+  expect(reason(1e-3, 1e12)).toMatch(/^the copy would take more than three thousand years; check/);
 });
 
 test('nothing to move: an empty plan', () => {
