@@ -9,7 +9,7 @@ import type { Job, Model } from './model.ts';
 /** How many hosts far a chain of guests that wait for memory is followed. */
 const CHAIN = 4;
 
-/** Greedy orders: the most loaded link first, deadlines first, those for whose memory others wait, … */
+/** Greedy orders of `all`, the more urgent of which come first: the most loaded link first, deadlines first, those for whose memory others wait, … */
 export function greedyOrders(model: Model, all: readonly Job[]): Job[][] {
   const load = new Map<number, number>();
   for (const j of all) {
@@ -32,13 +32,17 @@ export function greedyOrders(model: Model, all: readonly Job[]): Job[][] {
   const byLoad = (a: Job, b: Job) => of(loads, b) - of(loads, a) || of(sums, b) - of(sums, a) || b.leastMs - a.leastMs;
   const byLength = (a: Job, b: Job) => b.leastMs - a.leastMs || byLoad(a, b);
   const bySum = (a: Job, b: Job) => of(sums, b) - of(sums, a) || b.leastMs - a.leastMs;
-  const byDeadline = (a: Job, b: Job) =>
-    a.deadlineMs < b.deadlineMs ? -1 : a.deadlineMs > b.deadlineMs ? 1 : byLoad(a, b);
-  const bySlack = (a: Job, b: Job) => {
-    const [x, y] = [a.deadlineMs - a.leastMs, b.deadlineMs - b.leastMs];
+  // Deadlines of less urgent ones, which only make room, are no concern here.
+  const deadlineMs = (j: Job) => (j.rank === all[0]?.rank ? j.deadlineMs : Number.POSITIVE_INFINITY);
+  const byDeadline = (a: Job, b: Job) => {
+    const [x, y] = [deadlineMs(a), deadlineMs(b)];
     return x < y ? -1 : x > y ? 1 : byLoad(a, b);
   };
-  const hasDeadline = all.some((j) => j.deadlineMs < Number.POSITIVE_INFINITY);
+  const bySlack = (a: Job, b: Job) => {
+    const [x, y] = [deadlineMs(a) - a.leastMs, deadlineMs(b) - b.leastMs];
+    return x < y ? -1 : x > y ? 1 : byLoad(a, b);
+  };
+  const hasDeadline = all.some((j) => deadlineMs(j) < Number.POSITIVE_INFINITY);
   const compare = hasDeadline ? [byDeadline, bySlack, byLoad, bySum] : [byLoad, bySum, byLength];
   const releases = releasesOf(model, all, loads);
   if (releases !== undefined) {

@@ -35,6 +35,8 @@ interface Score {
   readonly makespanMs: number;
 }
 
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
 interface Candidate {
   readonly order: readonly Job[];
   /** By job index: whether it fills what others leave. */
@@ -139,7 +141,7 @@ class Phase {
     this.promoted = new Set(promoted);
     this.all = [...own, ...promoted];
     this.random = random;
-    this.boundMs = remainingBoundMs(model, this.all, board.resources);
+    this.boundMs = remainingBoundMs(model, own, board.resources);
     this.stepMs = Math.max(1, this.boundMs / 1000);
     this.leastDurationMs = this.all.reduce((sum, j) => sum + j.leastMs, 0);
     this.backwards = isShortOfMemory(model, this.all) ? new Backwards(model, this.all) : undefined;
@@ -202,37 +204,30 @@ class Phase {
     const order =
       this.promoted.size === 0 ? wanted : [...wanted.filter((j) => !isPromoted(j)), ...wanted.filter(isPromoted)];
     // Of those not placed yet the least is known: they take no less than alone.
-    const sum = { stuck: 0, missed: 0, lateMs: 0, durationMs: this.leastDurationMs, makespanMs: 0 };
+    const sum = this.nothingYet();
     const isHopeful = (p: Placement) => {
-      sum.durationMs += p.endMs - p.startMs - p.job.leastMs;
-      sum.makespanMs = Math.max(sum.makespanMs, p.endMs);
-      if (p.endMs > p.job.deadlineMs) {
-        sum.missed++;
-        sum.lateMs += p.endMs - p.job.deadlineMs;
-      }
+      this.count(sum, p);
       return this.energy(sum) <= most;
     };
     const laid = layOut(this.board, order, fills, isHopeful);
     if (laid === undefined) return undefined;
-    const score = this.scoreOf(laid.placements, laid.stuck);
-    return this.energy(score) > most ? undefined : { order, fills, ...laid, score };
+    sum.stuck = laid.stuck.length;
+    sum.steps = Math.max(0, Math.ceil((sum.makespanMs - this.boundMs) / this.stepMs));
+    return this.energy(sum) > most ? undefined : { order, fills, ...laid, score: sum };
   }
 
-  private scoreOf(placements: readonly Placement[], stuck: readonly Job[]): Score {
-    let missed = 0;
-    let lateMs = 0;
-    let durationMs = 0;
-    let makespanMs = 0;
-    for (const p of placements) {
-      durationMs += p.endMs - p.startMs;
-      makespanMs = Math.max(makespanMs, p.endMs);
-      if (p.endMs > p.job.deadlineMs) {
-        missed++;
-        lateMs += p.endMs - p.job.deadlineMs;
-      }
-    }
-    const steps = Math.max(0, Math.ceil((makespanMs - this.boundMs) / this.stepMs));
-    return { stuck: stuck.length, missed, lateMs, steps, durationMs, makespanMs };
+  private nothingYet(): Writable<Score> {
+    return { stuck: 0, missed: 0, lateMs: 0, steps: 0, durationMs: this.leastDurationMs, makespanMs: 0 };
+  }
+
+  /** Adds a placement to the score. When those end that only make room is nobody's concern here, whatever their deadlines. */
+  private count(sum: Writable<Score>, p: Placement): void {
+    sum.durationMs += p.endMs - p.startMs - p.job.leastMs;
+    if (this.promoted.has(p.job)) return;
+    sum.makespanMs = Math.max(sum.makespanMs, p.endMs);
+    if (p.endMs <= p.job.deadlineMs) return;
+    sum.missed++;
+    sum.lateMs += p.endMs - p.job.deadlineMs;
   }
 
   private isPerfect(s: Score): boolean {
@@ -240,7 +235,7 @@ class Phase {
   }
 
   /** One figure for annealing, ms: the score's order as weights. */
-  private energy(s: Omit<Score, 'steps'>): number {
+  private energy(s: Score): number {
     const n = Math.max(1, this.all.length);
     const { boundMs } = this;
     return s.stuck * 100 * boundMs + s.missed * boundMs + s.lateMs / n + s.makespanMs + (0.1 * s.durationMs) / n;
@@ -284,7 +279,10 @@ class Phase {
   /** The migrations that make the score what it is: stuck or late ones, or those that end last. */
   private trouble(c: Candidate): Job[] {
     if (c.stuck.length > 0) return [...c.stuck];
-    if (c.score.missed > 0) return c.placements.filter((p) => p.endMs > p.job.deadlineMs).map((p) => p.job);
+    if (c.score.missed > 0) {
+      const late = c.placements.filter((p) => p.endMs > p.job.deadlineMs && !this.promoted.has(p.job));
+      return late.map((p) => p.job);
+    }
     const late = c.score.makespanMs - this.boundMs * 0.01;
     return this.withThoseBefore(
       c,

@@ -79,6 +79,25 @@ test('no priority inversion: the more urgent run as if the less urgent were not 
   );
 });
 
+test('deadlines of the less urgent change nothing for the more urgent, also where the less urgent make room for them', () => {
+  fc.assert(
+    fc.property(seeds, limits, (seed, limit) => {
+      const instance = anyInstance(seed);
+      const options = { work: WORK, ...(limit === undefined ? {} : { limitPerHost: limit }) };
+      const high = new Set(instance.vms.filter((v) => v.priority === 'high').map((v) => v.id));
+      const hurried = {
+        ...instance,
+        migrations: instance.migrations.map((m, i) =>
+          high.has(m.vm) ? m : { ...m, deadline_s: 1 + ((seed + i) % 50) },
+        ),
+      };
+      const ofHigh = (p: Plan) => essence(p, (vm) => high.has(vm));
+      expect(ofHigh(planMigrations(hurried, options))).toEqual(ofHigh(planMigrations(instance, options)));
+    }),
+    { numRuns: 100 },
+  );
+});
+
 test('more work never makes a plan worse for its most urgent priority', () => {
   fc.assert(
     fc.property(seeds, (seed) => {
