@@ -51,8 +51,15 @@ export function admit(
   policy: CompiledPolicy,
 ): Admission {
   const { perHostOut, perHostIn } = policy.doc.limits;
-  const running = [...q.running];
-  const heldBack: AdmissionItem[] = [];
+  const running = new ByLink();
+  const byHost = { from: new Map<string, AdmissionItem[]>(), to: new Map<string, AdmissionItem[]>() };
+  const run = (item: AdmissionItem) => {
+    running.add(item);
+    listOf(byHost.from, item.fromHost).push(item);
+    listOf(byHost.to, item.toHost).push(item);
+  };
+  for (const item of q.running) run(item);
+  const heldBack = new ByLink();
   const result: Admission = { start: [], wait: [] };
   // Stable: the order of request within a priority is kept.
   const waiting = [...q.waiting].sort((a, b) => rank(a.priority) - rank(b.priority));
@@ -67,11 +74,11 @@ export function admit(
 
     if (item.turn) {
       result.wait.push({ id: item.id, reason: item.turn.reason, behind: [...item.turn.behind] });
-      heldBack.push(item);
+      heldBack.add(item);
       continue;
     }
     if (item.turn === undefined && item.strategy === 'serial') {
-      const ahead = running.filter((r) => rank(r.priority) <= rank(item.priority) && sharesLink(r) !== undefined);
+      const ahead = running.beside(item).filter((r) => rank(r.priority) <= rank(item.priority));
       const first = ahead[0];
       if (first !== undefined) {
         const link = sharesLink(first) as string;
@@ -82,19 +89,19 @@ export function admit(
           { strategy: 'serial', running: ahead.length },
           link,
         );
-        heldBack.push(item);
+        heldBack.add(item);
         continue;
       }
-      const earlier = heldBack.filter((h) => sharesLink(h) !== undefined);
+      const earlier = heldBack.beside(item);
       const next = earlier[0];
       if (next !== undefined) {
         const link = sharesLink(next) as string;
         hold('order', `serial: ${names(earlier)} comes first on ${link}`, earlier, { strategy: 'serial' }, link);
-        heldBack.push(item);
+        heldBack.add(item);
         continue;
       }
     }
-    const out = running.filter((r) => r.fromHost === item.fromHost);
+    const out = byHost.from.get(item.fromHost) ?? [];
     const mostOut = least(perHostOut, q.limits?.get(item.fromHost)?.outgoing);
     if (out.length >= mostOut.count) {
       const inputs = { host: item.fromHost, running: out.length, perHostOut: mostOut.count };
@@ -102,7 +109,7 @@ export function admit(
       hold('hostOut', `${out.length} migrations leave ${item.fromHost}, ${most}`, out, inputs);
       continue;
     }
-    const into = running.filter((r) => r.toHost === item.toHost);
+    const into = byHost.to.get(item.toHost) ?? [];
     const mostIn = least(perHostIn, q.limits?.get(item.toHost)?.incoming);
     if (into.length >= mostIn.count) {
       const inputs = { host: item.toHost, running: into.length, perHostIn: mostIn.count };
@@ -111,9 +118,32 @@ export function admit(
       continue;
     }
     result.start.push(item.id);
-    running.push(item);
+    run(item);
   }
   return result;
+}
+
+/** Migrations in the order in which they came, found by the links that they use. */
+class ByLink {
+  readonly #lists = new Map<string, { at: number; item: AdmissionItem }[]>();
+  #count = 0;
+
+  add(item: AdmissionItem): void {
+    const at = this.#count++;
+    for (const l of new Set(item.links)) listOf(this.#lists, l).push({ at, item });
+  }
+
+  /** Those that share a link with another one, in their order. */
+  beside({ links }: AdmissionItem): AdmissionItem[] {
+    const found = [...new Set(links)].flatMap((l) => this.#lists.get(l) ?? []).sort((a, b) => a.at - b.at);
+    return found.filter((x, i) => x.at !== found[i - 1]?.at).map((x) => x.item);
+  }
+}
+
+function listOf<T>(lists: Map<string, T[]>, key: string): T[] {
+  const list = lists.get(key) ?? [];
+  lists.set(key, list);
+  return list;
 }
 
 function least(policy: number, host: number | undefined): { count: number; by: string } {

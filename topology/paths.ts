@@ -22,6 +22,8 @@ export interface PathOptions {
   includeLast?: boolean;
   /** What is still free on a link, bit/s; capacity when not given. Only decides between paths of equal length. */
   residualBps?: (linkId: string) => number;
+  /** Where many paths are asked for: `towards` for a switch with the same `residualBps`, made once. */
+  towardsOf?: (dpid: string) => ReadonlyMap<string, Towards>;
 }
 
 export interface Towards {
@@ -83,7 +85,7 @@ function isBetter(a: Towards, b: Towards): boolean {
 export function findPath(t: Topology, fromDpid: string, to: PortRef, options: PathOptions = {}): Path | undefined {
   const isThere = to.portNo === LOCAL_PORT ? t.switches.has(to.dpid) : t.port(to) !== undefined;
   if (!t.switches.has(fromDpid) || !isThere) return undefined;
-  const table = towards(t, to.dpid, options.residualBps ?? ((id) => t.capacityBps(id)));
+  const table = options.towardsOf?.(to.dpid) ?? towards(t, to.dpid, options.residualBps ?? ((id) => t.capacityBps(id)));
   const hops: Path['hops'] = [];
   let at = fromDpid;
   for (;;) {

@@ -6,7 +6,15 @@
 import { of13, ofproto_v1_3 as ofp } from 'node-openflow';
 import type { Priority } from '../../contracts/common.ts';
 import { PRIORITIES } from '../../contracts/common.ts';
-import { findPath, floodPorts, LOCAL_PORT, linkId, type PortRef, type Topology } from '../../topology/index.ts';
+import {
+  findPath,
+  floodPorts,
+  LOCAL_PORT,
+  linkId,
+  type PortRef,
+  type SwitchNode,
+  type Topology,
+} from '../../topology/index.ts';
 import { cookieFor, FEATURE } from './cookies.ts';
 import { EMPTY_TABLES, type SwitchTables } from './difference.ts';
 import type { PortQos } from './events.ts';
@@ -14,7 +22,7 @@ import { type Flow, flow, type Group, type Meter } from './flows.ts';
 import { ipPortOf, leadsTo } from './ipNetwork.ts';
 import { backOr, leftBehind, overlayFlows } from './overlayFlows.ts';
 import { apply, goto, PRIORITY, type Put, portTowards, TABLE, toController } from './pipeline.ts';
-import type { ControllerState, Job } from './state.ts';
+import type { ControllerState, Job, SwitchState } from './state.ts';
 import { isActive, needsSlice, pullsNow, slicePriority } from './state.ts';
 import { tunnelEnds } from './tunnels.ts';
 import { output, Ways } from './ways.ts';
@@ -54,14 +62,24 @@ export function destinationPort(state: ControllerState, job: Job): PortRef | und
 }
 
 export function portByName(topology: Topology, dpid: string, name: string): PortRef | undefined {
-  for (const p of topology.switches.get(dpid)?.ports.values() ?? [])
-    if (p.name === name) return { dpid, portNo: p.portNo };
-  return undefined;
+  const node = topology.switches.get(dpid);
+  if (node === undefined) return undefined;
+  let numbers = numbersOf.get(node);
+  if (numbers === undefined) {
+    // Of several of one name the first.
+    numbers = new Map([...node.ports.values()].toReversed().map((p) => [p.name, p.portNo]));
+    numbersOf.set(node, numbers);
+  }
+  const portNo = numbers.get(name);
+  return portNo === undefined ? undefined : { dpid, portNo };
 }
+
+/** Numbers of a switch's ports by name. A node of the topology is never changed in place. */
+const numbersOf = new WeakMap<SwitchNode, ReadonlyMap<string, number>>();
 
 type Tables = Map<string, { flows: Map<string, Flow>; meters: Map<number, Meter>; groups: ReadonlyMap<number, Group> }>;
 /** Puts flows into the tables of the switches that are in `tables`; others are left out. */
-function putInto(tables: Tables): Put {
+function putInto(tables: ReadonlyMap<string, { flows: Map<string, Flow> }>): Put {
   return (dpid, table, priority, feature, match, instructions, objectId = 0) => {
     const flows = tables.get(dpid)?.flows;
     if (!flows) return;
@@ -74,7 +92,65 @@ type Inputs = Pick<
   ControllerState,
   'topology' | 'settings' | 'switches' | 'agents' | 'jobs' | 'policy' | 'tunnelPorts' | 'quenches' | 'overlays'
 >;
-let last: { inputs: Inputs; tables: ReadonlyMap<string, SwitchTables> } | undefined;
+let last: { inputs: Inputs; derived: Derived } | undefined;
+
+/** What one switch holds for migrations and tunnels, over what follows from the network. */
+interface Part {
+  base: SwitchTables;
+  flows: Map<string, Flow>;
+  meters: Map<number, Meter>;
+  tables: SwitchTables;
+}
+
+interface Derived {
+  tables: ReadonlyMap<string, SwitchTables>;
+  parts: ReadonlyMap<string, Part>;
+}
+
+/**
+ * What no flow or meter follows from. Reports of copies change nothing else, and with many copies on a large network they are most of
+ * what the controller hears. What is not named here is taken to matter.
+ */
+const UNSEEN_OF_JOBS: ReadonlySet<keyof Job> = new Set<keyof Job>([
+  ...(['progress', 'progressShare', 'watch', 'pacedBps', 'mostPacedBps', 'stragglers'] as const),
+  ...(['note', 'behind', 'planned', 'busyUntilMs', 'reasons', 'sliceSteps', 'transitions'] as const),
+]);
+const UNSEEN_OF_SWITCHES: ReadonlySet<keyof SwitchState> = new Set<keyof SwitchState>([
+  ...(['installed', 'inFlight', 'refused', 'refusedWhy', 'tableFullTimes', 'retryAtMs'] as const),
+]);
+
+/** Whether two are the same in all that is not `unseen`. */
+function isSameButFor<T extends object>(a: T, b: T, unseen: ReadonlySet<keyof T>): boolean {
+  if (a === b) return true;
+  for (const key in b) if (a[key] !== b[key] && !unseen.has(key)) return false;
+  for (const key in a) if (!(key in b) && !unseen.has(key)) return false;
+  return true;
+}
+
+/** The same of two maps, in their order: of flows that are put twice the later ones hold. */
+function areSame<T>(
+  before: ReadonlyMap<string, T>,
+  now: ReadonlyMap<string, T>,
+  isSame: (a: T, b: T) => boolean,
+): boolean {
+  if (before === now) return true;
+  if (before.size !== now.size) return false;
+  const entries = before.entries();
+  for (const [id, b] of now) {
+    const [was, a] = entries.next().value as [string, T];
+    if (was !== id || !isSame(a, b)) return false;
+  }
+  return true;
+}
+
+const isSameSwitch = (a: SwitchState, b: SwitchState) => isSameButFor(a, b, UNSEEN_OF_SWITCHES);
+
+function isSameJob(a: Job, b: Job): boolean {
+  if (a === b) return true;
+  // The size of a slice is in guard meters only.
+  const unsliced = a.enforcement === 'meter' ? a : { ...a, sliceBps: b.sliceBps };
+  return isSameButFor(unsliced, b, UNSEEN_OF_JOBS);
+}
 
 /** Desired flows and meters of every connected switch. Most events change nothing they follow from: then the last answer holds. */
 export function desiredTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
@@ -83,39 +159,54 @@ export function desiredTables(state: ControllerState): ReadonlyMap<string, Switc
   const isSame =
     p?.topology === topology &&
     p.settings === settings &&
-    p.switches === switches &&
     p.agents === agents &&
-    p.jobs === jobs &&
     p.policy === policy &&
     p.tunnelPorts === tunnelPorts &&
     p.quenches === quenches &&
-    p.overlays === overlays;
-  if (last && isSame) return last.tables;
-  const tables = deriveTables(state);
+    p.overlays === overlays &&
+    areSame(p.switches, switches, isSameSwitch) &&
+    areSame(p.jobs, jobs, isSameJob);
   const inputs = { topology, settings, switches, agents, jobs, policy, tunnelPorts, quenches, overlays };
-  last = { inputs, tables };
-  return tables;
+  const derived = last && isSame ? last.derived : derive(state, last?.derived.parts);
+  last = { inputs, derived };
+  return derived.tables;
 }
 
-function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables> {
+/** The same, made anew. */
+export const deriveTables = (state: ControllerState): ReadonlyMap<string, SwitchTables> => derive(state).tables;
+
+/** Whether a switch is to hold the same as before. */
+function isSamePart(a: Part, b: Part): boolean {
+  return (
+    a.base === b.base &&
+    areSame(a.flows, b.flows, (f, g) => f.signature === g.signature) &&
+    a.meters.size === b.meters.size &&
+    [...b.meters].every(([id, m]) => {
+      const was = a.meters.get(id);
+      return was?.rateKbps === m.rateKbps && was.burstKbits === m.burstKbits;
+    })
+  );
+}
+
+/** Tables of switches that are to hold what they were to hold `before` are the same objects as then. */
+function derive(state: ControllerState, before?: ReadonlyMap<string, Part>): Derived {
   const base = networkFlows(state.topology, state.settings.forwarding);
   const out = new Map<string, SwitchTables>();
   for (const [dpid, s] of state.switches) {
     if (s.connected) out.set(dpid, base.get(dpid) ?? EMPTY_TABLES);
   }
   // What no migration touches is the same object as last time, and known to be equal to what is installed.
-  const changed: Tables = new Map();
+  const parts = new Map<string, Part>();
   const own = (dpid: string) => {
-    const shared = out.get(dpid);
-    let mine = changed.get(dpid);
-    if (shared && !mine) {
-      mine = { flows: new Map(shared.flows), meters: new Map(), groups: shared.groups };
-      changed.set(dpid, mine);
-      out.set(dpid, mine);
+    const base = out.get(dpid);
+    let mine = parts.get(dpid);
+    if (base && !mine) {
+      mine = { base, flows: new Map(), meters: new Map(), tables: base };
+      parts.set(dpid, mine);
     }
     return mine;
   };
-  const putOwn = putInto(changed);
+  const putOwn = putInto(parts);
   const put: Put = (dpid, ...rest) => {
     own(dpid);
     putOwn(dpid, ...rest);
@@ -136,7 +227,16 @@ function deriveTables(state: ControllerState): ReadonlyMap<string, SwitchTables>
     const meter = guardOf(state, job);
     if (meter) own(job.dpids[0] as string)?.meters.set(meter.meterId, meter);
   }
-  return out;
+  for (const [dpid, part] of parts) {
+    const was = before?.get(dpid);
+    const { base, flows, meters } = part;
+    part.tables =
+      was !== undefined && isSamePart(was, part)
+        ? was.tables
+        : { flows: new Map([...base.flows, ...flows]), meters, groups: base.groups };
+    out.set(dpid, part.tables);
+  }
+  return { tables: out, parts };
 }
 
 /**

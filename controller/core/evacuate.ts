@@ -6,6 +6,7 @@
 import { FairwayError, isFinal, type Priority, prioritySchema } from '../../contracts/common.ts';
 import type { EvacuateRequest, Evacuation, MigrateRequest } from '../../contracts/rest.ts';
 import { chooseDestinations, type PlacementRule } from '../../policies/planner/index.ts';
+import { reportedGuest } from './guestHosts.ts';
 import { modelOf } from './guestModel.ts';
 import { InstanceBuilder } from './instance.ts';
 import { choosePath } from './jobPath.ts';
@@ -136,8 +137,7 @@ function unknownHost(state: ControllerState, host: string): FairwayError {
 function priorityOf(state: ControllerState, request: EvacuateRequest, guest: string): Priority {
   const said = request.priorities[guest] ?? request.priority;
   if (said !== undefined) return said;
-  const labels = [...state.agents.values()].flatMap((a) => a.guests).find((g) => g.spec.name === guest)?.spec.labels;
-  const own = prioritySchema.safeParse(labels?.priority);
+  const own = prioritySchema.safeParse(reportedGuest(state, guest)?.info.spec.labels?.priority);
   return own.success ? own.data : 'medium';
 }
 

@@ -6,12 +6,20 @@
  */
 import { isFinal, type Reason } from '../../contracts/common.ts';
 import { formatRate } from '../../contracts/units.ts';
-import { disjointPaths, findPath, LOCAL_PORT, linkId, type PortRef, type Topology } from '../../topology/index.ts';
+import {
+  disjointPaths,
+  findPath,
+  LOCAL_PORT,
+  linkId,
+  type PathOptions,
+  type PortRef,
+  type Topology,
+} from '../../topology/index.ts';
 import { linkRef, METER_BASE, METER_COUNT, portByName } from './desired.ts';
 import { acrossIp, leadsTo } from './ipNetwork.ts';
 import type { Settled } from './jobs.ts';
 import { workloadBps } from './rates.ts';
-import { pace, sliceFor } from './reserve.ts';
+import { pace, runningNow, sliceFor } from './reserve.ts';
 import { type ControllerState, isActive, type Job, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -58,7 +66,7 @@ function endsOf(state: ControllerState, job: Job): { source: PortRef; to: PortRe
 }
 
 /** What is left of a link beside workload and other migrations' slices, bit/s; nothing where nobody has read it lately. */
-function residualOf(state: ControllerState, job: Job, nowMs: number): (link: string) => number {
+export function residualOf(state: ControllerState, job: Pick<Job, 'id'>, nowMs: number): (link: string) => number {
   return (link) => {
     const workload = workloadBps(state, link, nowMs, RATES_AGE_MS);
     if (workload === undefined) return 0;
@@ -73,10 +81,30 @@ function residualOf(state: ControllerState, job: Job, nowMs: number): (link: str
  * ones, unless a longer way that shares no link with it would give more than twice as much. A text where there is none.
  */
 export function choosePath(state: ControllerState, job: Job, nowMs: number): ChosenPath | string {
+  const ways = waysOf(state, job, { residualBps: residualOf(state, job, nowMs) });
+  if (typeof ways === 'string') return ways;
+  const running = runningNow(state, nowMs);
+  return bestOf(
+    ways.map((path) => {
+      const slice = sliceFor(state, { ...job, ...path }, job.phase, nowMs, running).slices.get(job.id);
+      return { path, rateBps: slice?.rateBps ?? 0, slice: slice?.reason ?? null };
+    }),
+  );
+}
+
+/**
+ * The ways that are compared: the one that a job has while that is whole, the shortest, and those that share no link with one
+ * another. A text where there is none.
+ */
+export function waysOf(
+  state: ControllerState,
+  job: Job,
+  by: Required<Pick<PathOptions, 'residualBps'>> & Pick<PathOptions, 'towardsOf'>,
+): JobPath[] | string {
   const ends = endsOf(state, job);
   if (typeof ends === 'string') return ends;
   const { source, to } = ends;
-  const options = { includeLast: to.portNo <= OFPP_MAX, residualBps: residualOf(state, job, nowMs) };
+  const options = { includeLast: to.portNo <= OFPP_MAX, ...by };
   const shortest = findPath(state.topology, source.dpid, to, options) ?? acrossIp(state, source.dpid, to, options);
   if (!shortest)
     return (
@@ -84,13 +112,29 @@ export function choosePath(state: ControllerState, job: Job, nowMs: number): Cho
       'If only an IP network joins them, name the ports that lead to it (switches.*.ports.*.ipNetwork)'
     );
   const ways: JobPath[] = isWhole(state, job) ? [{ links: job.links, dpids: job.dpids }] : [];
-  for (const p of [shortest, ...disjointPaths(state.topology, source.dpid, to, MAX_WAYS, options)]) {
+  for (const p of [shortest, ...disjointWays(state.topology, source.dpid, to, options.includeLast)]) {
     if (!ways.some((w) => sameWay(w, p))) ways.push({ links: p.links, dpids: p.dpids });
   }
-  const rated = ways.map((path) => {
-    const slice = sliceFor(state, { ...job, ...path }, job.phase, nowMs).slices.get(job.id);
-    return { path, rateBps: slice?.rateBps ?? 0, slice: slice?.reason ?? null };
-  });
+  return ways;
+}
+
+/** Found before, by the links and switches that they follow from: hosts come and go without changing either. */
+const foundWays = new WeakMap<Topology['links'], WeakMap<Topology['switches'], Map<string, readonly JobPath[]>>>();
+
+/** What links carry does not count here, so that it is not looked at again while the network is as it was. */
+function disjointWays(topology: Topology, from: string, to: PortRef, includeLast: boolean): readonly JobPath[] {
+  const ofLinks = foundWays.get(topology.links) ?? new WeakMap<Topology['switches'], Map<string, readonly JobPath[]>>();
+  foundWays.set(topology.links, ofLinks);
+  const known = ofLinks.get(topology.switches) ?? new Map<string, readonly JobPath[]>();
+  ofLinks.set(topology.switches, known);
+  const key = `${from} ${linkId(to)}`;
+  const ways = known.get(key) ?? disjointPaths(topology, from, to, MAX_WAYS, { includeLast });
+  known.set(key, ways);
+  return ways;
+}
+
+/** The first way that is good enough beside the best. */
+export function bestOf(rated: readonly Omit<ChosenPath, 'why'>[]): ChosenPath {
   const most = Math.max(...rated.map((r) => r.rateBps));
   const chosen = rated.find((r) => r.rateBps >= most * WORTH_STAYING) as (typeof rated)[number];
   const first = rated[0] as (typeof rated)[number];

@@ -24,7 +24,7 @@ import { offerDisks, onDisksPulled, releaseAgain, releaseDisks } from './disks.t
 import type { Event } from './events.ts';
 import { modelOf } from './guestModel.ts';
 import { onPaceAnswered } from './hold.ts';
-import { choosePath, confirmReroute, enforcementOn, isWhole, sameWay } from './jobPath.ts';
+import { confirmReroute, enforcementOn, isWhole, sameWay } from './jobPath.ts';
 import { placeGuests } from './network.ts';
 import { hostOf, newJob } from './newJob.ts';
 import { chooseOverlay, isOverlayReady } from './overlays.ts';
@@ -37,6 +37,7 @@ import { type ControllerState, isActive, type Job, needsSlice, pullsNow, withEnt
 import { type ClockOffset, instantOf } from './telemetry.ts';
 import { chooseDetour, isDetourReady } from './tunnels.ts';
 import type { Turn } from './turn.ts';
+import { WayFinder } from './wayFinder.ts';
 
 /** A request waits this long for the first counters of its path before it is decided without them. */
 const FIRST_RATES_MS = 4000;
@@ -171,6 +172,7 @@ export function admitWaiting(t: Turn): void {
     return;
   }
   const ready: Job[] = [];
+  const ways = new WayFinder(t.state, t.nowMs);
   for (const job of waiting) {
     if (isSettling(t.state)) {
       hold(
@@ -184,7 +186,7 @@ export function admitWaiting(t: Turn): void {
     if (job.busyUntilMs !== null && t.nowMs < job.busyUntilMs) continue;
     // Ways are compared when there is something new to compare them by.
     if (t.isSampled || !isWhole(t.state, job)) {
-      const chosen = choosePath(t.state, job, t.nowMs);
+      const chosen = ways.choose(job);
       if (typeof chosen === 'string') {
         hold(t, job, reason('admission.noPath', chosen), []);
         continue;
@@ -271,8 +273,11 @@ function queueAgain(t: Turn, job: Job, host: string, why: string): void {
   t.reserveNow = true;
 }
 
+const areSame = (a: readonly string[], b: readonly string[]): boolean =>
+  a === b || (a.length === b.length && a.every((id, i) => id === b[i]));
+
 function hold(t: Turn, job: Job, why: Reason, behind: readonly string[]): void {
-  if (job.state === 'queued' && job.note === why.text && job.behind.join() === behind.join()) return;
+  if (job.state === 'queued' && job.note === why.text && areSame(job.behind, behind)) return;
   const isNews = job.note !== why.text;
   t.setJob(job.id, { state: 'queued', note: why.text, behind, isHeld: false });
   if (!isNews) return;

@@ -1,14 +1,12 @@
 /** A job as it is when it has just been asked for. Part of `step.ts`; `evacuate.ts` makes jobs of moves that are only thought of. */
 import type { MigrateRequest } from '../../contracts/rest.ts';
+import { reportedGuest } from './guestHosts.ts';
 import { newPull } from './pull.ts';
 import type { ControllerState, Job } from './state.ts';
 
 /** Host on which a guest is; undefined when no agent reports it. */
 export function hostOf(state: ControllerState, guest: string): string | undefined {
-  for (const a of state.agents.values()) {
-    if (a.guests.some((g) => g.spec.name === guest && g.state !== 'incoming' && g.state !== 'stopped')) return a.host;
-  }
-  return undefined;
+  return reportedGuest(state, guest)?.on?.host;
 }
 
 /** Undefined when nobody has the guest. */

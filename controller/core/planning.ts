@@ -4,7 +4,14 @@
  * have ended, so that one that is late never has another on top of it, and one that is early leaves no link idle. Part of
  * `step.ts`: `jobs.ts` asks `turnsOf` before it admits.
  */
-import { isFinal, PRIORITIES, type Reason, type Technique } from '../../contracts/common.ts';
+import {
+  type Direction,
+  isFinal,
+  PRIORITIES,
+  type Priority,
+  type Reason,
+  type Technique,
+} from '../../contracts/common.ts';
 import type { PlannedRun } from '../../contracts/feed.ts';
 import type { Plan, PlannedMigration } from '../../contracts/plan.ts';
 import { type AdmissionItem, chooseTechnique, copyLeftMs, type GuestModel, OVERHEAD_MS } from '../../policies/index.ts';
@@ -48,6 +55,16 @@ export function runningLeftMs(state: ControllerState, job: Job): number {
   );
 }
 
+/** A function of one state at one moment, worked out once for each that it is asked of: with many jobs many ask the same. */
+function onceFor<K, V extends NonNullable<unknown>>(of: (key: K) => V): (key: K) => V {
+  const known = new Map<K, V>();
+  return (key) => {
+    const found = known.get(key) ?? of(key);
+    known.set(key, found);
+    return found;
+  };
+}
+
 /** What it has; in its first moments what the plan gives it: first slices are often not yet what it will have. */
 function rateOf(job: Job): number {
   const isSettled = (job.state === 'copying' || job.state === 'switching') && job.phase !== 'initial';
@@ -55,14 +72,20 @@ function rateOf(job: Job): number {
 }
 
 /** The technique it would be given now, at the rate that the path leaves it; as a guess for the volume it has to carry. */
-function likelyTechnique(state: ControllerState, job: Job, model: GuestModel, rateBps: number): Technique {
+function likelyTechnique(
+  state: ControllerState,
+  job: Job,
+  model: GuestModel,
+  rateBps: number,
+  directionOf: (host: string) => Direction,
+): Technique {
   const supported = supportedBy(state, job);
   try {
     return chooseTechnique(
       {
         priority: job.priority,
-        source: hostTraffic(state, job.from).direction,
-        destination: hostTraffic(state, job.to).direction,
+        source: directionOf(job.from),
+        destination: directionOf(job.to),
         guest: guestTraffic(state, job.guest).direction,
         model,
         sliceBps: payloadBps(rateBps),
@@ -77,10 +100,15 @@ function likelyTechnique(state: ControllerState, job: Job, model: GuestModel, ra
   }
 }
 
-function waitingItem(state: ControllerState, job: Job, usable: (link: string) => readonly number[]): PlanItem {
+function waitingItem(
+  state: ControllerState,
+  job: Job,
+  usable: (link: string) => readonly number[],
+  directionOf: (host: string) => Direction,
+): PlanItem {
   const model = modelOf(state, job);
   const rateBps = Math.min(...job.links.map((l) => usable(l)[rank(job)] as number), Number.MAX_SAFE_INTEGER);
-  const technique = likelyTechnique(state, job, model, rateBps);
+  const technique = likelyTechnique(state, job, model, rateBps, directionOf);
   const isSentOnce = technique === 'post-copy' || technique === 'stop-and-copy';
   // A working set whose bound is not known is not all sent twice: what is written in some seconds stands for it.
   const hotBytes = Math.min(model.workingSetBytes, model.dirtyBytesPerS * HOT_SECONDS);
@@ -104,13 +132,14 @@ function placeOf(job: Job): Omit<PlanItem, 'memoryMb' | 'hotMb' | 'hotS' | 'runn
 function runningItem(
   state: ControllerState,
   job: Job,
-  waiting: readonly Job[],
+  waitingOn: ReadonlyMap<string, ReadonlySet<Priority>>,
   usable: (link: string) => readonly number[],
 ): PlanItem | undefined {
   const { weights } = state.policy.doc.reservation;
   const own = weights[job.priority];
-  const urgent = waiting.filter((w) => rank(w) < rank(job) && w.links.some((l) => job.links.includes(l)));
-  const most = Math.max(0, ...urgent.map((w) => weights[w.priority]));
+  const isUrgent = (p: Priority) => rank({ priority: p }) < rank(job);
+  const urgent = job.links.flatMap((l) => [...(waitingOn.get(l) ?? [])].filter(isUrgent));
+  const most = Math.max(0, ...urgent.map((p) => weights[p]));
   const most0 = Math.min(...job.links.map((l) => usable(l)[0] as number), Number.MAX_SAFE_INTEGER);
   const sliceBps = rateOf(job);
   const runningBps = (Math.min(sliceBps, most0) * own) / (own + most);
@@ -134,23 +163,22 @@ export interface Planned {
 /** Plans these waiting jobs beside all that is under way. Jobs need their paths. */
 export function planJobs(state: ControllerState, jobs: readonly Job[], nowMs: number): Planned {
   const builder = new InstanceBuilder(state, nowMs);
-  const known = new Map<string, readonly number[]>();
-  const usable = (link: string) => {
-    const found = known.get(link) ?? usableBps(state, link, nowMs);
-    known.set(link, found);
-    return found;
-  };
+  const usable = onceFor((link: string) => usableBps(state, link, nowMs));
+  const directionOf = onceFor((host: string) => hostTraffic(state, host).direction);
   // By name, so that the same state gives the same plan whatever the order of request.
   const waiting = [...jobs].sort((a, b) => (a.id < b.id ? -1 : 1));
   const active = [...state.jobs.values()].filter((j) => isActive(j) && !isOver(j) && !j.isHeld);
   const moving = new Set(waiting.map((j) => j.guest));
+  const waitingOn = new Map<string, Set<Priority>>();
+  for (const j of waiting)
+    for (const l of j.links) waitingOn.set(l, (waitingOn.get(l) ?? new Set<Priority>()).add(j.priority));
   for (const j of active) {
-    const item = j.links.length > 0 || j.dpids.length > 0 ? runningItem(state, j, waiting, usable) : undefined;
+    const item = j.links.length > 0 || j.dpids.length > 0 ? runningItem(state, j, waitingOn, usable) : undefined;
     if (item === undefined) continue;
     moving.add(j.guest);
     builder.migration(item);
   }
-  for (const j of waiting) builder.migration(waitingItem(state, j, usable));
+  for (const j of waiting) builder.migration(waitingItem(state, j, usable, directionOf));
   staying(state, builder, moving);
   const instance = builder.finish('groups');
   const { perHostOut, perHostIn } = state.policy.doc.limits;
@@ -192,6 +220,9 @@ export function turnsOf(
   }
   const why = waiting.length > 0 ? whyAnew(t, waiting) : undefined;
   if (why !== undefined) replan(t, waiting, why);
+  const { state } = t;
+  const leftMs = onceFor((j: Job) => runningLeftMs(state, j));
+  const isNearlyDone = (j: Job) => (j.state === 'copying' || j.state === 'switching') && leftMs(j) <= LEAD_MS;
   for (const { id } of ready.filter((j) => j.isPlanned)) turns.set(id, turnOf(t, t.job(id) as Job, isNearlyDone));
   for (const { id } of held) {
     if (turnOf(t, t.job(id) as Job, () => false) !== null) continue;
@@ -209,27 +240,19 @@ function openBefore(state: ControllerState, job: Job): Job[] {
   return before.filter((j): j is Job => j !== undefined && !isOver(j));
 }
 
-function turnOf(
-  t: Turn,
-  job: Job,
-  isAsGoodAsDone: (state: ControllerState, j: Job, next: Job) => boolean,
-): NonNullable<AdmissionItem['turn']> | null {
+/** `isNearlyDone` says of a job whether it will be done when another one has been measured and prepared. */
+function turnOf(t: Turn, job: Job, isNearlyDone: (j: Job) => boolean): NonNullable<AdmissionItem['turn']> | null {
   const { planned } = job;
   if (planned === null) {
     const text = t.state.plan?.refused.get(job.id) ?? 'it is not planned yet';
     return { reason: { rule: 'planning.noPlace', text, inputs: {} }, behind: [] };
   }
   const open = openBefore(t.state, job);
-  const blocking = open.filter((j) => !isAsGoodAsDone(t.state, j, job));
+  // Memory must be free before.
+  const isRoomAwaited = planned.reason.rule === 'planning.memory';
+  const blocking = open.filter((j) => isRoomAwaited || !isNearlyDone(j));
   if (blocking.length === 0 && (planned.after.length > 0 || t.nowMs >= planned.startAtMs)) return null;
   return { reason: planned.reason, behind: (blocking.length > 0 ? blocking : open).map((j) => j.id) };
-}
-
-/** It will be done when the next has been measured and prepared. Memory must be free before. */
-function isNearlyDone(state: ControllerState, j: Job, next: Job): boolean {
-  if (j.state !== 'copying' && j.state !== 'switching') return false;
-  if (next.planned?.reason.rule === 'planning.memory') return false;
-  return runningLeftMs(state, j) <= LEAD_MS;
 }
 
 const because = (rule: string, text: string, inputs: Reason['inputs'] = {}, link?: string): Reason => ({

@@ -1,8 +1,9 @@
 /** Rates from cumulative counters, and what the algorithm asks of them: workload per link, direction per guest and host. */
 import type { Direction, Reason } from '../../contracts/common.ts';
 import { classifyDirection } from '../../policies/index.ts';
-import { linkId } from '../../topology/index.ts';
+import { linkId, type Topology } from '../../topology/index.ts';
 import { portByName } from './desired.ts';
+import { reportedGuest } from './guestHosts.ts';
 import type { AgentState, ControllerState, PortHistory, PortRate, PortReading } from './state.ts';
 
 const OFPP_LOCAL = 0xfffffffe;
@@ -88,9 +89,13 @@ interface Mean {
   readings: { rxBps: number; txBps: number }[];
 }
 
+/** What the ports that were read can carry together, bit/s. */
+const capacityOf = (state: ControllerState, ids: readonly string[]): number =>
+  ids.reduce((sum, id) => sum + ((state.ports.get(id)?.rates.length ?? 0) > 0 ? state.topology.capacityBps(id) : 0), 0);
+
 /** Mean of what a port received and sent over the window, without migration streams. */
-function meanOf(state: ControllerState, ids: string[]): Mean {
-  const sum: Mean = { rxBps: 0, txBps: 0, capacityBps: 0, uncertainBps: 0, readings: [] };
+function meanOf(state: ControllerState, ids: readonly string[]): Mean {
+  const sum: Mean = { rxBps: 0, txBps: 0, capacityBps: capacityOf(state, ids), uncertainBps: 0, readings: [] };
   const lagShare = LAG_MS / state.policy.doc.direction.windowMs;
   for (const id of ids) {
     const rates = state.ports.get(id)?.rates ?? [];
@@ -104,7 +109,6 @@ function meanOf(state: ControllerState, ids: string[]): Mean {
       mean((r) => r.txBps - r.migrationTxBps),
     );
     sum.uncertainBps += lagShare * (mean((r) => r.migrationTxBps) + inward);
-    sum.capacityBps += state.topology.capacityBps(id);
     // Ports of one switch are read together: the n-th last readings belong to the same time.
     rates.toReversed().forEach((r, i) => {
       const at = sum.readings[i] ?? { rxBps: 0, txBps: 0 };
@@ -122,8 +126,8 @@ export function guestTraffic(state: ControllerState, guest: string): Traffic {
   const ids = at ? [linkId(at)] : [];
   const m = meanOf(state, ids);
   // A virtual card has no speed of its own: the host's uplink is what its traffic is measured against.
-  const agent = [...state.agents.values()].find((a) => a.guests.some((g) => g.spec.name === guest));
-  const uplink = agent ? meanOf(state, uplinksOf(state, agent)).capacityBps : 0;
+  const agent = reportedGuest(state, guest)?.agent;
+  const uplink = agent ? capacityOf(state, uplinksOf(state, agent)) : 0;
   const capacityBps = uplink > 0 ? uplink : m.capacityBps;
   const readings = m.readings.map((r) => ({ inBps: r.txBps, outBps: r.rxBps }));
   const before = state.directions.get(`guest ${guest}`);
@@ -132,8 +136,19 @@ export function guestTraffic(state: ControllerState, guest: string): Traffic {
   return { inBps: m.txBps, outBps: m.rxBps, direction: d.value, reasons: d.reasons };
 }
 
+/** Uplinks found before: neither a topology nor what an agent said is ever changed in place. */
+const uplinks = new WeakMap<Topology, WeakMap<AgentState, readonly string[]>>();
+
 /** Ports by which a host's traffic enters and leaves: the uplinks of its own switch, or its port on a shared one. */
-function uplinksOf(state: ControllerState, agent: AgentState): string[] {
+function uplinksOf(state: ControllerState, agent: AgentState): readonly string[] {
+  const known = uplinks.get(state.topology) ?? new WeakMap<AgentState, readonly string[]>();
+  uplinks.set(state.topology, known);
+  const found = known.get(agent) ?? findUplinks(state, agent);
+  known.set(agent, found);
+  return found;
+}
+
+function findUplinks(state: ControllerState, agent: AgentState): readonly string[] {
   if (!agent.dpid) return [];
   const own = agent.migrationPort ? portByName(state.topology, agent.dpid, agent.migrationPort) : undefined;
   if (own && own.portNo !== OFPP_LOCAL) return [linkId(own)];

@@ -95,19 +95,22 @@ function noteUnhindered(t: Turn, links: readonly LinkLoad[]): void {
 }
 
 /** What the links of the given claims carry. A link nobody has read lately is taken to be full of workload. */
-function loads(state: ControllerState, claims: readonly SliceClaim[], nowMs: number): LinkLoad[] {
+const loads = (state: ControllerState, claims: readonly SliceClaim[], nowMs: number): LinkLoad[] =>
+  linksOf(claims).map((id) => loadOf(state, id, nowMs));
+
+const linksOf = (claims: readonly SliceClaim[]): string[] => [...new Set(claims.flatMap((c) => c.links))];
+
+function loadOf(state: ControllerState, id: string, nowMs: number): LinkLoad {
   const maxAgeMs = state.policy.doc.reservation.periodMs * FRESH_PERIODS + 500;
-  return [...new Set(claims.flatMap((c) => c.links))].map((id) => {
-    const capacityBps = state.topology.capacityBps(id);
-    const share = state.shares.get(id);
-    return {
-      id,
-      capacityBps,
-      measuredBps: workloadBps(state, id, nowMs, maxAgeMs) ?? capacityBps,
-      peakBps: workloadPeakBps(state, id) ?? capacityBps,
-      shareBps: share && share.byMigration.size > 0 ? share.workloadBps : null,
-    };
-  });
+  const capacityBps = state.topology.capacityBps(id);
+  const share = state.shares.get(id);
+  return {
+    id,
+    capacityBps,
+    measuredBps: workloadBps(state, id, nowMs, maxAgeMs) ?? capacityBps,
+    peakBps: workloadPeakBps(state, id) ?? capacityBps,
+    shareBps: share && share.byMigration.size > 0 ? share.workloadBps : null,
+  };
 }
 
 function claimsOf(state: ControllerState): SliceClaim[] {
@@ -115,12 +118,36 @@ function claimsOf(state: ControllerState): SliceClaim[] {
   return [...state.jobs.values()].filter(hasClaim).map((j) => claimOf(state, j));
 }
 
+/** Those that run at one moment, and what their links carry: the same for all that are asked about then. */
+export interface Running {
+  claims: readonly SliceClaim[];
+  loadOf(link: string): LinkLoad;
+}
+
+export function runningNow(state: ControllerState, nowMs: number): Running {
+  const known = new Map<string, LinkLoad>();
+  return {
+    claims: claimsOf(state),
+    loadOf(link) {
+      const load = known.get(link) ?? loadOf(state, link, nowMs);
+      known.set(link, load);
+      return load;
+    },
+  };
+}
+
 /** What a job would get if it were reserved for now, beside those that run and will run with it. */
-export function sliceFor(state: ControllerState, job: Job, phase: SliceClaim['phase'], nowMs: number): Reservation {
+export function sliceFor(
+  state: ControllerState,
+  job: Job,
+  phase: SliceClaim['phase'],
+  nowMs: number,
+  running: Running = runningNow(state, nowMs),
+): Reservation {
   // Who is held until others have ended will not run beside them.
   const isApart = (id: string) => id === job.id || (job.isHeld && (job.planned?.after.includes(id) ?? false));
-  const claims = [...claimsOf(state).filter((c) => !isApart(c.migration)), claimOf(state, job, phase)];
-  return reserve({ links: loads(state, claims, nowMs), claims }, state.policy);
+  const claims = [...running.claims.filter((c) => !isApart(c.migration)), claimOf(state, job, phase)];
+  return reserve({ links: linksOf(claims).map(running.loadOf), claims }, state.policy);
 }
 
 /** The links of a job's path, with what their workload sent last, under a slice of so much: what the copy may do harm on. */

@@ -5,6 +5,7 @@
  */
 import type { AgentMessage, GuestTelemetry, HostTelemetry } from '../../contracts/agent.ts';
 import type { SeenDowntime } from '../../contracts/feed.ts';
+import { reportedGuest } from './guestHosts.ts';
 import { type ControllerState, withEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
@@ -25,11 +26,8 @@ export function onTelemetry(t: Turn, host: string, m: Extract<AgentMessage, { ty
 
 /** What is known of a guest from the agent of the host it runs on. */
 export function guestTelemetry(state: ControllerState, guest: string): GuestTelemetry | undefined {
-  for (const agent of state.agents.values()) {
-    const here = agent.guests.some((g) => g.spec.name === guest && g.state !== 'incoming' && g.state !== 'stopped');
-    if (here) return state.telemetry.get(agent.host)?.guests.get(guest);
-  }
-  return undefined;
+  const host = reportedGuest(state, guest)?.on?.host;
+  return host === undefined ? undefined : state.telemetry.get(host)?.guests.get(guest);
 }
 
 /** By how much an agent's clock is ahead of the controller's: somewhere between the two. */

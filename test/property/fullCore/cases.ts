@@ -5,7 +5,18 @@
  */
 import { randomFrom } from '../../../contracts/random.ts';
 import { ACTION_NAMES, ACTIONS, type Action, type ActionName, perform } from './actions.ts';
-import { checkGuests, checkStep, drain, freeze, leftovers, nothingSeen, type Seen, Snapshot } from './checks.ts';
+import {
+  checkGuests,
+  checkStep,
+  checkTables,
+  checkWays,
+  drain,
+  freeze,
+  leftovers,
+  nothingSeen,
+  type Seen,
+  Snapshot,
+} from './checks.ts';
 import { POLICIES } from './policies.ts';
 import { type Shape, World, type WorldOptions } from './world.ts';
 
@@ -80,6 +91,8 @@ export function play(c: Case, seen: Seen = nothingSeen(), check?: WorldOptions['
     perform(w, a);
     snapshot.check();
     checkGuests(w);
+    if (i % (4 * EVERY) === 0) checkTables(w.state);
+    checkWays(w.state, w.nowMs);
   }
   w.heal();
   drain(w);

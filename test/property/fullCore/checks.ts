@@ -6,9 +6,12 @@
 import { type AgentCommand, agentCommandSchema } from '../../../contracts/agent.ts';
 import { isFinal, PRIORITIES, type Priority } from '../../../contracts/common.ts';
 import { FEATURE } from '../../../controller/core/cookies.ts';
+import { deriveTables, desiredTables } from '../../../controller/core/desired.ts';
 import type { Effect } from '../../../controller/core/events.ts';
+import { choosePath } from '../../../controller/core/jobPath.ts';
 import { isSettling } from '../../../controller/core/settle.ts';
 import { type ControllerState, isActive, type Job, needsSlice } from '../../../controller/core/state.ts';
+import { WayFinder } from '../../../controller/core/wayFinder.ts';
 import { effectivePolicy } from '../../../policies/index.ts';
 import type { World } from './world.ts';
 
@@ -354,6 +357,31 @@ function guestsAway(w: World, left: string[]): { guests: Set<string>; tunnels: S
     tunnels.add(`${o.anchor}/fwt${o.at.dpid.slice(-12)}`).add(`${o.at.dpid}/fwt${o.anchor.slice(-12)}`);
   }
   return { guests, tunnels };
+}
+
+/** What switches should hold is the same, made anew, as what is remembered of it. */
+export function checkTables(state: ControllerState): void {
+  const kept = desiredTables(state);
+  const fresh = deriveTables(state);
+  const textFor = (tables: typeof kept) =>
+    [...tables].map(([dpid, t]) => [
+      ...[dpid, [...t.flows].map(([key, f]) => `${key} ${f.signature}`).sort()],
+      ...[[...t.meters].sort(), [...t.groups].map(([id, g]) => `${id} ${g.signature}`).sort()],
+    ]);
+  if (textOf(textFor(kept)) !== textOf(textFor(fresh))) throw new Error('switches are to hold what no longer follows');
+}
+
+/** The ways of all that wait, found together, are those that are chosen for each alone. */
+export function checkWays(state: ControllerState, nowMs: number): void {
+  const finder = new WayFinder(state, nowMs);
+  for (const job of state.jobs.values()) {
+    if (job.state !== 'requested' && job.state !== 'queued') continue;
+    const found = finder.choose(job);
+    const alone = choosePath(state, job, nowMs);
+    const textFor = (way: typeof found) => textOf(typeof way === 'string' ? way : [way.path, way.why]);
+    if (textFor(found) !== textFor(alone))
+      throw new Error(`the way of ${job.id} is ${textFor(found)} among others, and ${textFor(alone)} alone`);
+  }
 }
 
 /** Whatever happens, a guest never runs at two hosts. */
