@@ -44,11 +44,15 @@ function narrowest(state: ControllerState, job: Job, nowMs: number): Narrow | un
   return first === undefined ? undefined : { ...first, nextBps: second?.bps ?? Number.POSITIVE_INFINITY };
 }
 
+/** When the copies of those that a job waits behind end, by job: many may wait behind the same ones. */
+type Forecasts = Map<string, Forecast | undefined>;
+
 /** When the copy of a job ends, ms from now; undefined where nothing can be said. */
 function forecast(
   state: ControllerState,
   job: Job,
   nowMs: number,
+  known: Forecasts = new Map(),
   depth = 0,
 ): (Forecast & { basis: Basis }) | undefined {
   const isCopying = job.state === 'copying' || job.state === 'switching';
@@ -69,7 +73,9 @@ function forecast(
   let wait: Forecast = { leftMs: 0, earliestMs: 0, latestMs: 0 };
   for (const id of job.behind) {
     const other = state.jobs.get(id);
-    const f = other === undefined || isFinal(other.state) ? undefined : forecast(state, other, nowMs, depth + 1);
+    if (!known.has(id) && other !== undefined && !isFinal(other.state))
+      known.set(id, forecast(state, other, nowMs, known, depth + 1));
+    const f = known.get(id);
     if (f !== undefined && f.leftMs > wait.leftMs) wait = f;
   }
   return {

@@ -42,6 +42,22 @@ test('a copy that runs: technique, rate, the link that binds, and when it is don
   expect(ended).toBeLessThanOrEqual(e.end?.latestAtMs ?? Number.NaN);
 });
 
+test('the last of a long row, in which each waits behind all before it, is explained as fast as the first', () => {
+  const row = Array.from({ length: 30 }, (_x, i) => `r${i}`);
+  const s = new Star(4, [...guests, ...row.map((name) => ({ name, host: 4, memoryMiB: 512 }))]);
+  for (let i = 0; i < 12; i++) s.pass();
+  // b waits for a on the way out of hv1; those of the row share the way into hv3 with b, and with each other.
+  const moves = [...to2('a'), ...['b', ...row].map((guest) => ({ guest, destination: 'hv3' }))];
+  s.ask({ moves, priority: 'low', strategy: 'serial' });
+  s.run(2);
+  const e = of(s, 'm-r29');
+  expect(e.waits?.reason.rule).toBe('admission.order');
+  expect(e.waits?.behind).toEqual(['m-b', ...row.slice(0, -1).map((name) => `m-${name}`)]);
+  expect(e.binding?.link).toBeDefined();
+  expect(e.end?.basis).toBe('behind');
+  expect(e.end?.expectedAtMs).toBeGreaterThan(of(s, 'm-r0').end?.expectedAtMs ?? Number.NaN);
+});
+
 test('one that waits: for whom, on which link, until when; and what would let it go', () => {
   const s = new Star(2, guests);
   s.workload.set(1, 600);
