@@ -60,6 +60,9 @@ export function admit(
   };
   for (const item of q.running) run(item);
   const heldBack = new ByLink();
+  // Only those ask who waits that go by strategy.
+  const isByStrategy = (i: AdmissionItem) => i.turn === undefined && i.strategy === 'serial';
+  const isAsked = q.waiting.some(isByStrategy);
   const result: Admission = { start: [], wait: [] };
   // Stable: the order of request within a priority is kept.
   const waiting = [...q.waiting].sort((a, b) => rank(a.priority) - rank(b.priority));
@@ -74,10 +77,10 @@ export function admit(
 
     if (item.turn) {
       result.wait.push({ id: item.id, reason: item.turn.reason, behind: [...item.turn.behind] });
-      heldBack.add(item);
+      if (isAsked) heldBack.add(item);
       continue;
     }
-    if (item.turn === undefined && item.strategy === 'serial') {
+    if (isByStrategy(item)) {
       const ahead = running.beside(item).filter((r) => rank(r.priority) <= rank(item.priority));
       const first = ahead[0];
       if (first !== undefined) {

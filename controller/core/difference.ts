@@ -20,8 +20,18 @@ export interface SwitchTables {
 
 export const EMPTY_TABLES: SwitchTables = { flows: new Map(), meters: new Map(), groups: new Map() };
 
-/** Pairs found equal before. Tables never change once made, so they stay equal. */
-const equal = new WeakMap<SwitchTables, WeakSet<SwitchTables>>();
+/** Pairs compared before: whether they differ. Tables never change once made, so what was found stays true. */
+const compared = new WeakMap<SwitchTables, WeakMap<SwitchTables, boolean>>();
+
+function remember(installed: SwitchTables, desired: SwitchTables, isOther: boolean): void {
+  const known = compared.get(installed) ?? new WeakMap<SwitchTables, boolean>();
+  compared.set(installed, known.set(desired, isOther));
+}
+
+/** Whether anything is to be sent. While a switch is being written to, it is asked in every turn. */
+export function isDifferent(installed: SwitchTables, desired: SwitchTables): boolean {
+  return compared.get(installed)?.get(desired) ?? difference(installed, desired).length > 0;
+}
 
 /**
  * Messages that take a switch from `installed` to `desired`: deletes of flows, then meters and groups, a barrier, then flows
@@ -30,7 +40,7 @@ const equal = new WeakMap<SwitchTables, WeakSet<SwitchTables>>();
  * session adds the closing barrier.
  */
 export function difference(installed: SwitchTables, desired: SwitchTables): OfMessage<4>[] {
-  if (installed === desired || equal.get(installed)?.has(desired)) return [];
+  if (installed === desired || compared.get(installed)?.get(desired) === false) return [];
   const deletes: OfMessage<4>[] = [];
   const adds: Flow[] = [];
   for (const [key, f] of installed.flows) if (!desired.flows.has(key)) deletes.push(removeFlow(f));
@@ -53,10 +63,7 @@ export function difference(installed: SwitchTables, desired: SwitchTables): OfMe
   for (const id of installed.groups.keys()) if (!desired.groups.has(id)) dead.push(removeGroup(id));
 
   const messages = joined([[...deletes, ...needed], adds.map(addFlow), dead]);
-  if (messages.length === 0) {
-    const known = equal.get(installed) ?? new WeakSet();
-    equal.set(installed, known.add(desired));
-  }
+  remember(installed, desired, messages.length > 0);
   return messages;
 }
 

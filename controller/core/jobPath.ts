@@ -154,8 +154,20 @@ export const sameWay = (a: JobPath, b: JobPath): boolean =>
 
 const wayText = (p: JobPath): string => (p.links.length > 0 ? p.links.join(' → ') : `${p.dpids.join()} itself`);
 
+/** What was found of jobs, and for which network: a job that waits is asked about in every turn, and hardly anything changes. */
+const found = new WeakMap<Job, Pick<ControllerState, 'topology' | 'agents' | 'settings'> & { isWhole: boolean }>();
+
 /** Whether every link of a job's path is known as it was, and its ends are where the agents are. */
 export function isWhole(state: ControllerState, job: Job): boolean {
+  const { topology, agents, settings } = state;
+  const before = found.get(job);
+  if (before?.topology === topology && before.agents === agents && before.settings === settings) return before.isWhole;
+  const is = isStillWhole(state, job);
+  found.set(job, { topology, agents, settings, isWhole: is });
+  return is;
+}
+
+function isStillWhole(state: ControllerState, job: Job): boolean {
   const ends = endsOf(state, job);
   if (typeof ends === 'string' || job.dpids[0] !== ends.source.dpid || job.dpids.at(-1) !== ends.to.dpid) return false;
   const last = job.links[job.dpids.length - 1];

@@ -173,6 +173,12 @@ export function admitWaiting(t: Turn): void {
   }
   const ready: Job[] = [];
   const ways = new WayFinder(t.state, t.nowMs);
+  const read = new Map<string, boolean>();
+  const isRead = (link: string): boolean => {
+    const is = read.get(link) ?? workloadBps(t.state, link, t.nowMs, FIRST_RATES_MS) !== undefined;
+    read.set(link, is);
+    return is;
+  };
   for (const job of waiting) {
     if (isSettling(t.state)) {
       hold(
@@ -198,8 +204,7 @@ export function admitWaiting(t: Turn): void {
       }
     }
     const now = t.job(job.id) as Job;
-    const fresh = now.links.every((l) => workloadBps(t.state, l, t.nowMs, FIRST_RATES_MS) !== undefined);
-    if (fresh || t.nowMs - job.requestedAtMs >= FIRST_RATES_MS) ready.push(now);
+    if (now.links.every(isRead) || t.nowMs - job.requestedAtMs >= FIRST_RATES_MS) ready.push(now);
   }
   for (const job of ready) if (job.strategy === null) decideStrategy(t, job);
   const turns = turnsOf(
@@ -217,7 +222,7 @@ export function admitWaiting(t: Turn): void {
     strategy: j.strategy ?? 'serial',
     fromHost: j.from,
     toHost: j.to,
-    links: [...j.links],
+    links: j.links,
     ...turn(j.id),
   });
   const now = ready.map((j) => t.job(j.id) as Job);

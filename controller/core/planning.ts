@@ -285,9 +285,18 @@ function whyAnew(t: Turn, waiting: readonly Job[]): Reason | undefined {
   return undefined;
 }
 
+/** Texts of paths made before: a job's list of links is replaced, never changed. */
+const texts = new WeakMap<readonly string[], string>();
+
+function joined(links: readonly string[]): string {
+  const text = texts.get(links) ?? links.join();
+  texts.set(links, text);
+  return text;
+}
+
 /** Where reality is not as planned, by more than the policy allows. */
 function driftOf(t: Turn, plan: GroupPlan, waiting: readonly Job[]): Reason | undefined {
-  const turned = waiting.find((j) => plan.paths.has(j.id) && plan.paths.get(j.id) !== j.links.join());
+  const turned = waiting.find((j) => plan.paths.has(j.id) && plan.paths.get(j.id) !== joined(j.links));
   if (turned !== undefined) return because('path', `${turned.id} takes another path than planned`);
   const { toleranceMs, toleranceShare, capacityShare } = t.state.policy.doc.planning;
   for (const [id, plannedEndMs] of plan.endAtMs) {
@@ -330,7 +339,7 @@ function replan(t: Turn, waiting: readonly Job[], why: Reason): void {
     endsAtMs: at(plan.makespan_s),
     boundAtMs: at(plan.lower_bound_s),
     usableBps: made.builder.usable,
-    paths: new Map(waiting.map((j) => [j.id, j.links.join()])),
+    paths: new Map(waiting.map((j) => [j.id, joined(j.links)])),
     endAtMs,
     refused: new Map((plan.refused ?? []).map((r) => [r.vm, r.reason])),
   };

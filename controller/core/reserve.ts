@@ -18,7 +18,7 @@ import { canCopy } from './copyOptions.ts';
 import { heldBps, isPaced, noteTold, stillTakenBps } from './hold.ts';
 import { workloadBps, workloadPeakBps } from './rates.ts';
 import { isSettling } from './settle.ts';
-import { type ControllerState, type Job, needsSlice, pullsNow } from './state.ts';
+import { type ControllerState, type Job, needsSlice, type PortHistory, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /**
@@ -59,15 +59,29 @@ function claimOf(state: ControllerState, job: Job, phase = job.phase): SliceClai
   return { ...common, ...taken, priority: 'low', phase: 'running', previousBps: previous(pull.sliceBps), mostBps };
 }
 
+/** What was found for a link, by its last readings; and what else it followed from. */
+const usable = new WeakMap<PortHistory, { load: LinkLoad; policy: CompiledPolicy; bps: readonly number[] }>();
+
 /** What a migration could have of a link if it had it alone, bit/s, by priority from high to low: for forecasts. */
-export function usableBps(state: ControllerState, link: string, nowMs: number): number[] {
-  return PRIORITIES.map((priority) => {
+export function usableBps(state: ControllerState, link: string, nowMs: number): readonly number[] {
+  const load = foreseen(state, loadOf(state, link, nowMs));
+  const history = state.ports.get(link);
+  const known = history && usable.get(history);
+  if (known?.policy === state.policy && isSameLoad(known.load, load)) return known.bps;
+  const bps = PRIORITIES.map((priority) => {
     const claim: SliceClaim = { migration: '', priority, links: [link], phase: 'running', previousBps: null };
-    const links = loads(state, [claim], nowMs).map((l) => foreseen(state, l));
-    const { slices } = reserve({ links, claims: [claim] }, state.policy);
-    return slices.get('')?.rateBps ?? 0;
+    return reserve({ links: [load], claims: [claim] }, state.policy).slices.get('')?.rateBps ?? 0;
   });
+  if (history) usable.set(history, { load, policy: state.policy, bps });
+  return bps;
 }
+
+const isSameLoad = (a: LinkLoad, b: LinkLoad): boolean =>
+  a.id === b.id &&
+  a.capacityBps === b.capacityBps &&
+  a.measuredBps === b.measuredBps &&
+  a.peakBps === b.peakBps &&
+  a.shareBps === b.shareBps;
 
 /**
  * The load to reckon with later. A workload that fills what a slice leaves it may want any amount, and slices of now are given

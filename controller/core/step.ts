@@ -7,7 +7,7 @@
 import { PRIORITIES } from '../../contracts/common.ts';
 import { onOvsPorts } from './capacities.ts';
 import { desiredTables, linkRef, QUEUE, queuedLinks, queuesFor } from './desired.ts';
-import { difference, EMPTY_TABLES, type SwitchTables } from './difference.ts';
+import { difference, EMPTY_TABLES, isDifferent, type SwitchTables } from './difference.ts';
 import { discover } from './discovery.ts';
 import type { Effect, Event, PortQos } from './events.ts';
 import { watchHolds } from './hold.ts';
@@ -252,9 +252,9 @@ function writeTables(t: Turn): Settled {
     const s = withoutOldRefusal(t, dpid, known, whole);
     if (t.nowMs < s.retryAtMs) waiting.add(dpid);
     const want = waiting.has(dpid) ? withoutRefused(whole, s) : whole;
-    if (want !== whole && difference(s.installed, whole).length > 0) open.add(dpid);
+    if (want !== whole && isDifferent(s.installed, whole)) open.add(dpid);
     if (s.inFlight) {
-      if (difference(s.inFlight.target, want).length > 0 || difference(s.installed, want).length > 0) open.add(dpid);
+      if (isDifferent(s.inFlight.target, want) || isDifferent(s.installed, want)) open.add(dpid);
       continue;
     }
     const messages = difference(s.installed, want);
@@ -358,7 +358,14 @@ function whyRefused(e: Extract<Event, { kind: 'written' }>): string {
     : `it answered ${kinds}`;
 }
 
-const sameQos = (a: PortQos | null, b: PortQos | null): boolean => JSON.stringify(a) === JSON.stringify(b);
+function sameQos(a: PortQos | null, b: PortQos | null): boolean {
+  if (a === b || a === null || b === null) return a === b;
+  const isSame = (q: PortQos['queues'][number], o: PortQos['queues'][number] | undefined) =>
+    q.id === o?.id && q.minBps === o.minBps && q.maxBps === o.maxBps && q.priority === o.priority;
+  return (
+    a.maxBps === b.maxBps && a.queues.length === b.queues.length && a.queues.every((q, i) => isSame(q, b.queues[i]))
+  );
+}
 
 function isOpen(q: QosState | undefined, wanted: PortQos | null, mayHave: boolean): boolean {
   if (!mayHave) return false;

@@ -59,9 +59,14 @@ const BURSTS: ReadonlySet<Event['kind']> = new Set([
   'packetInsOver',
 ]);
 
+/** What agents tell of many copies and guests comes in bursts too. */
+const goesTogether = (e: Event): boolean =>
+  BURSTS.has(e.kind) ||
+  (e.kind === 'agentMessage' && (e.message.type === 'progress' || e.message.type === 'telemetry'));
+
 /** Takes the events off the inbox that go into the next step: all those at its head that may go together, else one. */
 function takeBurst(inbox: Event[]): Event[] {
-  const other = inbox.findIndex((e) => !BURSTS.has(e.kind));
+  const other = inbox.findIndex((e) => !goesTogether(e));
   return inbox.splice(0, other === -1 ? inbox.length : Math.max(1, other));
 }
 
@@ -311,7 +316,7 @@ export async function startController(config: ControllerConfig, o: ServerOptions
       if (stopped || !isInCharge()) return;
       inbox.push(event);
       if (working) return;
-      if (!BURSTS.has(event.kind)) work();
+      if (!goesTogether(event)) work();
       else if (inbox.length === 1) setImmediate(workLater);
     }
 
