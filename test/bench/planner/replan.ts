@@ -20,6 +20,12 @@ const row = (metric: string, value: number, unit: string, subject = 'fairway'): 
 const longest = (turns: readonly TimedTurn[], of: (t: TimedTurn) => number): number =>
   turns.reduce((most, t) => Math.max(most, of(t)), 0);
 
+/** Mean of the turns that begin with an event of that kind; 0 where there are none. */
+function meanCpuMs(turns: readonly TimedTurn[], event: TimedTurn['event']): number {
+  const own = turns.filter((t) => t.event === event);
+  return own.reduce((sum, t) => sum + t.cpuMs, 0) / Math.max(1, own.length);
+}
+
 /** What makes the controller plan anew, by what is done to the world. */
 const CAUSES: readonly (readonly [string, (w: ReplanWorld) => void])[] = [
   ['a copy failed', (w) => w.endCopy(w.copies()[0] ?? '', 'failed')],
@@ -50,6 +56,13 @@ export function replanRows(numbers: readonly number[], seed: number, progress: (
       row(
         `${kind}: longest turn without a plan`,
         longest(quiet, (t) => t.ms),
+        'ms',
+        'no plan',
+      ),
+      row(`${kind}: mean turn after a reading, of processor time`, meanCpuMs(quiet, 'sampled'), 'ms', 'no plan'),
+      row(
+        `${kind}: mean turn after an agent's report, of processor time`,
+        meanCpuMs(quiet, 'agentMessage'),
         'ms',
         'no plan',
       ),
