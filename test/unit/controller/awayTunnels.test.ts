@@ -260,4 +260,26 @@ describe('an anchor that is lost', () => {
     expect(f.state.overlays.get('g1')).toMatchObject({ anchor: CORE_1 });
     expect(outOf(f, CORE_1, 3, ip(CLIENT_MAC, GUEST_MAC))).toEqual([`${HV2}:2`]);
   });
+
+  test('one that drops again before a controller that starts anew has found its links is not taken for cut off', () => {
+    const f = away({ tunnels: withReserve });
+    const entries = JSON.parse(JSON.stringify(journalOf(f.state, f.nowMs))) as Record<string, unknown>[];
+    const { settings, policy, policyStatus } = f.state;
+    f.disconnect(HV1);
+    f.state = restoreJobs(initialState(settings, policy, policyStatus, f.nowMs), entries);
+    f.connect(HV1);
+    f.disconnect(HV1);
+    for (const dpid of [HV2, HV3, CORE_1, CORE_2]) f.connect(dpid);
+    f.agentUp('hv2', HV2, '10.1.0.2', [guest()]);
+    f.agentUp('hv3', HV3, '10.1.0.3', []);
+    // Its cables are as they were, and nobody has looked for them yet: Open vSwitch tries again every 8 s.
+    pass(f, 9);
+    expect(f.state.overlays.get('g1')).toMatchObject({ anchor: HV1, search: null });
+    f.connect(HV1);
+    f.agentUp('hv1', HV1, '10.0.0.1', []);
+    pass(f, 10);
+    expect(f.state.overlays.get('g1')).toMatchObject({ anchor: HV1, former: [], search: null });
+    expect(rules(f)).toEqual([]);
+    expect(isJoined(f)).toBe(true);
+  });
 });
