@@ -3,7 +3,7 @@
  * somebody asks for migrations, and all sorts of faults. Each takes two numbers that say where and how. Pure but for the world.
  */
 import type { CopyOptions, MultifdCompression, StorageMode } from '../../../contracts/agent.ts';
-import { FairwayError, isFinal, PRIORITIES, type Strategy, TECHNIQUES } from '../../../contracts/common.ts';
+import { isFinal, PRIORITIES, type Strategy, TECHNIQUES } from '../../../contracts/common.ts';
 import { randomFrom } from '../../../contracts/random.ts';
 import type { MigrateRequest } from '../../../contracts/rest.ts';
 import { movesOf, planEvacuation } from '../../../controller/core/evacuate.ts';
@@ -14,7 +14,7 @@ import { arpPacket, buildFrame, rarpPacket } from '../../../sim/packet.ts';
 import type { Host } from './hosts.ts';
 import { LOCAL_PORT, type SwitchModel, type WriteFate } from './network.ts';
 import { OVERRIDES_COUNT, POLICIES } from './policies.ts';
-import { BURST, SPEEDS, type World } from './world.ts';
+import { BURST, isAllowed, SPEEDS, type World } from './world.ts';
 
 const REFUSALS = ['host-busy', 'guest-gone', 'internal', 'path-down'];
 const FATES: readonly WriteFate[] = ['refused', 'full', 'lost'];
@@ -156,6 +156,13 @@ export const ACTIONS = {
       else h.connect();
     },
   },
+  vanish: {
+    weight: 2,
+    do: (w, a, b) => {
+      const draw = randomFrom(b);
+      hostOf(w, a).vanish(() => draw() < 0.5);
+    },
+  },
   breakStream: {
     weight: 8,
     do: (w, a) => {
@@ -225,17 +232,6 @@ export type Action = readonly [ActionName, number, number];
 export const ACTION_NAMES = Object.keys(ACTIONS) as ActionName[];
 
 export const perform = (w: World, [name, a, b]: Action): void => (ACTIONS[name] as Kind).do(w, a, b);
-
-/** What checks say no to is not asked for. */
-function isAllowed(check: () => void): boolean {
-  try {
-    check();
-    return true;
-  } catch (error) {
-    if (error instanceof FairwayError) return false;
-    throw error;
-  }
-}
 
 /** Somebody asks for the move of one guest or of several. */
 function ask(w: World, a: number, b: number): void {

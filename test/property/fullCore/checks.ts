@@ -13,6 +13,7 @@ import { isSettling } from '../../../controller/core/settle.ts';
 import { type ControllerState, isActive, type Job, needsSlice } from '../../../controller/core/state.ts';
 import { WayFinder } from '../../../controller/core/wayFinder.ts';
 import { effectivePolicy } from '../../../policies/index.ts';
+import type { Host } from './hosts.ts';
 import type { World } from './world.ts';
 
 /** Rates are whole bits per second. */
@@ -257,6 +258,8 @@ function checkCommand(
 
 /** Everybody ends: with no fault any more, somebody gets on within this long, and all are done before the longest they may take. */
 const QUIET_MS = 120_000;
+/** Somebody looks after migrations of hosts that do not come back when nothing has happened for this long. */
+const GIVE_UP_MS = 80_000;
 const LEAST_RATE_BPS = 2e6;
 const DRAIN_STEP_MS = 2000;
 
@@ -278,8 +281,15 @@ export function drain(w: World): void {
       last = now;
       sinceMs = w.nowMs;
     }
+    if (w.nowMs - sinceMs > GIVE_UP_MS) w.giveUpLost();
     if (w.nowMs - sinceMs > QUIET_MS || w.nowMs > untilMs) throw new Error(`starved: ${w.open().join('; ')}`);
   }
+}
+
+/** Whether a host may still read disks of a guest elsewhere, as far as anybody knows. */
+function mayRead(h: Host, guest: string): boolean {
+  const l = h.disks.left.get(guest);
+  return l !== undefined && (h.isGone || !l.isPulled);
 }
 
 /** What is left when all jobs have ended; nothing, after the time that taking down may take. */
@@ -297,7 +307,7 @@ export function leftovers(w: World): string[] {
     if (!t?.applied || t.inFlight || t.isStale) left.push(`tunnel ${id} of a guest away from home is not there`);
   }
   for (const j of state.jobs.values()) {
-    const pull = j.pull?.state;
+    const pull = hosts.get(j.to)?.isGone ? undefined : j.pull?.state;
     if (pull === 'waiting' || pull === 'running' || pull === 'stopping' || pull === 'away')
       left.push(`the pull of ${j.id} is ${pull}: ${j.pull?.note}`);
   }
@@ -316,6 +326,8 @@ export function leftovers(w: World): string[] {
       left.push(`${s.dpid} holds ${s.flows.size} flows, and ${held.size} are believed`);
   }
   for (const h of hosts.values()) {
+    // Of what is there nobody has heard since.
+    if (h.isGone) continue;
     for (const j of h.jobs.values()) {
       // It says again that the disks are here to whoever comes back.
       const isKept = j.role === 'destination' && j.readsDisks && h.guests.get(j.guest)?.state === 'running';
@@ -323,7 +335,7 @@ export function leftovers(w: World): string[] {
     }
     for (const g of h.guests.values()) {
       const { name } = g.spec;
-      const isRead = [...hosts.values()].some((x) => x.disks.left.get(name)?.isPulled === false);
+      const isRead = [...hosts.values()].some((x) => mayRead(x, name));
       if (g.state !== 'running' && !(h.disks.served.has(name) && isRead))
         left.push(`${name} is ${g.state} at ${h.o.host}`);
     }
@@ -333,6 +345,7 @@ export function leftovers(w: World): string[] {
     if (at.length !== 1) left.push(`${guest} runs ${at.length} times`);
     const place = state.topology.locationByName(guest)?.at;
     const port = place && net.at(`${place.dpid}:${place.portNo}`);
+    if (at[0]?.isGone) continue;
     if (at[0] && (place?.dpid !== at[0].o.dpid || port?.port.name !== `tap-${guest}`))
       left.push(`${guest} is at ${at[0].o.host}, and traffic goes to ${place?.dpid}:${place?.portNo}`);
   }

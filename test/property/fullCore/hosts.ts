@@ -94,6 +94,8 @@ export class Host {
   session = 0;
   toldSession = -1;
   isConnected = false;
+  /** Its agent does not come back, although guests and copies go on. */
+  isGone = false;
   /** Guests here write nothing any more. */
   #isCalm = false;
   /** The next command is refused with this code. */
@@ -128,6 +130,7 @@ export class Host {
   }
 
   connect(): void {
+    if (this.isGone) return;
     if (this.isConnected) this.disconnect(() => false);
     this.session++;
     this.isConnected = true;
@@ -144,6 +147,12 @@ export class Host {
     this.isConnected = false;
     this.#u.push(this.channel, { kind: 'agentDown', host: this.o.host });
     for (const c of this.inbox.splice(0)) this.#giveUp(c, isDone());
+  }
+
+  /** Its agent is lost for good; of the commands under way some are carried out all the same. */
+  vanish(isDone: () => boolean): void {
+    this.disconnect(isDone);
+    this.isGone = true;
   }
 
   /** A command whose answer the controller does not wait for any longer. */

@@ -5,11 +5,13 @@
  * checked (`checks.ts`) and remembers them, so that the same events can be played again. Neighbours: `network.ts`, `hosts.ts`.
  */
 import type { Abilities, Disk } from '../../../contracts/agent.ts';
-import { isFinal, type Technique } from '../../../contracts/common.ts';
+import { FairwayError, isFinal, type Technique } from '../../../contracts/common.ts';
 import { randomFrom } from '../../../contracts/random.ts';
 import type { MigrateRequest } from '../../../contracts/rest.ts';
 import { QUEUE } from '../../../controller/core/desired.ts';
 import type { Effect, Event, PortQos } from '../../../controller/core/events.ts';
+import { checkCancel } from '../../../controller/core/jobs.ts';
+import { checkForget } from '../../../controller/core/lost.ts';
 import { restoreJobs } from '../../../controller/core/restore.ts';
 import { type ControllerState, initialState, type Settings } from '../../../controller/core/state.ts';
 import { stepAll } from '../../../controller/core/step.ts';
@@ -98,6 +100,17 @@ function abilitiesOf(isOld: boolean, isSaid: boolean, isNew: boolean): Pick<Host
     ...{ multifdPostcopy: isNew, holdsSwitchover: 'stopped', storage: ['shared', 'mirrored', 'on-demand'] },
   };
   return { techniques, abilities: isSaid ? abilities : undefined };
+}
+
+/** What checks say no to is not asked for. */
+export function isAllowed(check: () => void): boolean {
+  try {
+    check();
+    return true;
+  } catch (error) {
+    if (error instanceof FairwayError) return false;
+    throw error;
+  }
 }
 
 /** The core at the beginning of a life of the controller, with what an earlier one wrote down. */
@@ -460,6 +473,15 @@ export class World {
     this.#overrides = 0;
     this.setPolicy(0);
     this.round(1000, 0.4);
+  }
+
+  /** Of migrations whose host does not come back, somebody gives up those that do not end by themselves. */
+  giveUpLost(): void {
+    for (const j of this.state.jobs.values()) {
+      if (isFinal(j.state) || ![j.from, j.to].some((h) => this.hosts.get(h)?.isGone)) continue;
+      if (isAllowed(() => checkCancel(this.state, j.id))) this.feed([{ kind: 'cancel', id: j.id }]);
+      if (isAllowed(() => checkForget(this.state, j.id))) this.feed([{ kind: 'forget', id: j.id }]);
+    }
   }
 
   open(): string[] {
