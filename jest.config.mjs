@@ -1,7 +1,8 @@
 // Jest runs the TypeScript sources through swc. Projects, so that the fast tests can be run alone: unit (pure and in-process,
-// property tests included), integration (real switch, Redis, QEMU, Mininet), scenarios, lab (whole networks under load
-// and faults, and emulated guests, whose speed is the processor's). Files of the first two may run beside each other, in as
-// many workers as jest is given; those of the others, which measure times and rates, run one after the other and alone.
+// property tests included), integration (real switch, Redis, libvirt, Mininet), waiting (networks with faults, and machines that are
+// moved and cut), scenarios, lab (whole networks under load, and copies whose pace is measured). Files of unit and integration
+// run beside each other, in as many workers as jest is given; those of waiting, which wait for their network or machine most
+// of the time, in half as many more; those of the others, which measure times and rates, one after the other and alone.
 const common = {
   testEnvironment: 'node',
   transform: { '^.+\\.ts$': ['@swc/jest'] },
@@ -14,8 +15,13 @@ const common = {
 const compiled = { ...common, globalSetup: '<rootDir>/test/buildOnce.mjs' };
 /** For tests that measure. */
 const alone = { ...compiled, runner: '<rootDir>/test/serialRunner.mjs' };
-/** How names of files in test/integration begin that must not share the processor. */
-const ALONE = ['lab-', 'faults/', 'agent-qemu', 'agent-recovery', 'agent-tls', 'driver-contract-qmp', 'storage-'];
+/** For tests that need little of a processor, and none for themselves. */
+const waiting = { ...compiled, runner: '<rootDir>/test/waitingRunner.mjs' };
+/** How names of files in test/integration begin that are for one of these runners. */
+const ALONE = ['lab-', 'faults/storm', 'agent-(qemu|recovery)', 'driver-contract-qmp'];
+const WAITING = ['storage-', 'agent-tls', 'faults/(?!storm)'];
+const inIntegration = (...names) => `/test/integration/(${names.join('|')})`;
+const others = (...names) => `/test/integration/(?!${names.join('|')})`;
 const at = (...folders) => folders.map((f) => `<rootDir>/${f}/**/*.test.ts`);
 
 export default {
@@ -30,13 +36,19 @@ export default {
       ...compiled,
       displayName: 'integration',
       testMatch: at('test/integration'),
-      testPathIgnorePatterns: ALONE.map((name) => `/test/integration/${name}`),
+      testPathIgnorePatterns: [inIntegration(...ALONE, ...WAITING)],
+    },
+    {
+      ...waiting,
+      displayName: 'waiting',
+      testMatch: at('test/integration'),
+      testPathIgnorePatterns: [others(...WAITING)],
     },
     {
       ...alone,
       displayName: 'lab',
       testMatch: at('test/integration'),
-      testPathIgnorePatterns: [`/test/integration/(?!${ALONE.join('|')})`],
+      testPathIgnorePatterns: [others(...ALONE)],
     },
   ],
 };

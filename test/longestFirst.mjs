@@ -4,18 +4,19 @@
  */
 import Sequencer from '@jest/test-sequencer';
 
-/** Parts of paths, about longest first; beside the machines of libvirt something without machines. */
+/** Parts of paths, about longest first among those of one runner. */
 const LONG = [
   'driver-contract-libvirt',
   'property/decisions',
-  'agent-qemu',
-  'storage-qmp',
-  'driver-contract-qmp',
-  'agent-recovery',
   'mininet',
   'learning',
-  'agent-tls',
   'ofdump.test',
+  'storage-qmp',
+  'faults/kill9',
+  'faults/twoControllers',
+  'faults/outages',
+  'faults/islands',
+  'agent-tls',
 ];
 
 const rank = ({ path }) => {
