@@ -47,7 +47,7 @@ function measured(
   range: string,
   text: string,
 ) {
-  const what = `must be a number${unit === '' ? '' : ` of ${unit}`} or a text such as "${example}"`;
+  const what = `must be a number${unit === '' ? '' : ` of ${unit}`} (${range}) or a text such as "${example}"`;
   const schema = z.preprocess((v) => (typeof v === 'string' && v.length <= 100 ? (read(v) ?? v) : v), number(what));
   return schema.register(fields, { kind: 'number', unit: unit === '' ? 'share' : unit, range, text });
 }
@@ -74,20 +74,20 @@ const rateBps = (text: string) =>
   );
 const count = (min: number, max: number, text: string, unit = 'number') =>
   z
-    .number('must be a number')
+    .number(`must be a number (${min} – ${max})`)
     .int('must be a whole number')
     .min(min)
     .max(max)
     .register(fields, { kind: 'number', unit, range: `${min} – ${max}, whole`, text });
 const weight = (text: string) =>
   z
-    .number('must be a number')
+    .number('must be a number (above 0, up to 10^9)')
     .positive()
     .max(1e9)
     .register(fields, { kind: 'number', unit: 'number', range: 'above 0, up to 10^9', text });
 const factor = (text: string) =>
   z
-    .number('must be a number')
+    .number('must be a number (0 – 1000)')
     .min(0)
     .max(1000)
     .register(fields, { kind: 'number', unit: 'number', range: '0 – 1000', text });
@@ -97,9 +97,9 @@ const oneOf = <const T extends readonly string[]>(values: T, unit: string, text:
   z.enum(values).register(fields, { kind: 'text', unit, range: values.join(', '), text });
 const expression = (text: string) =>
   z
-    .string()
-    .min(1)
-    .max(MAX_EXPRESSION)
+    .string('must be an expression such as "capacity - rate"')
+    .min(1, 'is empty; write an expression such as "capacity - rate"')
+    .max(MAX_EXPRESSION, `is longer than ${MAX_EXPRESSION} characters`)
     .register(fields, {
       kind: 'text',
       unit: 'expression, bit/s',

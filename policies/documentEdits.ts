@@ -3,11 +3,12 @@
  * documentPaths.ts says what a path leads to, document.ts checks what comes of it. Stores in `controller/io/` and the
  * operator's interface call `applyPolicyPatch`, `flattenPolicy` and `unflattenPolicy`.
  */
+import { FairwayError } from '../contracts/common.ts';
 import { DEFAULT_POLICY, type FieldKind, type PolicyDocument } from '../contracts/policy.ts';
 import type { PolicyPatch } from '../contracts/rest.ts';
 import { parsePolicy } from './document.ts';
 import { BAD_LINK, isTree, LINK_ID, placeOf, type Tree, unknownField, valueAt } from './documentPaths.ts';
-import { invalid, shortened } from './documentProblems.ts';
+import { invalid, MAX_SHOWN, shortened } from './documentProblems.ts';
 
 /** Longest dotted path, and longest text of a leaf and of a list or map, in characters. */
 const MAX_PATH = 400;
@@ -63,7 +64,17 @@ export function applyPolicyPatch(doc: PolicyDocument, patch: PolicyPatch): Polic
   const tree = structuredClone(doc) as unknown as Tree;
   // Inner nodes before what is inside them, so that the order of the fields does not matter.
   const paths = Object.keys(patch).sort((a, b) => a.split('.').length - b.split('.').length || (a < b ? -1 : 1));
-  for (const path of paths) edit(tree, path, patch[path] as string | number | boolean | null);
+  const wrong: string[] = [];
+  for (const path of paths) {
+    try {
+      edit(tree, path, patch[path] as string | number | boolean | null);
+    } catch (e) {
+      if (!(e instanceof FairwayError)) throw e;
+      wrong.push(e.message);
+      if (wrong.length === MAX_SHOWN) break;
+    }
+  }
+  if (wrong.length > 0) throw invalid(wrong.join('; '));
   return parsePolicy(tree).doc;
 }
 

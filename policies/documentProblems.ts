@@ -10,7 +10,8 @@ export interface PolicyProblem {
   message: string;
 }
 
-const MAX_SHOWN = 5;
+/** Most that is told of at a time. */
+export const MAX_SHOWN = 5;
 const MAX_KEY = 100;
 
 /** All that is wrong with a document. */

@@ -288,6 +288,7 @@ class Translator {
       refuse(`calls ${name}() with ${args.length} values; it takes ${least === most ? least : `${least} to ${most}`}`);
     }
     const values = args.map((a) => this.translate(a, depth + 1));
+    if (name === 'clamp') refuseReversed(node, values);
     return {
       dimension: this.#common(`calls ${name}() with`, node, values),
       value: (vars) => found.apply(values.map((v) => v.value(vars))),
@@ -305,6 +306,13 @@ class Translator {
     const hint = isBare ? '; write the unit of the number, such as "100 Mbit/s"' : '';
     refuse(`${does} ${nameOf(first)} and ${nameOf(other)} ("${node.toString()}")${hint}`);
   }
+}
+
+/** Limits of clamp() that are the wrong way round on every link would always give the upper one. */
+function refuseReversed(node: MathNode, [, low, high]: readonly Typed[]): void {
+  const gaps = PROBES.map((vars) => (high as Typed).value(vars) - (low as Typed).value(vars));
+  if (gaps.every((gap) => gap <= 0) && gaps.some((gap) => gap < 0))
+    refuse(`has the limits of clamp(x, low, high) the wrong way round ("${node.toString()}")`);
 }
 
 function product(a: Dimension, b: Dimension, sign: 1 | -1): Dimension {

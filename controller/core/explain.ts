@@ -6,9 +6,10 @@
 import { isFinal, PRIORITIES, type Priority, type Reason } from '../../contracts/common.ts';
 import type { Explanation } from '../../contracts/feed.ts';
 import { formatMs, formatRate } from '../../contracts/units.ts';
-import { type Forecast, forecastCopy } from '../../policies/index.ts';
+import { type Forecast, forecastCopy, predictCopy } from '../../policies/index.ts';
 import { modelOf } from './guestModel.ts';
 import { awayText } from './overlays.ts';
+import { rateOf } from './planning.ts';
 import { workloadBps } from './rates.ts';
 import { payloadBps, policyOf, policyOn, sliceFor, usableBps } from './reserve.ts';
 import { type ControllerState, isActive, type Job } from './state.ts';
@@ -95,23 +96,31 @@ function copyForecast(
   basis: Basis,
 ): (Forecast & { basis: Basis }) | undefined {
   const alone = narrowest(state, job, nowMs)?.bps ?? job.sliceBps;
-  const has = job.sliceBps > 0 ? job.sliceBps : alone;
+  const rate = rateOf(job);
+  const has = rate > 0 ? rate : alone;
   if (has <= 0) return undefined;
   const copy =
     basis === 'progress' && job.progress
       ? { remainingBytes: job.progress.remainingBytes, passes: job.progress.passes, isPostcopy: job.resumed }
       : null;
+  const policy = policyOf(state, job);
+  const model = modelOf(state, job);
   const f = forecastCopy(
     {
       technique: job.technique ?? job.asked.technique ?? 'pre-copy',
-      model: modelOf(state, job),
+      model,
       copy,
       rateBps: payloadBps(has),
       mostBps: payloadBps(Math.max(alone, has)),
     },
-    policyOf(state, job),
+    policy,
   );
-  return { ...f, basis };
+  // One that was asked for is left to go round and round; any other is moved to a technique that ends.
+  const autoConverge = job.asked.options?.autoConverge === true;
+  const isEndless =
+    job.asked.technique === 'pre-copy' &&
+    !predictCopy('pre-copy', model, payloadBps(has), policy, { autoConverge }).converges;
+  return { ...f, ...(isEndless ? { latestMs: Number.POSITIVE_INFINITY } : {}), basis };
 }
 
 /** The record. */
@@ -120,7 +129,7 @@ export function explainJob(state: ControllerState, job: Job, nowMs: number): Exp
   const isWaiting = job.state === 'requested' || job.state === 'queued' || job.isHeld;
   const narrow = isOpen ? narrowest(state, job, nowMs) : undefined;
   const end = isOpen ? forecast(state, job, nowMs) : undefined;
-  const rate = isOpen && job.sliceBps <= 0 ? null : rateOf(job);
+  const rate = isOpen && job.sliceBps <= 0 ? null : lastSlice(job);
   const link = rate?.reason.bindingLink ?? narrow?.link;
   const binding = isOpen && link !== undefined ? bindingOf(state, job, link, nowMs) : null;
   const technique = job.technique === null ? null : { value: job.technique, reasons: ofKind(job, 'technique') };
@@ -150,7 +159,7 @@ export function explainJob(state: ControllerState, job: Job, nowMs: number): Exp
 }
 
 /** The slice it has, or had last, and why. */
-function rateOf(job: Job): Explanation['rate'] {
+function lastSlice(job: Job): Explanation['rate'] {
   const last = job.sliceSteps.findLast((s) => s.rateBps > 0);
   return last === undefined ? null : { bps: last.rateBps, reason: last.reason };
 }

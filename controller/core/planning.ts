@@ -66,7 +66,7 @@ function onceFor<K, V extends NonNullable<unknown>>(of: (key: K) => V): (key: K)
 }
 
 /** What it has; in its first moments what the plan gives it: first slices are often not yet what it will have. */
-function rateOf(job: Job): number {
+export function rateOf(job: Job): number {
   const isSettled = (job.state === 'copying' || job.state === 'switching') && job.phase !== 'initial';
   return isSettled || job.planned === null ? job.sliceBps : job.planned.rateBps;
 }

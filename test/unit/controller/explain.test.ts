@@ -129,6 +129,17 @@ test('the floor is the one that holds for the guest; and higher priority would p
   expect(order(last)?.text).toContain(`planned before ${first}`);
 });
 
+test('a pre-copy that was asked for and does not converge may never end, and says so', () => {
+  const s = new Star(2, guests.slice(0, 1));
+  const { answer } = s.fabric;
+  s.fabric.answer = (host, c) => (c.do === 'measureDirtyRate' ? { value: { dirtyBytesPerS: 200e6 } } : answer(host, c));
+  s.ask({ moves: to2('a'), technique: 'pre-copy' });
+  s.run(2);
+  const e = of(s, 'm-a');
+  expect(e.technique?.reasons.map((r) => r.rule)).toContain('technique.notConverging');
+  expect(e.end).toMatchObject({ latestAtMs: null, earliestAtMs: expect.any(Number) });
+});
+
 test('one that has ended says what it had last', () => {
   const s = new Star(2, guests.slice(0, 1));
   s.ask({ moves: to2('a') });

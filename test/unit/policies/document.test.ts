@@ -175,6 +175,26 @@ describe('edits', () => {
     expect(edit({ 'sla.default.floor': '80 %', 'sla.default.ceiling': '90 %' }).sla.default.floor).toBe('80 %');
   });
 
+  test('all that is wrong is told, and what would be right', () => {
+    const patch = {
+      'direction.windowMs': -1,
+      'limits.perHostOut': 0,
+      'reservation.medum': 'rate',
+      'reservation.low': '',
+    };
+    expect(refusal(() => edit({ ...patch, 'marks.low': 'x' }))).toMatch(
+      /^marks\.low: must be a number, not "x"; reservation\.medum: there is no such field; /,
+    );
+    const { 'reservation.medum': _, ...known } = patch;
+    expect(refusal(() => edit(known))).toBe(
+      'direction.windowMs: must be a number of ms (500 – 600000, whole) or a text such as "200 ms"; ' +
+        'reservation.low: is empty; write an expression such as "capacity - rate"; ' +
+        'limits.perHostOut: must be a number (1 – 1000)',
+    );
+    const many = Object.fromEntries(Array.from({ length: 50 }, (_x, i) => [`f${i}`, 1]));
+    expect(refusal(() => edit(many)).split('no such field')).toHaveLength(6);
+  });
+
   test('one bad field refuses all', () => {
     expect(refusal(() => edit({ 'limits.perHostOut': 2, 'reservation.low': 'rate +' }))).toContain('reservation.low');
   });

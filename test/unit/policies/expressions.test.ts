@@ -114,6 +114,8 @@ test.each([
   ['NaN', 'NaN', 'NaN'],
   ['Infinity', 'Infinity', 'Infinity'],
   ['a number beyond the range', '1e999', 'Infinity'],
+  ['limits the wrong way round', 'capacity - clamp(rate, ceiling, floor)', 'the wrong way round'],
+  ['limits the wrong way round', 'clamp(rate, 2 Gbit/s, 1 Gbit/s)', 'the wrong way round'],
   ['the wrong number of values', 'clamp(rate)', 'takes 3'],
   ['no values', 'min()', 'takes 1 to 20'],
   ['nothing', '', 'empty'],
