@@ -18,8 +18,8 @@ const alone = { ...compiled, runner: '<rootDir>/test/serialRunner.mjs' };
 /** For tests that need little of a processor, and none for themselves. */
 const waiting = { ...compiled, runner: '<rootDir>/test/waitingRunner.mjs' };
 /** How names of files in test/integration begin that are for one of these runners. */
-const ALONE = ['lab-', 'faults/storm', 'agent-(qemu|recovery)', 'driver-contract-qmp'];
-const WAITING = ['storage-', 'agent-tls', 'faults/(?!storm)'];
+const ALONE = ['lab-', 'faults/storm', 'agent-(qemu|recovery|tls)', 'driver-contract-qmp'];
+const WAITING = ['storage-', 'faults/(?!storm)'];
 const inIntegration = (...names) => `/test/integration/(${names.join('|')})`;
 const others = (...names) => `/test/integration/(?!${names.join('|')})`;
 const at = (...folders) => folders.map((f) => `<rootDir>/${f}/**/*.test.ts`);

@@ -16,7 +16,6 @@ const LONG = [
   'faults/twoControllers',
   'faults/outages',
   'faults/islands',
-  'agent-tls',
 ];
 
 const rank = ({ path }) => {
