@@ -77,14 +77,26 @@ export function search(
     for (const j of own) waiting.delete(j);
     board.keep();
     const work = options.work ?? defaultWork(own.length);
-    let best = new Phase(model, board, own, [], random).run(work);
-    for (const promoted: Job[] = []; best.stuck.length > 0; ) {
-      const more = makesRoom(model, best.stuck, waiting);
-      if (more.length === 0) break;
-      for (const j of more) waiting.delete(j);
-      promoted.push(...more);
-      best = new Phase(model, board, own, promoted, random).run(work);
+    const attempt = (spent: number): { best: Candidate; promoted: Job[] } => {
+      const left = new Set(waiting);
+      const promoted: Job[] = [];
+      let best = new Phase(model, board, own, promoted, random).run(spent);
+      while (best.stuck.length > 0) {
+        const more = makesRoom(model, best.stuck, left);
+        if (more.length === 0) break;
+        for (const j of more) left.delete(j);
+        promoted.push(...more);
+        best = new Phase(model, board, own, promoted, random).run(spent);
+      }
+      return { best, promoted };
+    };
+    let { best, promoted } = attempt(work);
+    if (best.stuck.length > 0 || best.score.missed > 0) {
+      // Who is asked to make room depends on who was stuck before: the first plan that comes to mind may have been luckier.
+      const first = attempt(0);
+      if (isLessTrouble(first.best, best, rank)) ({ best, promoted } = first);
     }
+    for (const j of promoted) waiting.delete(j);
     board.reset();
     for (const p of best.placements) board.put(p);
     placements.push(...best.placements);
@@ -308,6 +320,13 @@ class Phase {
     }
     return [...chain].map((p) => p.job);
   }
+}
+
+/** Whether fewer of this rank are stuck, or as many and fewer late; who only makes room does not count. */
+function isLessTrouble(a: Candidate, b: Candidate, rank: number): boolean {
+  const stuck = (c: Candidate) => c.stuck.filter((j) => j.rank === rank).length;
+  const order = [stuck(a) - stuck(b), a.score.missed - b.score.missed, a.score.lateMs - b.score.lateMs];
+  return (order.find((d) => d !== 0) ?? 0) < 0;
 }
 
 function isBetter(a: Score, b: Score): boolean {

@@ -115,6 +115,7 @@ test('more work never makes a plan worse for its most urgent priority', () => {
       expect(much[0]).toBeLessThanOrEqual(little[0]);
       if (much[0] === little[0]) expect(much[1]).toBeLessThanOrEqual(little[1]);
     }),
-    { numRuns: 100 },
+    // In the example another guest is asked to make room, with more work, than with none, and an urgent one was stuck for it.
+    { numRuns: 100, examples: [[2016041060]] },
   );
 });
