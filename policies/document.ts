@@ -234,6 +234,19 @@ const MAX_DEPTH = 12;
 const MAX_VALUES = 50_000;
 
 /**
+ * What came into the schema after files of this format had been written: a whole file of before lacks it, and means its default. A file
+ * that was cut short lacks other fields too, so a part of one is still never taken for the whole.
+ */
+const ADDED_LATER = {
+  technique: { silenceLimitMs: DEFAULT_POLICY.technique.silenceLimitMs },
+};
+
+function withAddedLater(value: unknown): unknown {
+  if (!isTree(value) || !isTree(value.technique)) return value;
+  return { ...value, technique: { ...ADDED_LATER.technique, ...value.technique } };
+}
+
+/**
  * What the schema cannot see, or must not be given: keys that it would drop without a word, and shapes that would keep it
  * busy. Here nothing that is not understood is taken.
  */
@@ -296,7 +309,7 @@ function withoutEmptyOverrides(doc: PolicyDocument): PolicyDocument {
 function read(value: unknown, problems: Problems): CompiledPolicy | undefined {
   checkShape(value, problems);
   if (problems.list.length > 0) return undefined;
-  const doc = schemaProblems(value, problems);
+  const doc = schemaProblems(withAddedLater(value), problems);
   return doc && compileInto(withoutEmptyOverrides(doc), problems);
 }
 

@@ -268,6 +268,14 @@ describe('reading a whole document', () => {
       'limits.perHostOut',
     ],
   ])('%s is refused', (_, value, words) => expect(refusal(() => parsePolicy(value))).toContain(words));
+
+  test('one of before a field was there means its default, and keeps all that it says', () => {
+    const { silenceLimitMs, ...technique } = DEFAULT_POLICY.technique;
+    const before = { ...DEFAULT_POLICY, technique: { ...technique, hybridPasses: 7 } };
+    expect(parsePolicy(before).doc.technique).toEqual({ ...technique, hybridPasses: 7, silenceLimitMs });
+    const part = { ...before, technique: { ...before.technique, silenceLimitMs: { high: 30_000 } } };
+    expect(refusal(() => parsePolicy(part))).toContain('technique.silenceLimitMs.medium: is absent');
+  });
 });
 
 describe('flat fields', () => {
