@@ -87,15 +87,19 @@ export function onForget(t: Turn, id: string): void {
   if (away.length === 0) return;
   end(t, job, 'lost', `given up on request: ${awayText(t.state, away, t.nowMs)}. ${knownText(t.state, job)}`);
   t.log('warn', 'job.lost', { migration: id, guest: job.guest, from: job.from, to: job.to, away });
-  if (job.resumed) isNotAt(t, job.from, job.guest);
+  if (!job.resumed) return;
+  isNotAt(t, job.from, job.guest);
+  // Of a copy that was sent whole before the guest ran nothing is left to come: its destination need not remember it.
+  if (isSentWhole(job)) t.command(job.to, id, { do: 'finish', migration: id });
 }
+
+const isSentWhole = (job: Job): boolean => job.technique === 'pre-copy' || job.technique === 'stop-and-copy';
 
 function knownText(state: ControllerState, job: Job): string {
   const { guest, from, to } = job;
   const far = isAway(state, to) ? `, whose agent is away too` : '';
   if (job.resumed) {
-    const isSentWhole = job.technique === 'pre-copy' || job.technique === 'stop-and-copy';
-    const half = isSentWhole ? '' : `; whether all of its memory came from ${from} is not known`;
+    const half = isSentWhole(job) ? '' : `; whether all of its memory came from ${from} is not known`;
     return `${guest} ran at ${to}${far} when it was last heard of${half}`;
   }
   const how = job.flipped ? 'stood still for its switch-over' : 'ran';

@@ -331,7 +331,10 @@ export function leftovers(w: World): string[] {
     for (const j of h.jobs.values()) {
       // It says again that the disks are here to whoever comes back.
       const isKept = j.role === 'destination' && j.readsDisks && h.guests.get(j.guest)?.state === 'running';
-      if (!isKept) left.push(`${h.o.host} keeps ${j.role} of ${j.id}`);
+      const job = state.jobs.get(j.id);
+      // Whether all of its memory came nobody but the source can tell: it is remembered for that one's return.
+      const isHalf = job?.state === 'lost' && (job.technique === 'post-copy' || job.technique === 'hybrid');
+      if (!isKept && !(isHalf && hosts.get(job.from)?.isGone)) left.push(`${h.o.host} keeps ${j.role} of ${j.id}`);
     }
     for (const g of h.guests.values()) {
       const { name } = g.spec;
