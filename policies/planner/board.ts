@@ -239,12 +239,25 @@ export class Board {
     // The last `hot` MB at a rate that lets them end.
     let endS = piece.fromMs / 1000;
     if (job.leastFinalBps > 0) endS += Math.max(0, job.transfer.hotMb - sinceFast) / rate;
-    // All it has to carry by then: more time needs more volume, so this approaches the first such end from below.
-    for (let i = 0; i < 60; i++) {
-      const missing = volumeMb(job.transfer, endS - startMs / 1000) - carried - rate * (endS - piece.fromMs / 1000);
-      if (missing <= 1e-9) break;
+    // All it has to carry by then: more time needs more volume, so this approaches the first such end from below …
+    const missingAt = (s: number) =>
+      volumeMb(job.transfer, s - startMs / 1000) - carried - rate * (s - piece.fromMs / 1000);
+    let missing = missingAt(endS);
+    for (let i = 0; i < 60 && missing > 1e-9; i++) {
       endS += missing / rate;
       if (endS * 1000 > piece.toMs) return -1;
+      missing = missingAt(endS);
+    }
+    // … but hardly gets on where nearly as much is written as carried. It is missing before that end and never after it: halve.
+    if (missing > 1e-9) {
+      let enough = piece.toMs / 1000;
+      if (missingAt(enough) > 0) return -1;
+      for (let i = 0; i < 60; i++) {
+        const middle = (endS + enough) / 2;
+        if (missingAt(middle) > 0) endS = middle;
+        else enough = middle;
+      }
+      endS = enough;
     }
     const endMs = Math.max(toMs(endS), piece.fromMs + 1);
     return endMs <= piece.toMs ? endMs : -1;

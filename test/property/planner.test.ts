@@ -42,7 +42,8 @@ test('every plan can be carried out, plans or refuses all, and keeps to its boun
       expect(plan.makespan_s).toBeGreaterThanOrEqual(plan.lower_bound_s - 1e-6);
       expect(plan.makespan_s).toBeGreaterThanOrEqual(Number(plan.memory_bound_s) - 0.1);
     }),
-    { numRuns: 400 },
+    // In the example one guest writes nearly as fast as it is carried.
+    { numRuns: 400, examples: [[729533113, undefined]] },
   );
 });
 
