@@ -433,7 +433,10 @@ function keepSmallSteps(
     let result = rateBps;
     if (previous !== null && !isHeld(c) && Math.abs(previous - rateBps) <= minStepShare * binding.load.capacityBps) {
       const more = Math.max(0, previous - rateBps);
-      const fits = c.links.every((l) => (excess.get(l) ?? 0) + more <= (room.get(l) ?? 0));
+      // An override may leave it less of a link than others have.
+      const fits = c.links.every(
+        (l) => (excess.get(l) ?? 0) + more <= (room.get(l) ?? 0) && previous <= (c.limitBps.get(l) ?? 0),
+      );
       const isUsable = previous >= c.leastBps && previous <= (c.claim.mostBps ?? Number.POSITIVE_INFINITY);
       if (isUsable && (more === 0 || fits)) {
         result = previous;

@@ -54,11 +54,14 @@ function labelOf(state: ControllerState, job: Job): number {
 
 export const meterOf = (job: Job): number => METER_BASE + (job.number % METER_COUNT);
 
-/** Port where the guest of a job will be (or is) attached at the destination; undefined until known. */
+/**
+ * Port where the guest of a job will be (or is) attached at the destination; undefined until known. A controller that was
+ * started since knows its switch by the journal while the destination's agent is not back.
+ */
 export function destinationPort(state: ControllerState, job: Job): PortRef | undefined {
-  const agent = state.agents.get(job.to);
-  if (!agent?.dpid || !job.destination) return undefined;
-  return portByName(state.topology, agent.dpid, job.destination.portName);
+  if (!job.destination) return undefined;
+  const dpid = state.agents.get(job.to)?.dpid ?? job.destination.dpid;
+  return dpid ? portByName(state.topology, dpid, job.destination.portName) : undefined;
 }
 
 export function portByName(topology: Topology, dpid: string, name: string): PortRef | undefined {

@@ -67,8 +67,8 @@ export function onPaceAnswered(t: Turn, e: Extract<Event, { kind: 'commandDone' 
   const job = t.job(e.migration);
   if (!before || !job) return;
   const { told, knownBps } = before;
-  // Who does not say which order it was answers the oldest.
-  const at = Math.max(0, e.bandwidthBps === undefined ? 0 : told.findIndex((o) => o.payloadBps === e.bandwidthBps));
+  // Who does not say which order it was answers the oldest. An order that is not open was answered before.
+  const at = e.bandwidthBps === undefined ? 0 : told.findIndex((o) => o.payloadBps === e.bandwidthBps);
   const order = told[at];
   if (order === undefined) return;
   const left = told.filter((_, i) => i !== at);

@@ -429,9 +429,12 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
       end(t, job, 'failed', `${job.from} could not offer its disks: ${e.error ?? 'no reason given'}`);
     else if (e.step === 'prepare')
       end(t, job, 'failed', `${job.to} could not prepare: ${e.error ?? 'no reason given'}`);
-    else if (e.step === 'start')
+    else if (e.step === 'start') {
+      // An order of before, whose answer was lost, may have begun it.
+      if ((t.state.paces.get(job.id)?.knownBps ?? 0) > 0)
+        t.command(job.from, job.id, { do: 'cancel', migration: job.id });
       end(t, job, 'failed', `${job.from} could not start the copy: ${e.error ?? 'no reason given'}`);
-    else if (e.step === 'continueSwitchover' && !job.resumed) {
+    } else if (e.step === 'continueSwitchover' && !job.resumed) {
       t.setJob(job.id, {
         awaiting: null,
         note: `switch-over was not confirmed by ${job.from}: ${e.error ?? 'no reason given'}`,
@@ -464,7 +467,7 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
     const { address, port } = value.data;
     t.setJob(job.id, {
       awaiting: null,
-      destination: value.data,
+      destination: { ...value.data, dpid: t.state.agents.get(job.to)?.dpid ?? null },
       stream: source ? { sourceIp: source, destinationIp: address, sourcePort: 0, destinationPort: port } : null,
     });
   } else if (e.step === 'start' && job.awaiting === 'start') t.setJob(job.id, { awaiting: null });

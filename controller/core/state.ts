@@ -227,6 +227,12 @@ export interface Pull {
   reason: Reason | null;
 }
 
+/** What a destination said when it was ready, and the switch that it said it is at. */
+export interface Destination extends PrepareResult {
+  /** Null where its agent had not said; absent in journals of earlier versions. */
+  dpid?: string | null;
+}
+
 export interface Job {
   id: string;
   /** Small number for cookies, labels and meters; unique among jobs of this controller's life. */
@@ -266,7 +272,7 @@ export interface Job {
   workingSetBytes?: number | null;
   /** Of its memory, what was not zero then; null or absent when not known. */
   nonZeroBytes?: number | null;
-  destination: PrepareResult | null;
+  destination: Destination | null;
   /** Storage on-demand: where the source lets its disks be read. */
   disksFrom?: DiskOffer | null;
   /** Storage on-demand: the destination has all of the disks. */

@@ -292,6 +292,12 @@ function mayRead(h: Host, guest: string): boolean {
   return l !== undefined && (h.isGone || !l.isPulled);
 }
 
+/** Of a post-copy that was given up one end may have the half that the other lacks, and keeps it for that one's return. */
+const isHalf = (w: World, job: Job | undefined, at: string): boolean =>
+  job?.state === 'lost' &&
+  (job.technique === 'post-copy' || job.technique === 'hybrid') &&
+  w.hosts.get(at === job.from ? job.to : job.from)?.isGone === true;
+
 /** What is left when all jobs have ended; nothing, after the time that taking down may take. */
 export function leftovers(w: World): string[] {
   const { state, net, hosts } = w;
@@ -332,14 +338,15 @@ export function leftovers(w: World): string[] {
       // It says again that the disks are here to whoever comes back.
       const isKept = j.role === 'destination' && j.readsDisks && h.guests.get(j.guest)?.state === 'running';
       const job = state.jobs.get(j.id);
-      // Whether all of its memory came nobody but the source can tell: it is remembered for that one's return.
-      const isHalf = job?.state === 'lost' && (job.technique === 'post-copy' || job.technique === 'hybrid');
-      if (!isKept && !(isHalf && hosts.get(job.from)?.isGone)) left.push(`${h.o.host} keeps ${j.role} of ${j.id}`);
+      if (!isKept && !isHalf(w, job, h.o.host)) left.push(`${h.o.host} keeps ${j.role} of ${j.id}`);
     }
     for (const g of h.guests.values()) {
       const { name } = g.spec;
       const isRead = [...hosts.values()].some((x) => mayRead(x, name));
-      if (g.state !== 'running' && !(h.disks.served.has(name) && isRead))
+      const isSource = [...state.jobs.values()].some(
+        (j) => j.guest === name && j.from === h.o.host && isHalf(w, j, j.from),
+      );
+      if (g.state !== 'running' && !(h.disks.served.has(name) && isRead) && !isSource)
         left.push(`${name} is ${g.state} at ${h.o.host}`);
     }
   }

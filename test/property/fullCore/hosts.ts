@@ -84,6 +84,12 @@ class Refused extends FairwayError {
   }
 }
 
+/** The answer to a command, as far as it is the command's: which pace was told is in it. */
+const doneOf = (host: string, migration: string, c: AgentCommand) => ({
+  ...{ kind: 'commandDone' as const, host, migration, step: c.do },
+  ...('bandwidthBps' in c ? { bandwidthBps: c.bandwidthBps } : {}),
+});
+
 export class Host {
   readonly o: HostOptions;
   readonly guests = new Map<string, GuestInfo>();
@@ -168,7 +174,7 @@ export class Host {
 
   /** It is not known whether a command was carried out. */
   notDone({ migration, command }: { migration: string; command: AgentCommand }, error: string): void {
-    const done = { kind: 'commandDone' as const, host: this.o.host, migration, step: command.do };
+    const done = doneOf(this.o.host, migration, command);
     this.#u.push(this.channel, { ...done, ok: false, unknown: true, error });
   }
 
@@ -176,7 +182,7 @@ export class Host {
   work(): void {
     const c = this.inbox.shift();
     if (!c) return;
-    const done = { kind: 'commandDone' as const, host: this.o.host, migration: c.migration, step: c.command.do };
+    const done = doneOf(this.o.host, c.migration, c.command);
     this.#u.push(this.channel, { ...done, ...this.#answerOf(c.command) });
   }
 
@@ -184,8 +190,10 @@ export class Host {
     try {
       if (this.refuseNext !== null) {
         // That half of a guest's memory is gone ends its migration for good: an agent says so only where it is.
+        // Nor is a guest gone that it copies: a second order to start was overtaken by what the first did.
         const isRecovery = c.do === 'recoverIncoming' || c.do === 'recoverOutgoing';
-        const code = this.refuseNext === 'guest-gone' && isRecovery ? 'internal' : this.refuseNext;
+        const isCopied = c.do === 'start' && this.jobs.has(c.migration);
+        const code = this.refuseNext === 'guest-gone' && (isRecovery || isCopied) ? 'internal' : this.refuseNext;
         this.refuseNext = null;
         throw new Refused(code);
       }

@@ -220,6 +220,14 @@ describe('steps below minStepShare (2 Mbit/s here) are not made', () => {
     expect([mbps(r).m, r.slices.get('m')?.changed]).toEqual([100, true]);
   });
 
+  test('nor the one that an override gives it alone', () => {
+    const all = policyWith({ 'sla.default.floor': '0 %' });
+    const own = policyWith({ 'sla.default.floor': '100 %', 'sla.default.ceiling': '100 %' });
+    const claims = [claim('m', 'low', ['a:1'], { previousBps: 1e6, policyOn: () => own }), claim('n', 'low', ['a:1'])];
+    const r = reserve({ links: [load('a:1', 200)], claims }, all);
+    expect([mbps(r).m, r.slices.get('m')?.changed]).toEqual([0, true]);
+  });
+
   test('and many kept steps together are no more than one', () => {
     const claims = Array.from({ length: 8 }, (_, i) => claim(`m${i}`, 'low', ['a:1'], { previousBps: 6e6 }));
     const r = reserve({ links: [load('a:1', 160)], claims }, policy);
