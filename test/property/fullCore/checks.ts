@@ -362,6 +362,13 @@ export function leftovers(w: World): string[] {
   return left;
 }
 
+/** It went to where it is while nobody was left who would ever say so: both agents of its migration never come back. */
+const isUntold = (w: World, guest: string, at: Host | undefined): boolean =>
+  at?.isGone === true &&
+  [...w.state.jobs.values()].some(
+    (j) => j.guest === guest && j.state === 'lost' && j.to === at.o.host && w.hosts.get(j.from)?.isGone,
+  );
+
 /**
  * Guests in another fabric than the one they were launched in, and the tunnels that lead to them from there; what is known of
  * them and what is not so is added to what is left.
@@ -372,6 +379,7 @@ function guestsAway(w: World, left: string[]): { guests: Set<string>; tunnels: S
   for (const guest of w.guests) {
     const at = [...w.hosts.values()].find((h) => h.guests.get(guest)?.state === 'running');
     const o = w.state.overlays.get(guest);
+    if (isUntold(w, guest, at)) continue;
     const isAway = at !== undefined && w.fabricOf(at) !== w.homeOf(guest);
     if (isAway !== (o?.isAway === true)) left.push(`${guest} is ${isAway ? 'away from home' : 'at home'}`);
     if (!isAway || !o) continue;
