@@ -29,7 +29,7 @@ import { trace } from './fullCore/trace.ts';
 import { newLife, World } from './fullCore/world.ts';
 
 const asked = (name: string, otherwise: number) => Number(process.env[`FAIRWAY_FULL_CORE_${name}`] ?? otherwise);
-const RUNS = asked('RUNS', 60);
+const RUNS = asked('RUNS', 150);
 /** The same cases each time, unless others are asked for: what was found to hold cannot fail for somebody else's change alone. */
 const SEED = asked('SEED', 7);
 const MINUTES = asked('MINUTES', Number.POSITIVE_INFINITY);
