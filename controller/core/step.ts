@@ -387,8 +387,9 @@ function writeQueues(t: Turn): void {
     // Of a change that could not be made it is not known what of it was: it is not done with before one has been confirmed.
     const holds = !before.stale && before.note === '' && sameQos(before.applied, wanted);
     if (before.inFlight || portName === undefined || holds) continue;
-    // It is tried again when the next one is due, or after a while.
-    if (before.note !== '' && sameQos(before.wanted, wanted) && t.nowMs < before.retryAtMs) continue;
+    // It is tried again when the next one is due, or after a while; at once where the switch came up while a try was under way.
+    const waits = before.note !== '' && !before.stale && t.nowMs < before.retryAtMs;
+    if (waits && sameQos(before.wanted, wanted)) continue;
     const serial = t.state.nextSerial;
     t.set({
       nextSerial: serial + 1,
