@@ -12,7 +12,7 @@
 import type { JobState, Reason } from '../../contracts/common.ts';
 import { formatMs, formatRate } from '../../contracts/units.ts';
 import type { Event } from './events.ts';
-import { type ControllerState, type Job, withEntry, withoutEntry } from './state.ts';
+import { type ControllerState, isSentWhole, type Job, withEntry, withoutEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /** A pace that was told: bit/s of payload, and of the whole frames that the slice is made of. */
@@ -184,8 +184,7 @@ function judge(t: Turn, job: Job, hold: Hold): void {
 
 /** Why nothing needs to be held any more; undefined while something does. */
 function whyOver(t: Turn, job: Job, hold: Hold): string | undefined {
-  const isSentWhole = job.technique === 'pre-copy' || job.technique === 'stop-and-copy';
-  if (job.resumed && isSentWhole) return `${job.guest} runs at ${job.to}, and nothing is left behind`;
+  if (job.resumed && isSentWhole(job)) return `${job.guest} runs at ${job.to}, and nothing is left behind`;
   const { holdSilenceMs, holdMs } = t.state.policy.doc.reservation;
   const silentMs = (hold.readMs ?? hold.seenMs) - hold.seenMs;
   if (silentMs >= holdSilenceMs) return `nothing of its stream was counted for ${formatMs(silentMs)}`;

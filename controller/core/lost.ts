@@ -14,7 +14,7 @@ import { formatMs } from '../../contracts/units.ts';
 import { choosePath } from './jobPath.ts';
 import { COPIES, end, onCancel } from './jobs.ts';
 import { placeGuests } from './network.ts';
-import { type ControllerState, type Job, withEntry } from './state.ts';
+import { type ControllerState, isSentWhole, type Job, withEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
 type Known = AgentHello['migrations'][number];
@@ -92,8 +92,6 @@ export function onForget(t: Turn, id: string): void {
   // Of a copy that was sent whole before the guest ran nothing is left to come: its destination need not remember it.
   if (isSentWhole(job)) t.command(job.to, id, { do: 'finish', migration: id });
 }
-
-const isSentWhole = (job: Job): boolean => job.technique === 'pre-copy' || job.technique === 'stop-and-copy';
 
 function knownText(state: ControllerState, job: Job): string {
   const { guest, from, to } = job;

@@ -506,6 +506,8 @@ export const pullsNow = (j: Job): boolean =>
   (j.pull?.state === 'waiting' ||
     j.pull?.state === 'running' ||
     (j.pull?.state === 'stopping' && (j.pull.takenBps ?? 0) > 0));
+/** Whether a guest runs at its destination only when all of its memory is there. */
+export const isSentWhole = (j: Job): boolean => j.technique === 'pre-copy' || j.technique === 'stop-and-copy';
 /** The priority of what a job has reserved now. */
 export const slicePriority = (j: Job): Priority => (pullsNow(j) ? 'low' : j.priority);
 /** Job states in which something is under way at agents or switches. */
