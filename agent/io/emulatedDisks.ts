@@ -17,8 +17,6 @@ export interface EmulatedDisks extends DiskCommands {
   forget(guest: string): void;
   /** @throws FairwayError `disks-elsewhere` when a guest's disks are partly on another host. */
   checkWhole(guest: string): void;
-  /** The guest has left, and its disks have not. */
-  serve(guest: string): void;
   /** Goes on with pulls after `close`. */
   open(): void;
   close(): void;
@@ -56,7 +54,6 @@ export function createEmulatedDisks(o: EmulatedDisksOptions): EmulatedDisks {
   const { host, address, clock, network } = o;
   const left = new Map<string, Left>();
   const offers = new Map<string, DiskOffer>();
-  const served = new Set<string>();
   let stop: (() => void) | undefined;
 
   const sizeOf = (spec: GuestSpec): number => (spec.disks ?? []).reduce((sum, d) => sum + d.sizeBytes, 0);
@@ -120,12 +117,8 @@ export function createEmulatedDisks(o: EmulatedDisksOptions): EmulatedDisks {
       const l = left.get(name);
       if (l !== undefined) network.ended?.(pullId(l));
       left.delete(name);
-      served.delete(name);
     },
     checkWhole,
-    serve: (name) => {
-      served.add(name);
-    },
     async offer({ migration, guest }) {
       const g = known(guest);
       const same = offers.get(migration);
@@ -151,12 +144,13 @@ export function createEmulatedDisks(o: EmulatedDisksOptions): EmulatedDisks {
       return offer;
     },
     async release({ migration, guest }) {
-      if (o.guest(guest) === undefined) return;
+      const g = o.guest(guest);
+      if (g === undefined) return;
       if (o.isCopying(guest)) {
         throw new FairwayError('guest-busy', `guest ${guest} is being copied from ${host}`, ['conflict']);
       }
       offers.delete(migration);
-      if (served.delete(guest)) o.remove(guest);
+      if (g.state === 'stopped') o.remove(guest);
     },
     async pull({ guest, pullBps }) {
       known(guest);

@@ -347,8 +347,8 @@ export function createEmulatedDriver(options: EmulatedDriverOptions): MigrationD
       if (!isFluidEnded(job.copy)) {
         throw new FairwayError('migration-running', `migration ${id} is still ${job.copy.phase}`, ['conflict']);
       }
-      if (job.copy.phase === 'completed' && job.leavesDisks) disks.serve(job.guest);
-      else if (job.copy.phase === 'completed') {
+      // One that leaves its disks stays until nobody reads them any more (`releaseDisks`).
+      if (job.copy.phase === 'completed' && !job.leavesDisks) {
         departed.add(job.guest);
         removeGuest(job.guest);
       }

@@ -14,7 +14,7 @@ import { formatMs } from '../../contracts/units.ts';
 import { choosePath } from './jobPath.ts';
 import { COPIES, end, onCancel } from './jobs.ts';
 import { placeGuests } from './network.ts';
-import { type ControllerState, isSentWhole, type Job, withEntry } from './state.ts';
+import { type ControllerState, isAllThere, isSentWhole, type Job, withEntry } from './state.ts';
 import type { Turn } from './turn.ts';
 
 type Known = AgentHello['migrations'][number];
@@ -89,8 +89,8 @@ export function onForget(t: Turn, id: string): void {
   t.log('warn', 'job.lost', { migration: id, guest: job.guest, from: job.from, to: job.to, away });
   if (!job.resumed) return;
   isNotAt(t, job.from, job.guest);
-  // Of a copy that was sent whole before the guest ran nothing is left to come: its destination need not remember it.
-  if (isSentWhole(job)) t.command(job.to, id, { do: 'finish', migration: id });
+  // Nothing is left to come: its destination need not remember it.
+  if (isAllThere(job)) t.command(job.to, id, { do: 'finish', migration: id });
 }
 
 function knownText(state: ControllerState, job: Job): string {
@@ -148,7 +148,7 @@ export function ranAfterAll(t: Turn, job: Job): void {
   if (job.resumed) return;
   t.setJob(job.id, { resumed: true, flipped: true });
   learn(t, job, 'found', `${job.guest} runs at ${job.to} after all`);
-  if (job.copyEnded) t.command(job.to, job.id, { do: 'finish', migration: job.id });
+  if (isAllThere(t.job(job.id) as Job)) t.command(job.to, job.id, { do: 'finish', migration: job.id });
   if (isAway(t.state, job.from)) isNotAt(t, job.from, job.guest);
   // Refused while the copy runs; its end is answered by the same order.
   else t.command(job.from, job.id, { do: 'finish', migration: job.id });

@@ -11,7 +11,7 @@ import { COPIES, copyDone, end, measure, prepare } from './jobs.ts';
 import { completedAfterAll, foundAgain, ranAfterAll, reopen } from './lost.ts';
 import { onStreamEvent } from './recovery.ts';
 import { isSettling } from './settle.ts';
-import { isActive, type Job } from './state.ts';
+import { isActive, isAllThere, type Job } from './state.ts';
 import type { Turn } from './turn.ts';
 
 type Known = AgentHello['migrations'][number];
@@ -130,7 +130,7 @@ function tidy(t: Turn, host: string, known: Known, hello: Pick<AgentHello, 'gues
   if (isWaiting || (job && job.state !== 'done' && !job.resumed)) {
     order('abandon');
     if (job?.state === 'lost') releaseDisks(t, job);
-  } else if (job?.state === 'done' || (job?.state === 'lost' && job.copyEnded)) order('finish');
+  } else if (job?.state === 'done' || (job?.state === 'lost' && isAllThere(job))) order('finish');
 }
 
 /** Whether a source's machine whose copy is complete is of no use any more: its guest runs at the destination. */

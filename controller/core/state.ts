@@ -508,6 +508,8 @@ export const pullsNow = (j: Job): boolean =>
     (j.pull?.state === 'stopping' && (j.pull.takenBps ?? 0) > 0));
 /** Whether a guest runs at its destination only when all of its memory is there. */
 export const isSentWhole = (j: Job): boolean => j.technique === 'pre-copy' || j.technique === 'stop-and-copy';
+/** Whether all of a guest's memory is known to be at its destination, whether or not the source has said so. */
+export const isAllThere = (j: Job): boolean => j.copyEnded || (j.resumed && isSentWhole(j));
 /** The priority of what a job has reserved now. */
 export const slicePriority = (j: Job): Priority => (pullsNow(j) ? 'low' : j.priority);
 /** Job states in which something is under way at agents or switches. */

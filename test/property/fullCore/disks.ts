@@ -50,10 +50,9 @@ export class HostDisks {
     this.left.set(guest.name, { migration, totalBytes: diskBytes(guest), ...start });
   }
 
-  /** Nobody reads them here any more. True when the guest was here for nothing else. */
-  release(migration: string, guest: string): boolean {
+  /** Nobody reads them here any more. */
+  release(migration: string): void {
     this.#offers.delete(migration);
-    return this.served.delete(guest);
   }
 
   forget(guest: string): void {

@@ -339,7 +339,9 @@ export class Host {
       case 'releaseDisks':
         if (!this.guests.has(c.guest)) return undefined;
         if (this.#isCopied(c.guest)) throw new Refused('guest-busy');
-        if (this.disks.release(c.migration, c.guest)) this.#setGuest(c.guest, null);
+        this.disks.release(c.migration);
+        // Of one that has left nothing else is wanted, even where its migration was not told to finish yet.
+        if (this.guests.get(c.guest)?.state === 'stopped') this.#setGuest(c.guest, null);
         return undefined;
       case 'pullDisks':
       case 'stopPull':

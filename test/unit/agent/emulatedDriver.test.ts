@@ -1,7 +1,7 @@
 /** Emulated guests moved between two drivers that share a fabric, by a clock that the test moves. */
 import type { DriverReport, MigrationDriver } from '../../../agent/core/driver.ts';
 import { type CopyNetwork, createEmulatedDriver, createEmulatedFabric } from '../../../agent/io/emulatedDriver.ts';
-import { type AgentCommandOf, type GuestInfo, guestSpecSchema } from '../../../contracts/agent.ts';
+import { type AgentCommandOf, type GuestInfo, type GuestSpec, guestSpecSchema } from '../../../contracts/agent.ts';
 import { TECHNIQUES, type Technique } from '../../../contracts/common.ts';
 import { silentLog } from '../../../contracts/log.ts';
 import { manualClock } from './manualClock.ts';
@@ -15,7 +15,7 @@ const spec = guestSpecSchema.parse({
   workingSetMiB: 64,
 });
 
-async function pair(network?: CopyNetwork) {
+async function pair({ network, launched = spec }: { network?: CopyNetwork; launched?: GuestSpec } = {}) {
   const clock = manualClock();
   const fabric = createEmulatedFabric();
   const said: string[] = [];
@@ -23,7 +23,7 @@ async function pair(network?: CopyNetwork) {
   const plugged: Record<string, string[]> = { a: [], b: [] };
   const make = (host: 'a' | 'b', ip: string): MigrationDriver =>
     createEmulatedDriver({
-      config: { host, migrationIp: ip, incomingPorts: [49152, 49153], guests: host === 'a' ? [spec] : [] },
+      config: { host, migrationIp: ip, incomingPorts: [49152, 49153], guests: host === 'a' ? [launched] : [] },
       clock,
       log: silentLog,
       fabric,
@@ -93,6 +93,28 @@ describe('emulated guests', () => {
     },
   );
 
+  test('disks that nobody reads any more let their machine go, also before its migration is told to finish', async () => {
+    const disks = [{ path: '/disks/vm1.raw', sizeBytes: 4 * 2 ** 20, format: 'raw' as const }];
+    const withDisk = guestSpecSchema.parse({ ...spec, disks });
+    const { a, b, clock, said, states } = await pair({ launched: withDisk });
+    const disksFrom = await a.disks?.offer({ do: 'offerDisks', migration: 'm1', guest: 'vm1' });
+    const options = { storage: 'on-demand' as const };
+    const order = { migration: 'm1', technique: 'pre-copy' as const, options };
+    const at = await b.prepare({ do: 'prepare', guest: withDisk, ...order, disksFrom });
+    const { address, port } = at;
+    const pace = { bandwidthBps: 100e6, downtimeLimitMs: 300, hybridPasses: 2, pauseBeforeSwitchover: false };
+    await a.start({ do: 'start', guest: 'vm1', ...order, address, port, ...pace });
+    clock.advance(60_000);
+    await b.disks?.pull({ do: 'pullDisks', guest: 'vm1', pullBps: 100e6 });
+    clock.advance(2000);
+    expect(said.slice(-3)).toEqual(['b resumed', 'a completed', 'b disksPulled']);
+    expect(states()).toEqual(['stopped', 'running']);
+    await a.disks?.release({ do: 'releaseDisks', migration: 'm1', guest: 'vm1' });
+    expect(states()).toEqual(['', 'running']);
+    await a.finish('m1');
+    expect(a.migrations()).toEqual([]);
+  });
+
   test('the pace decides the time, and can be changed on the way', async () => {
     const seconds = async (later?: number) => {
       const { a, clock, said, begin } = await pair();
@@ -111,11 +133,13 @@ describe('emulated guests', () => {
     const ended: string[] = [];
     const asked: number[] = [];
     const { a, clock, begin } = await pair({
-      achievedBps: (_copy, wanted) => {
-        asked.push(wanted);
-        return Math.min(wanted, 50e6);
+      network: {
+        achievedBps: (_copy, wanted) => {
+          asked.push(wanted);
+          return Math.min(wanted, 50e6);
+        },
+        ended: (migration) => ended.push(migration),
       },
-      ended: (migration) => ended.push(migration),
     });
     await begin('pre-copy');
     clock.advance(10_000);

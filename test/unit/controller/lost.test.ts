@@ -210,6 +210,10 @@ describe('giving a migration up', () => {
     say(f, 'hv2', 'resumed');
     expect(job(f)).toMatchObject({ state: 'lost', resumed: true, note: 'g1 runs at hv2 after all' });
     expect(f.state.topology.locations.get(GUEST_MAC)?.at.dpid).toBe(HV2);
+    // A pre-copy's guest runs when all of its memory is there: its destination has nothing to remember.
+    expect(sent(f, 'finish')).toEqual(['hv2']);
+    f.agentUp('hv2', HV2, '10.0.0.2', [isGuest('running')], destination);
+    expect(sent(f, 'finish')).toEqual(['hv2', 'hv2']);
     f.agentUp('hv1', HV1, '10.0.0.1', [], source('completed'));
     expect(sent(f, 'finish')).toContain('hv1');
   });
