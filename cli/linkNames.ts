@@ -2,7 +2,7 @@
  * Links as people know them. The controller names a link by the port it leaves by (`0000000000000001:1`), also in the texts of
  * reasons; here that becomes `hv1:1->leaf`, by the names that `fairway status` shows.
  */
-import type { TopologyView } from '../contracts/feed.ts';
+import type { FeedEnvelope, TopologyView } from '../contracts/feed.ts';
 import type { FairwayClient } from './client.ts';
 
 const PORT = /\b([0-9a-f]{16}):(\d+)\b/g;
@@ -14,6 +14,18 @@ export function withLinkNames(text: string, topology: Pick<TopologyView, 'switch
     const link = topology.links.find((l) => l.id === id);
     return `${nameOf(dpid)}:${portNo}${link === undefined ? '' : `->${nameOf(link.to.dpid)}`}`;
   });
+}
+
+/** Names for who reads the feed: by what it last said of the topology, of which nothing is known at first. */
+export class LinkNames {
+  #topology: Pick<TopologyView, 'switches' | 'links'> = { switches: [], links: [] };
+
+  /** Takes in an envelope of any topic. */
+  read(e: FeedEnvelope): void {
+    if ('topic' in e && e.topic === 'topology') this.#topology = e.data;
+  }
+
+  readonly name = (text: string): string => withLinkNames(text, this.#topology);
 }
 
 /** Asks the controller for the names, where there is anything to name. */

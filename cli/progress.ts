@@ -6,9 +6,10 @@ import { isFinal } from '../contracts/common.ts';
 import { copyText } from '../contracts/copyOrder.ts';
 import type { FeedEnvelope, MigrationView, PullView } from '../contracts/feed.ts';
 import { formatBytes, formatMs, formatRate } from '../contracts/units.ts';
+import { LinkNames } from './linkNames.ts';
 import type { Terminal } from './terminal.ts';
 
-/** Keeps the newest view of each migration and shows changes as they come. */
+/** Keeps the newest view of each migration and shows changes as they come; names links where it is shown the topology too. */
 export interface ProgressDisplay {
   show(e: FeedEnvelope): void;
   note(text: string): void;
@@ -55,15 +56,19 @@ function drawBar(share: number): string {
   return `[${'#'.repeat(full)}${'·'.repeat(BAR_WIDTH - full)}] ${String(Math.floor(share * 100)).padStart(3)} %`;
 }
 
+/** How the links in a text are called: `withLinkNames` of some topology. */
+type Naming = (text: string) => string;
+const asTheyAre: Naming = (text) => text;
+
 /** `web1  high  post-copy  [#####·····]  47 %  83.1 Mbit/s  copying`, cut to the width of the screen. */
-export function barLine(m: MigrationView, columns: number): string {
+export function barLine(m: MigrationView, columns: number, name = asTheyAre): string {
   const bar = drawBar(Math.min(1, Math.max(0, m.progressShare)));
   const parts = [
     m.guest.padEnd(12),
     m.priority.padEnd(6),
     (m.technique === null ? '' : copyText(m.technique, m.options)).padEnd(9),
     bar,
-    stateText(m),
+    name(stateText(m)),
   ];
   return parts.join('  ').slice(0, columns);
 }
@@ -105,7 +110,8 @@ function bars(terminal: Terminal, wanted: (m: MigrationView) => boolean): Progre
   const latest = new Map<string, MigrationView>();
   let linesDrawn = 0;
   const wipe = () => (linesDrawn > 0 ? `\x1b[${linesDrawn}A\x1b[J` : '');
-  const draw = () => [...latest.values()].map((m) => `${barLine(m, terminal.columns() ?? 80)}\n`);
+  const names = new LinkNames();
+  const draw = () => [...latest.values()].map((m) => `${barLine(m, terminal.columns() ?? 80, names.name)}\n`);
   const redraw = (above = '') => {
     const lines = draw();
     terminal.out(`${wipe()}${above}${lines.join('')}`);
@@ -113,6 +119,7 @@ function bars(terminal: Terminal, wanted: (m: MigrationView) => boolean): Progre
   };
   return {
     show(e) {
+      names.read(e);
       if (!('topic' in e) || e.topic !== 'migrations') return;
       for (const m of e.data.migrations.filter(wanted)) latest.set(m.id, m);
       redraw();
@@ -124,8 +131,10 @@ function bars(terminal: Terminal, wanted: (m: MigrationView) => boolean): Progre
 /** A line when a migration's state, technique or tenth of progress changes. */
 function plainLines(terminal: Terminal, wanted: (m: MigrationView) => boolean): ProgressDisplay {
   const told = new Map<string, string>();
+  const names = new LinkNames();
   return {
     show(e) {
+      names.read(e);
       if (!('topic' in e) || e.topic !== 'migrations') return;
       for (const m of e.data.migrations.filter(wanted)) {
         const tenth = Math.floor(m.progressShare * 10);
@@ -134,7 +143,9 @@ function plainLines(terminal: Terminal, wanted: (m: MigrationView) => boolean): 
         told.set(m.id, key);
         const how = m.technique === null ? '' : ` (${copyText(m.technique, m.options)}, ${m.strategy ?? 'alone'})`;
         const percent = isFinal(m.state) ? '' : ` ${Math.floor(m.progressShare * 100)} %`;
-        terminal.out(`${m.id} ${m.guest} ${m.from} -> ${m.to} ${m.priority}${how}:${percent} ${stateText(m)}\n`);
+        terminal.out(
+          `${m.id} ${m.guest} ${m.from} -> ${m.to} ${m.priority}${how}:${percent} ${names.name(stateText(m))}\n`,
+        );
       }
     },
     note: (text) => terminal.err(`${text}\n`),

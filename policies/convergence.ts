@@ -6,6 +6,7 @@
 import type { Reason } from '../contracts/common.ts';
 import { formatBytes } from '../contracts/units.ts';
 import type { CompiledPolicy } from './document.ts';
+import { type Followed, givenBy } from './givenBy.ts';
 
 /** What is remembered of a copy between two reports of its progress. */
 export interface ConvergenceWatch {
@@ -55,13 +56,23 @@ export function watchPasses(
     rateBps: seen.rateBps,
     convergenceRatio,
   };
+  const judged = (rule: string, text: string, followed: readonly Followed[]) => {
+    const by = givenBy(policy, followed);
+    const limit = by.text === '' ? '' : ` (${by.text})`;
+    return { watch, reason: { rule, text: `${text}${limit}`, inputs: { ...inputs, ...by.inputs } } };
+  };
   if (watch.unpaid >= unpaidPasses) {
     const text = `${watch.unpaid} passes in a row left more than ${convergenceRatio * 100} % of what the one before had to send, ${formatBytes(watch.dueBytes)} now`;
-    return { watch, reason: { rule: 'technique.unpaidPasses', text, inputs } };
+    return judged('technique.unpaidPasses', text, [
+      { name: 'unpaidPasses', input: 'unpaidPassesBy', setting: 'technique.unpaidPasses' },
+      { name: 'convergenceRatio', input: 'convergenceRatioBy', setting: 'technique.convergenceRatio' },
+    ]);
   }
   if (seen.passes > precopyPasses) {
     const text = `${seen.passes} passes and still not done, at most ${precopyPasses}`;
-    return { watch, reason: { rule: 'technique.manyPasses', text, inputs } };
+    return judged('technique.manyPasses', text, [
+      { name: 'precopyPasses', input: 'precopyPassesBy', setting: 'technique.precopyPasses' },
+    ]);
   }
   return { watch, reason: null };
 }

@@ -28,6 +28,11 @@ export interface CompiledPolicy {
   readonly doc: PolicyDocument;
   /** Dotted paths of the overrides that are in it, the strongest first; none in the document's own policy. */
   readonly overriddenBy: readonly string[];
+  /**
+   * Dotted path of the override that gives a setting (`sla.floor`, `reservation.low`, `technique.allowed`, …); undefined where
+   * none does.
+   */
+  overrideOf(setting: string): string | undefined;
   /** The expressions of every override, by its dotted path. */
   readonly overrides: ReadonlyMap<string, CompiledSettings>;
   /** Its own expressions, for `effective.ts`. */
@@ -141,6 +146,7 @@ function compileInto(doc: PolicyDocument, problems: Problems): CompiledPolicy {
   return assemble({
     doc,
     overriddenBy: [],
+    overrideOf: () => undefined,
     overrides: compileOverrides(doc, problems),
     expressions: {
       reservation: (which) => reservations.get(which) as Expression,
@@ -151,7 +157,7 @@ function compileInto(doc: PolicyDocument, problems: Problems): CompiledPolicy {
 
 /** A policy from its parts; `effective.ts` puts the overrides of a guest in between. */
 export function assemble(
-  parts: Pick<CompiledPolicy, 'doc' | 'overriddenBy' | 'overrides' | 'expressions'>,
+  parts: Pick<CompiledPolicy, 'doc' | 'overriddenBy' | 'overrideOf' | 'overrides' | 'expressions'>,
 ): CompiledPolicy {
   const { expressions } = parts;
   /** Limits already worked out, by link: they are asked for at every reservation and change with the capacity only. */

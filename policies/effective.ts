@@ -11,6 +11,7 @@ import type { Labels } from '../contracts/common.ts';
 import type { PolicyDocument, PolicyOverride } from '../contracts/policy.ts';
 import { assemble, type CompiledPolicy, type CompiledSettings, merged } from './document.ts';
 import { labelEntry } from './documentChecks.ts';
+import { valueAt } from './documentPaths.ts';
 
 /** Whom a policy is wanted for; what is absent has no rules. */
 export interface PolicySubject {
@@ -85,6 +86,10 @@ export function effectivePolicy(policy: CompiledPolicy, subject: PolicySubject):
   const effective = assemble({
     doc: withRules(policy.doc, rules),
     overriddenBy,
+    overrideOf: remembered((setting) => {
+      const keys = setting.split('.');
+      return rules.find((r) => valueAt(r.settings, keys) !== undefined)?.path;
+    }),
     overrides: policy.overrides,
     expressions: {
       reservation: (which) =>
@@ -96,6 +101,15 @@ export function effectivePolicy(policy: CompiledPolicy, subject: PolicySubject):
   });
   known.set(key, effective);
   return effective;
+}
+
+/** Asked for at every reservation, for a handful of settings. */
+function remembered<T>(find: (key: string) => T): (key: string) => T {
+  const known = new Map<string, T>();
+  return (key) => {
+    if (!known.has(key)) known.set(key, find(key));
+    return known.get(key) as T;
+  };
 }
 
 /** The document as the rules leave it: what decisions read from it by name. */

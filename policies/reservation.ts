@@ -13,6 +13,7 @@ import type { Priority, Reason } from '../contracts/common.ts';
 import { PRIORITIES } from '../contracts/common.ts';
 import { formatRate } from '../contracts/units.ts';
 import type { CompiledPolicy, ReservationName } from './document.ts';
+import { givenBy } from './givenBy.ts';
 
 /** A directed link in the last period. All rates bit/s. */
 export interface LinkLoad {
@@ -455,10 +456,13 @@ function explain(c: Claim, d: Division, rateBps: number): Reason {
   const entitlementBps = c.entitlementBps.get(l) ?? 0;
   const others = l.claims.length - 1;
   const expression = c.rule === 'switchover' ? 'capacity - floor' : policy.doc.reservation[c.rule];
+  const floorBps = c.floorBps.get(l) ?? l.floorBps;
+  const isAll = d.rateBps >= Math.floor(c.claim.mostBps ?? Number.POSITIVE_INFINITY);
+  const by = settingsOf(c, d, expression, isAll);
   const inputs: Reason['inputs'] = {
     capacityBps: l.load.capacityBps,
-    floorBps: c.floorBps.get(l) ?? l.floorBps,
-    ceilingBps: l.ceilingBps,
+    floorBps,
+    ceilingBps: policy.overriddenBy.length > 0 ? policy.slaFor(l.load.id, l.load.capacityBps).ceilingBps : l.ceilingBps,
     measuredBps: l.load.measuredBps,
     demandBps: l.demandBps,
     entitlementBps,
@@ -467,12 +471,12 @@ function explain(c: Claim, d: Division, rateBps: number): Reason {
     previousBps: c.claim.previousBps,
     rateBps,
     ...(policy.overriddenBy.length > 0 ? { overriddenBy: policy.overriddenBy.join(', ') } : {}),
+    ...by.inputs,
     ...(note === undefined ? {} : { note }),
     ...(c.claim.mostBps === undefined ? {} : { mostBps: c.claim.mostBps }),
   };
   const shared = others > 0 ? `, shared with ${others} other${others > 1 ? 's' : ''}` : '';
   const held = rateBps !== d.rateBps ? ', unchanged: the difference is below the smallest step' : '';
-  const isAll = d.rateBps >= Math.floor(c.claim.mostBps ?? Number.POSITIVE_INFINITY);
   const what = isHeld(c)
     ? `held: nobody can tell it another pace (${expression} would be ${formatRate(entitlementBps)})`
     : isAll
@@ -482,8 +486,55 @@ function explain(c: Claim, d: Division, rateBps: number): Reason {
         : `${expression} = ${formatRate(entitlementBps)} on ${l.load.id}`;
   return {
     rule: `reservation.${isHeld(c) ? 'held' : isAll ? 'asked' : d.isLifted ? 'minimum' : c.rule}`,
-    text: `${formatRate(rateBps)}: ${what}${shared}${held}${note === undefined ? '' : ` (${note})`}`,
+    text: `${formatRate(rateBps)}: ${what}${shared}${held}${note === undefined ? '' : ` (${note})`}${by.text}`,
     inputs,
     bindingLink: l.load.id,
   };
 }
+
+/** Where what a slice was worked out from was set by overrides, or for its link alone. */
+function settingsOf(
+  c: Claim,
+  d: Division,
+  expression: string,
+  isAll: boolean,
+): { text: string; inputs: Reason['inputs'] } {
+  const l = d.binding;
+  const policy = c.policyOn(l.load.id);
+  const own = c.policyOn(c.claim.links[0] as string);
+  const ofLink = Object.hasOwn(policy.doc.sla.links, l.load.id) ? policy.doc.sla.links[l.load.id] : undefined;
+  if (policy.overriddenBy.length === 0 && own.overriddenBy.length === 0 && ofLink === undefined) return PLAIN;
+  const decides = (word: string) => !isAll && expression.includes(word);
+  const isFloor = decides('floor') || (!isAll && c.entitlementBps.get(l) === c.limitBps.get(l));
+  const isCeiling = decides('ceiling');
+  const onLink = givenBy(policy, [
+    ...(c.rule === 'switchover'
+      ? []
+      : [{ name: c.rule, input: 'expressionBy', setting: `reservation.${c.rule}`, decided: !isAll }]),
+    { name: 'floor', input: 'floorBy', setting: 'sla.floor', decided: isFloor },
+    { name: 'ceiling', input: 'ceilingBy', setting: 'sla.ceiling', decided: isCeiling },
+  ]);
+  const anywhere = givenBy(own, [
+    {
+      name: 'weight',
+      input: 'weightBy',
+      setting: `reservation.weights.${c.claim.priority}`,
+      decided: l.claims.length > 1 && !d.isLifted && c.claim.weight === undefined,
+    },
+    { name: 'minimum', input: 'minimumBy', setting: 'reservation.minSliceBps', decided: d.isLifted && !isHeld(c) },
+  ]);
+  const inputs = { ...onLink.inputs, ...anywhere.inputs };
+  const texts = [onLink.text, anywhere.text];
+  for (const [which, isDecisive] of [
+    ['floor', isFloor],
+    ['ceiling', isCeiling],
+  ] as const) {
+    if (ofLink?.[which] === undefined || inputs[`${which}By`] !== undefined) continue;
+    inputs[`${which}By`] = `sla.links.${l.load.id}`;
+    if (isDecisive) texts.push(`${which} by sla.links, for this link`);
+  }
+  const said = texts.filter((text) => text !== '').join('; ');
+  return { text: said === '' ? '' : `; ${said}`, inputs };
+}
+
+const PLAIN = { text: '', inputs: {} };

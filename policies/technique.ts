@@ -24,6 +24,7 @@ import {
 } from './cost/index.ts';
 import type { Decided } from './decided.ts';
 import { type CompiledPolicy, tableEntry } from './document.ts';
+import { givenBy } from './givenBy.ts';
 
 export interface TechniqueQuestion {
   priority: Priority;
@@ -151,10 +152,12 @@ function silentFor(
   const ms = silenceMs(predict(technique));
   const limitMs = policy.doc.technique.silenceLimitMs[q.priority];
   if (ms <= limitMs || !Number.isFinite(ms)) return undefined;
+  const setting = `technique.silenceLimitMs.${q.priority}`;
+  const by = givenBy(policy, [{ name: 'limit', input: 'silenceLimitBy', setting }]);
   return (rule, then, more = {}) => ({
     rule: `technique.${rule}`,
-    text: `by ${technique} at ${formatRate(q.sliceBps)} the guest would not answer for some ${formatMs(ms)}, more than ${formatMs(limitMs)}: ${then}`,
-    inputs: { silenceMs: Math.round(ms), silenceLimitMs: limitMs, sliceBps: q.sliceBps, ...more },
+    text: `by ${technique} at ${formatRate(q.sliceBps)} the guest would not answer for some ${formatMs(ms)}, more than ${formatMs(limitMs)}${by.text === '' ? '' : ` (${by.text})`}: ${then}`,
+    inputs: { silenceMs: Math.round(ms), silenceLimitMs: limitMs, sliceBps: q.sliceBps, ...by.inputs, ...more },
   });
 }
 
@@ -249,10 +252,18 @@ function leastCost(
     ['guest', q.guest],
   ].filter(([, d]) => d === 'mixed' || d === 'idle');
   const rule = undecided.length > 0 ? 'technique.leastCost' : 'technique.unsupported';
+  const forbidden = q.supported.filter((t) => !policy.doc.technique.allowed.includes(t));
   const why =
     undecided.length > 0
       ? `${undecided.map(([who, d]) => `${who} ${d}`).join(', ')}: no row of the table`
-      : 'the hosts cannot both do what the table says';
+      : notByTable(q, policy);
+  const by = givenBy(policy, [
+    { name: 'what is allowed', input: 'allowedBy', setting: 'technique.allowed', decided: forbidden.length > 0 },
+    { name: 'weights', input: 'weight degraded by', setting: 'technique.cost.degraded' },
+    { name: 'weights', input: 'weight no way back by', setting: 'technique.cost.noWayBackMs' },
+    { name: 'weights', input: 'weight duration by', setting: `technique.cost.duration.${q.priority}` },
+    { name: 'weights', input: 'weight harm by', setting: `technique.cost.harm.${q.priority}` },
+  ]);
   const { degraded, noWayBackMs, duration, harm } = policy.doc.technique.cost;
   Object.assign(inputs, {
     'weight degraded': degraded,
@@ -260,28 +271,42 @@ function leastCost(
     'weight duration': duration[q.priority],
     'weight harm': harm[q.priority],
     ...(policy.overriddenBy.length > 0 ? { overriddenBy: policy.overriddenBy.join(', ') } : {}),
+    ...by.inputs,
   });
   const sum = best.parts.map((part) => part.name).join(' + ');
   const next = Math.min(...costs.filter((c) => c !== best).map((c) => c.costMs));
   const others = Number.isFinite(next) ? `, the next ${formatMs(next)}` : '';
   const amount = Number.isFinite(best.costMs) ? `, ${formatMs(best.costMs)} of service (${sum})${others}` : '';
-  const text = `${why}; ${best.technique} costs least${amount}`;
+  const text = `${why}; ${best.technique} costs least${amount}${by.text === '' ? '' : `; ${by.text}`}`;
   return { value: best.technique, reasons: [{ rule, text, inputs }] };
+}
+
+/** Why the technique that the table says was not taken. */
+function notByTable({ source, destination, guest, priority, supported }: TechniqueQuestion, policy: CompiledPolicy) {
+  const isPlain = (d: Direction): d is 'in' | 'out' => d === 'in' || d === 'out';
+  if (!isPlain(source) || !isPlain(destination) || !isPlain(guest)) return 'no row of the table';
+  const entry = tableEntry(policy.doc, source, destination, guest, priority);
+  return supported.includes(entry)
+    ? `the table says ${entry}, which the policy does not allow`
+    : `the table says ${entry}, which the hosts cannot both do`;
 }
 
 function notConverging(q: TechniqueQuestion, policy: CompiledPolicy, then: string): Reason {
   const dirtyBps = q.model.dirtyBytesPerS * 8;
+  const setting = 'technique.convergenceRatio';
+  const by = givenBy(policy, [{ name: 'convergenceRatio', input: 'convergenceRatioBy', setting }]);
   return {
     rule: 'technique.notConverging',
-    text: `memory is dirtied at ${formatRate(dirtyBps)}, too fast for a slice of ${formatRate(q.sliceBps)}: ${then}`,
-    inputs: { dirtyBps, sliceBps: q.sliceBps, convergenceRatio: policy.doc.technique.convergenceRatio },
+    text: `memory is dirtied at ${formatRate(dirtyBps)}, too fast for a slice of ${formatRate(q.sliceBps)}${by.text === '' ? '' : ` (${by.text})`}: ${then}`,
+    inputs: { dirtyBps, sliceBps: q.sliceBps, convergenceRatio: policy.doc.technique.convergenceRatio, ...by.inputs },
   };
 }
 
 function noneEnds(q: TechniqueQuestion, policy: CompiledPolicy): FairwayError {
+  const by = policy.overrideOf('technique.allowed');
   return new FairwayError(
     'NO_TECHNIQUE',
-    `nothing that policy (${policy.doc.technique.allowed.join(', ')}) and hosts (${q.supported.join(', ') || 'nothing'}) ` +
+    `nothing that policy (${policy.doc.technique.allowed.join(', ')}${by === undefined ? '' : `, by ${by}`}) and hosts (${q.supported.join(', ') || 'nothing'}) ` +
       `allow would end: the guest dirties ${formatRate(q.model.dirtyBytesPerS * 8)}, its slice is ` +
       `${formatRate(q.sliceBps)}; allow hybrid or post-copy, or raise its priority`,
     ['conflict'],

@@ -85,13 +85,14 @@ export async function waitForEnd(
   const latest = new Map<string, MigrationView>();
   const allEnded = new AbortController();
   const onEnvelope = (e: FeedEnvelope) => {
+    if (!quiet) display.show(e);
     if (!('topic' in e) || e.topic !== 'migrations') return;
     for (const m of e.data.migrations.filter(ours)) latest.set(m.id, m);
-    if (!quiet) display.show(e);
     if (latest.size === ids.size && [...latest.values()].every((m) => isFinal(m.state))) allEnded.abort();
   };
   const signal = AbortSignal.any([terminal.signal, allEnded.signal]);
-  await followAgain(client, ['migrations'], onEnvelope, signal, (why) =>
+  // Links are named by the topology, which comes first.
+  await followAgain(client, quiet ? ['migrations'] : ['topology', 'migrations'], onEnvelope, signal, (why) =>
     terminal.err(`fairway: ${why}; trying again\n`),
   );
   return allEnded.signal.aborted ? [...latest.values()] : undefined;

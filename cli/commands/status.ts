@@ -4,6 +4,7 @@ import type { TopologyView } from '../../contracts/feed.ts';
 import type { SessionView, StatusView } from '../../contracts/rest.ts';
 import { formatBytes, formatRate } from '../../contracts/units.ts';
 import { type ConnectOptions, connect } from '../connect.ts';
+import { withLinkNames } from '../linkNames.ts';
 import { barLine, isPullOpen, pullLine } from '../progress.ts';
 import { type Terminal, table } from '../terminal.ts';
 
@@ -61,7 +62,9 @@ export function statusText(s: StatusView, columns: number): string {
     ),
   );
   const nameOrId = (dpid: string) => nameOf.get(dpid) ?? dpid;
-  const away = (topology.away ?? []).map((g) => `Guest ${g.guest} is ${awayText(g, nameOrId)}\n`);
+  const away = (topology.away ?? []).map(
+    (g) => `Guest ${g.guest} is ${withLinkNames(awayText(g, nameOrId), topology)}\n`,
+  );
   const refused = (s.refusedSwitches ?? []).map((r) => [r.from, r.dpid ?? '-', String(r.times), r.why]);
   const running = s.migrations.filter((m) => !isFinal(m.state));
   const pulls = s.migrations.flatMap((m) => (m.pull && isPullOpen(m.pull) ? [pullLine(m, m.pull, columns - 2)] : []));
@@ -101,7 +104,7 @@ export function statusText(s: StatusView, columns: number): string {
     section('Links', ['FROM -> TO', 'CAPACITY', 'WORKLOAD', 'MIGRATIONS', 'RESERVED'], links),
     running.length === 0
       ? `Migrations: none running, ${s.migrations.length} ended\n`
-      : `Migrations\n${running.map((m) => `  ${barLine(m, columns - 2)}\n`).join('')}`,
+      : `Migrations\n${running.map((m) => `  ${barLine(m, columns - 2, (text) => withLinkNames(text, topology))}\n`).join('')}`,
     pulls.length === 0 ? '' : `Pulls of disks left behind\n${pulls.map((line) => `  ${line}\n`).join('')}`,
   ].join('');
 }

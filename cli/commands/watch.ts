@@ -1,6 +1,7 @@
 /** `fairway watch`: the feed, as progress bars, plain lines or JSON lines, until interrupted. */
 import type { FeedEnvelope, Topic } from '../../contracts/feed.ts';
 import { type ConnectOptions, connect, followAgain } from '../connect.ts';
+import { withLinkNames } from '../linkNames.ts';
 import { createDisplay } from '../progress.ts';
 import type { Terminal } from '../terminal.ts';
 import { awayText } from './status.ts';
@@ -18,7 +19,8 @@ export async function watch(
   };
   await followAgain(
     client,
-    o.json ? (o.topics ?? []) : ['migrations', 'topology'],
+    // Names come before what is named.
+    o.json ? (o.topics ?? []) : ['topology', 'migrations'],
     (e) => (o.json ? terminal.out(`${JSON.stringify(e)}\n`) : show(e)),
     terminal.signal,
     (why) => (o.json ? terminal.err(`fairway: ${why}; trying again\n`) : display.note(`${why}; trying again`)),
@@ -44,7 +46,8 @@ export function networkNews(): (e: FeedEnvelope) => string[] {
       const wasTold = told.get(`away ${g.guest}`) !== undefined;
       const isFine = !g.isAway || (g.tunnel?.state ?? 'works') === 'works';
       // That all is well is news for those who were told that it was not.
-      if (!isFine || wasTold) now.set(`away ${g.guest}`, `guest ${g.guest} is ${awayText(g, nameOf)}`);
+      if (!isFine || wasTold)
+        now.set(`away ${g.guest}`, withLinkNames(`guest ${g.guest} is ${awayText(g, nameOf)}`, e.data));
     }
     const fresh = [...now].filter(([key, text]) => told.get(key) !== text).map(([, text]) => text);
     told = now;

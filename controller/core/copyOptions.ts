@@ -53,9 +53,11 @@ export function checkOptions(
   const { allowed, allowedOptions } = policy.doc.technique;
   const forbidden = namesOfOptions(options).filter((name) => !allowedOptions.includes(name));
   if (forbidden.length > 0) {
+    const by = policy.overrideOf('technique.allowedOptions');
+    const list = `${by === undefined ? '' : `${by}.`}technique.allowedOptions`;
     throw new FairwayError(
       'OPTIONS_NOT_ALLOWED',
-      `the policy does not allow ${forbidden.join(', ')} for ${move.guest}; add it to technique.allowedOptions or leave it out`,
+      `the policy does not allow ${forbidden.join(', ')} for ${move.guest}; add it to ${list} or leave it out`,
       ['conflict'],
     );
   }

@@ -7,7 +7,7 @@ import { run } from '../../../cli/program.ts';
 import { EXIT } from '../../../cli/terminal.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import { type FakeController, fakeController, POLICY_VIEW, TOKEN } from './fakeController.ts';
-import { change, screen, view } from './samples.ts';
+import { change, screen, topologyOf, view, waiting } from './samples.ts';
 
 let fake: FakeController;
 beforeEach(async () => {
@@ -136,6 +136,19 @@ describe('migrate', () => {
     const { status, out } = await call('migrate', 'web1,web2', '--to', 'h2', '--wait');
     expect(status).toBe(EXIT.ok);
     expect(out.split('\n').map((line) => line.split(' ')[0])).toEqual(['m1', 'm1', 'm2', '']);
+  });
+
+  test('--wait calls links by the names of their ends', async () => {
+    answering(202, STARTED);
+    fake.onFeed = (socket, path) => {
+      expect(path).toBe('/feed?topics=topology,migrations');
+      socket.send(JSON.stringify(topologyOf()));
+      socket.send(JSON.stringify(change(waiting(), view({ id: 'm2', state: 'done' }))));
+      socket.send(JSON.stringify(change(view({ state: 'done' }))));
+    };
+    const { out } = await call('migrate', 'web1,web2', '--to', 'h2', '--wait');
+    expect(out).toContain('queued: serial: m0 runs on hv1:52->leaf\n');
+    expect(out).not.toContain('0000000000000001');
   });
 
   test('--wait fails unless all are done; --json prints their last views only', async () => {

@@ -7,7 +7,7 @@ import { barLine, createDisplay } from '../../../cli/progress.ts';
 import type { FeedEnvelope, TopologyView } from '../../../contracts/feed.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import type { StatusView } from '../../../contracts/rest.ts';
-import { change, screen, view } from './samples.ts';
+import { change, screen, topologyOf, view, waiting } from './samples.ts';
 
 const done = view({ state: 'done', progressShare: 1, totalMs: 8000, downtimeMs: 120 });
 describe('a bar', () => {
@@ -80,6 +80,18 @@ test('elsewhere a line for each change worth one', () => {
     '',
   ]);
   expect(s.out()).not.toContain('\x1b');
+});
+
+test.each([undefined, 120])('who follows migrations reads the names of links (screen: %s)', (columns) => {
+  const s = screen(columns);
+  const display = createDisplay(s.terminal);
+  display.show(topologyOf());
+  display.show(change(waiting()));
+  expect(s.out()).toMatch(/queued: serial: m0 runs on hv1:52->leaf\n$/);
+  // What leads nowhere yet has the name of its switch; nothing is lost where nothing is known.
+  display.show(topologyOf([]));
+  display.show(change(waiting({ note: 'now 0000000000000001:52 and 0000000000000007:1' })));
+  expect(s.out()).toMatch(/queued: now hv1:52 and 0000000000000007:1\n$/);
 });
 
 test('the status page', () => {
@@ -194,6 +206,8 @@ test('the status page', () => {
   };
   expect(statusText({ ...status, topology: from }, 120)).toMatch(/s1:1 -> \S+ +200\.0 Mbit\/s \(external-ids\) +160/);
   expect(text.match(/#{12}/g)).toHaveLength(1); // Only what still runs.
+  const queued = view({ id: 'm3', state: 'queued', note: 'serial: m1 runs on 0000000000000001:1' });
+  expect(statusText({ ...status, migrations: [queued] }, 120)).toContain('m1 runs on s1:1->0000000000000002\n');
   expect(statusText({ ...status, migrations: [done] }, 120)).toContain('Migrations: none running, 1 ended');
   const figures = { doneBytes: 5e8, totalBytes: 1e9, fetchedBytes: 5e8, askedAtMs: 0, endedAtMs: null };
   const pull = {

@@ -138,7 +138,10 @@ describe('what is refused, before anything moves', () => {
     expect(refusal(fabric(less), asking(ZLIB))).toBeUndefined();
     less.overrides.guests.g1 = { technique: { allowedOptions: ['xbzrle'] } };
     expect(refusal(fabric(less), asking(XBZRLE))).toBeUndefined();
-    expect(refusal(fabric(less), asking(ZLIB))).toMatchObject({ code: 'OPTIONS_NOT_ALLOWED' });
+    expect(refusal(fabric(less), asking(ZLIB))).toMatchObject({
+      code: 'OPTIONS_NOT_ALLOWED',
+      message: expect.stringContaining('add it to overrides.guests.g1.technique.allowedOptions or leave it out'),
+    });
   });
 
   test('an agent that does not say what it can do is believed until it refuses', () => {
