@@ -75,6 +75,12 @@ export const planningInstanceSchema = z.looseObject(
   {
     format: z.literal('planning-instance/1', 'must be "planning-instance/1"'),
     name: z.string('must be a text').optional(),
+    /** What `memory_units` and `size_units` count, for texts: `MiB`, say; `memory units` when left out. */
+    memory_unit: z
+      .string('must be a text')
+      .min(1, 'must not be empty')
+      .max(40, 'must have at most 40 characters')
+      .optional(),
     hosts: z.array(host).min(1, 'must name at least one host'),
     /** `non-blocking`: only the hosts' NICs limit. `links`: hosts and switches joined by `links`. */
     fabric: z.enum(['non-blocking', 'links'], 'must be "non-blocking" or "links"'),

@@ -82,7 +82,7 @@ export function planEvacuation(state: ControllerState, request: EvacuateRequest,
     const plan = runs.get(job.id);
     if (plan === undefined) {
       const why = made.plan.refused?.find((r) => r.vm === job.id)?.reason ?? 'it has no place in the plan';
-      refused.push({ guest: job.guest, reason: why });
+      refused.push({ guest: job.guest, reason: withNames(state, why) });
       continue;
     }
     moves.push({

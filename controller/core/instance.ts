@@ -189,6 +189,7 @@ export class InstanceBuilder {
     return {
       format: 'planning-instance/1',
       name,
+      memory_unit: 'MiB',
       hosts: [...this.#hosts].map((id) => {
         const a = agents.get(id);
         const room = a?.guestMemoryMiB ?? null;

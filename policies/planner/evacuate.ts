@@ -6,6 +6,7 @@
  */
 import type { PlanningHost, PlanningInstance, PlanningMigration, PlanningVm } from '../../contracts/plan.ts';
 import { Graph } from './graph.ts';
+import { memoryUnitOf } from './model.ts';
 import { durationS, mbPerS, type Transfer, volumeMb } from './transfer.ts';
 
 /** What must hold for guests with a label, wherever they are. A label is a key, or `key=value`. */
@@ -148,6 +149,7 @@ class State {
   private readonly hosts: ReadonlyMap<string, PlanningHost>;
   private readonly guests: ReadonlyMap<string, PlanningVm>;
   private readonly graph: Graph;
+  private readonly memoryUnit: string;
   /** By host: guests that are there, or on the way there; those that leave count at both ends until they have left. */
   private readonly at = new Map<string, Set<string>>();
   private readonly usableBps: number[];
@@ -162,6 +164,7 @@ class State {
     this.hosts = new Map(p.hosts.map((h) => [h.id, h]));
     this.guests = new Map(p.vms.map((v) => [v.id, v]));
     this.graph = new Graph(p);
+    this.memoryUnit = memoryUnitOf(p);
     for (const h of p.hosts) this.at.set(h.id, new Set());
     for (const v of p.vms) this.at.get(v.host)?.add(v.id);
     const load = this.graph.links.map(() => 0);
@@ -277,7 +280,7 @@ class State {
     const there = [...(this.at.get(to) as Set<string>)].filter((vm) => vm !== v.id).map((vm) => this.guest(vm));
     const units = there.reduce((sum, g) => sum + (g.size_units ?? 0), 0);
     const room = (host.memory_units ?? Number.POSITIVE_INFINITY) - units;
-    if (room < (v.size_units ?? 0)) return `has room for ${room} of ${v.size_units} memory units`;
+    if (room < (v.size_units ?? 0)) return `has room for ${room} of ${v.size_units} ${this.memoryUnit}`;
     if (this.graph.routes(v.host, to, 1).length === 0) return `no path leads there from ${v.host}`;
     for (const r of this.rules) {
       if (!hasLabel(v.labels, r.label)) continue;
@@ -315,9 +318,12 @@ class State {
     const way = this.used.get(v.id);
     const busiest = way?.links.reduce((a, b) => ((this.busyS[b] as number) > (this.busyS[a] as number) ? b : a));
     const seconds = busiest === undefined ? 0 : (this.busyS[busiest] as number);
-    const link = busiest === undefined ? '' : (this.graph.links[busiest]?.name ?? '');
+    const { name = '', capacityBps = 0 } = (busiest === undefined ? undefined : this.graph.links[busiest]) ?? {};
+    // Destinations are chosen as if the workload were left all that it sends; the plan that follows goes by priorities and floors.
+    const isShared = busiest !== undefined && (this.usableBps[busiest] as number) < capacityBps;
+    const beside = isShared ? ' if the workload is left all it sends' : '';
     const purpose = makesRoom ? 'makes room; ' : '';
-    return `${purpose}${to}: of the allowed hosts the one by which the links are done first (${link} is busy for ${seconds.toFixed(1)} s)`;
+    return `${purpose}${to}: of the allowed hosts the one by which the links are done first (${name} is busy for ${seconds.toFixed(1)} s${beside})`;
   }
 }
 

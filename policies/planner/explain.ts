@@ -173,12 +173,12 @@ export function noRoom(model: Model, job: Job, placements: readonly Placement[],
     if (p.job.toHost === job.toHost) units += p.job.sizeUnits;
     if (p.job.fromHost === job.toHost) units -= p.job.sizeUnits;
   }
-  const has = `${job.to} holds ${figure(units)} of ${figure(capacity)} memory units in the end, and ${job.vm} needs ${figure(job.sizeUnits)}`;
+  const has = `${job.to} holds ${figure(units)} of ${figure(capacity)} ${model.memoryUnit} in the end, and ${job.vm} needs ${figure(job.sizeUnits)}`;
   const others = stuck.filter((j) => j.fromHost === job.toHost);
   const leaving = others.reduce((sum, j) => sum + j.sizeUnits, 0);
   if (others.length > 0 && units - leaving + job.sizeUnits <= capacity) {
     const free = units + job.sizeUnits - capacity;
-    return `waits in a circle: ${has}, but ${names(others.map((j) => j.vm))}, which would make room, waits too; free ${figure(free)} units on ${job.to} for the time, or move one of them elsewhere first`;
+    return `waits in a circle: ${has}, but ${names(others.map((j) => j.vm))}, which would make room, waits too; free ${figure(free)} ${model.memoryUnit} on ${job.to} for the time, or move one of them elsewhere first`;
   }
   return `no room: ${has}; move something else away from ${job.to}, or choose another destination`;
 }

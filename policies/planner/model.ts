@@ -58,6 +58,8 @@ export interface Model {
   /** By host: room for guests, and what is there at the start. */
   readonly memoryUnits: readonly number[];
   readonly occupiedUnits: readonly number[];
+  /** What they are called in texts. */
+  readonly memoryUnit: string;
   readonly jobs: readonly Job[];
   /** What a migration of each rank may use of each link, whole bit/s. */
   readonly usableBps: readonly (readonly number[])[];
@@ -146,12 +148,16 @@ export function buildModel(p: PlanningInstance, limitPerHost: number): Model {
     hosts: p.hosts.map((h) => h.id),
     memoryUnits: p.hosts.map((h) => (h.memory_units ?? Number.POSITIVE_INFINITY) * ROUNDING),
     occupiedUnits: occupied,
+    memoryUnit: memoryUnitOf(p),
     jobs,
     usableBps,
     resourceCount: linkCount + (isLimited ? 2 * p.hosts.length : 0),
     limitPerHost,
   };
 }
+
+/** What the sizes of hosts and guests are counted in, for texts. */
+export const memoryUnitOf = (p: PlanningInstance): string => p.memory_unit ?? 'memory units';
 
 /** Seconds as whole milliseconds, rounded up: a migration may have more time than it needs, never less. */
 export const toMs = (seconds: number): number => Math.ceil(seconds * 1000 + 1e-6);

@@ -64,7 +64,10 @@ test('no room: refused with what stands against each host; the others go', () =>
   });
   const { moves, refused } = plan(s);
   expect(moves.map((m) => m.guest)).toEqual(['small']);
-  expect(refused[0]).toMatchObject({ guest: 'big', reason: expect.stringMatching(/hv2: has room for \d+ of 900/) });
+  expect(refused[0]).toMatchObject({
+    guest: 'big',
+    reason: expect.stringMatching(/hv2: has room for \d+ of 900 MiB[;)]/),
+  });
 });
 
 test('what is under way: guests that leave already are named, guests that come are not taken along', () => {

@@ -42,6 +42,15 @@ test('traffic: a destination whose NIC the workload fills inwards is avoided', (
   );
 });
 
+test('how long links are busy is said to be beside all of the workload, where there is any', () => {
+  const busy = (workload: PlanningInstance['workload']) => {
+    const e = where(flat('', [guest('u', 'a')], {}, { hosts: hosts({ a: 8, b: 8 }), ...(workload && { workload }) }));
+    return /\((.*)\)$/.exec(e.migrations[0]?.reason ?? '')?.[1];
+  };
+  expect(busy(undefined)).toMatch(/ is busy for [0-9.]+ s$/);
+  expect(busy([{ a: 'a', b: 'b', mbps: 250 }])).toMatch(/ is busy for [0-9.]+ s if the workload is left all it sends$/);
+});
+
 test('traffic: a guest that sends goes where the NIC is free outwards', () => {
   const workload = [{ a: 'b', b: 'd', mbps: 400 }];
   const e = where(

@@ -95,7 +95,7 @@ describe('memory', () => {
     expect(p.migrations).toEqual([]);
     expect(p.refused?.map((r) => r.vm)).toEqual(['u', 'v']);
     expect(p.refused?.[0]?.reason).toMatch(
-      /^waits in a circle: .*v, which would make room, waits too; free 1 units on b/,
+      /^waits in a circle: .*v, which would make room, waits too; free 1 memory units on b/,
     );
   });
 
@@ -131,6 +131,14 @@ describe('memory', () => {
     expect(p.refused?.[0]?.reason).toMatch(
       /^no room: b holds 1 of 1 memory units in the end, and u needs 1; move something/,
     );
+  });
+
+  test('… in the units that the instance names', () => {
+    const more = { ...full(1), memory_unit: 'GiB' };
+    const p = plan(flat('', [guest('u', 'a'), guest('v', 'b')], { u: 'b' }, more));
+    expect(p.refused?.[0]?.reason).toMatch(/^no room: b holds 1 of 1 GiB in the end/);
+    const circle = plan(flat('', [guest('u', 'a'), guest('v', 'b')], { u: 'b', v: 'a' }, more));
+    expect(circle.refused?.[0]?.reason).toMatch(/; free 1 GiB on b/);
   });
 
   test('a low one that makes room for a high one goes first; other low ones do not', () => {
