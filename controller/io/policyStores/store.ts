@@ -128,7 +128,12 @@ export class PolicyInForce {
     this.#flatten = codec.flatten;
     this.#clock = clock;
     this.#log = log;
-    this.status = { state: 'accepted', revision: 0, reason: '', atMs: clock.now() };
+    this.status = { state: 'accepted', revision: 0, reason: '', atMs: this.#nowMs() };
+  }
+
+  /** Whole milliseconds: people read them, and other programs may take them for integers. */
+  #nowMs(): number {
+    return Math.round(this.#clock.now());
   }
 
   /** From now on changes are told. */
@@ -141,7 +146,7 @@ export class PolicyInForce {
   restore(doc: PolicyDocument, revision: number): void {
     const isSame = isDeepStrictEqual(doc, this.doc);
     this.doc = doc;
-    this.status = { state: 'accepted', revision, reason: '', atMs: this.#clock.now() };
+    this.status = { state: 'accepted', revision, reason: '', atMs: this.#nowMs() };
     if (!isSame) this.#tell(() => this.#onChange?.(this.doc, this.status));
   }
 
@@ -159,7 +164,7 @@ export class PolicyInForce {
       state: 'accepted',
       revision: this.status.revision + (grows ? 1 : 0),
       reason: '',
-      atMs: this.#clock.now(),
+      atMs: this.#nowMs(),
     };
     const made = changes.length === 0 ? undefined : (edit ?? this.edit('accepted', origin, changes));
     if (made !== undefined) this.#remember(made);
@@ -171,7 +176,7 @@ export class PolicyInForce {
   refuse(why: string, origin: EditOrigin, changes: readonly PolicyChange[]): PolicyEdit | undefined {
     const reason = cut(why, MAX_REASON);
     if (this.status.state === 'refused' && this.status.reason === reason) return undefined;
-    this.status = { state: 'refused', revision: this.status.revision, reason, atMs: this.#clock.now() };
+    this.status = { state: 'refused', revision: this.status.revision, reason, atMs: this.#nowMs() };
     const edit = this.noteRefusal(reason, origin, changes);
     this.#tell(() => this.#onRefused?.(this.status));
     return edit;
@@ -197,7 +202,7 @@ export class PolicyInForce {
     revision = this.status.revision,
   ): PolicyEdit {
     return {
-      atMs: this.#clock.now(),
+      atMs: this.#nowMs(),
       author: cut(author, MAX_AUTHOR),
       via,
       state,

@@ -70,6 +70,21 @@ describe('memory', () => {
     await store.close();
   });
 
+  test('times in the history and in the status are whole milliseconds, though the clock is finer', async () => {
+    const clock = new ManualClock(1_000_000.4375);
+    const store = new MemoryPolicyStore({ codec: policyCodec, clock });
+    const told = await started(store);
+    expect(told.status.atMs).toBe(1_000_000);
+    expect(await store.patch({ 'limits.perHostIn': 3 })).toMatchObject({ atMs: 1_000_000 });
+    clock.advance(0.25);
+    await expect(store.patch({ 'reservation.low': 'steal()' })).rejects.toThrow('steal');
+    expect(store.history().map((e) => [e.state, e.atMs])).toEqual([
+      ['refused', 1_000_001],
+      ['accepted', 1_000_000],
+    ]);
+    await store.close();
+  });
+
   test('a fault in who listens is logged; the patch holds', async () => {
     const log = jest.fn();
     const store = new MemoryPolicyStore({ codec: policyCodec, clock: new ManualClock(), log });
