@@ -23,7 +23,7 @@ import { ipPortOf, leadsTo } from './ipNetwork.ts';
 import { backOr, leftBehind, overlayFlows } from './overlayFlows.ts';
 import { apply, goto, PRIORITY, type Put, portTowards, TABLE, toController } from './pipeline.ts';
 import type { ControllerState, Job, SwitchState } from './state.ts';
-import { isActive, needsSlice, pullsNow, slicePriority } from './state.ts';
+import { attachedAt, isActive, needsSlice, pullsNow, slicePriority } from './state.ts';
 import { tunnelEnds } from './tunnels.ts';
 import { output, Ways } from './ways.ts';
 
@@ -55,12 +55,11 @@ function labelOf(state: ControllerState, job: Job): number {
 export const meterOf = (job: Job): number => METER_BASE + (job.number % METER_COUNT);
 
 /**
- * Port where the guest of a job will be (or is) attached at the destination; undefined until known. A controller that was
- * started since knows its switch by the journal while the destination's agent is not back.
+ * Port where the guest of a job will be (or is) attached at the destination; undefined until known.
  */
 export function destinationPort(state: ControllerState, job: Job): PortRef | undefined {
   if (!job.destination) return undefined;
-  const dpid = state.agents.get(job.to)?.dpid ?? job.destination.dpid;
+  const dpid = attachedAt(state, job, 'to')?.dpid;
   return dpid ? portByName(state.topology, dpid, job.destination.portName) : undefined;
 }
 
@@ -393,7 +392,7 @@ interface StreamHop {
 /** The way of a job's stream from switch to switch, source first. */
 export function streamHops(state: Pick<ControllerState, 'topology' | 'settings' | 'agents'>, job: Job): StreamHop[] {
   const { links } = state.topology;
-  const source = state.agents.get(job.from);
+  const source = attachedAt(state, job, 'from');
   const entry =
     source?.dpid && source.migrationPort ? portByName(state.topology, source.dpid, source.migrationPort) : undefined;
   let inPort = entry?.dpid === job.dpids[0] ? entry?.portNo : undefined;
@@ -424,7 +423,7 @@ export function streamHops(state: Pick<ControllerState, 'topology' | 'settings' 
  */
 function movedFlows(state: ControllerState, job: Job, put: Put): void {
   const there = destinationPort(state, job);
-  const oldEdge = state.agents.get(job.from)?.dpid;
+  const oldEdge = attachedAt(state, job, 'from')?.dpid;
   if (!there) return;
   const mac = job.spec.mac;
   const label = labelOf(state, job) | ofp.OFPVID_PRESENT;

@@ -53,8 +53,9 @@ export function switchBack(t: Turn, dpid: string): void {
 /** A port came up, went down or away: what is plugged in there may be something else from now on. */
 export function portReset(t: Turn, ref: PortRef): void {
   const id = linkId(ref);
-  const { portSinceMs, hostSinceMs } = t.state.discovery;
+  const { portSinceMs, hostSinceMs, ledOn } = t.state.discovery;
   change(t, { portSinceMs: t.writable(portSinceMs).set(id, t.nowMs) });
+  if (ledOn.has(id)) change(t, { ledOn: new Set([...ledOn].filter((x) => x !== id)) });
   if (!hostSinceMs.has(id)) return;
   const hosts = t.writable(hostSinceMs);
   hosts.delete(id);
@@ -78,6 +79,12 @@ function endListening(t: Turn): void {
     }
   }
   if (ended.length > 0) t.set({ topology: topology.withoutListening(ended) });
+}
+
+/** By what switches held, these ports led to other switches in an earlier life. */
+export function remember(t: Turn, ports: readonly string[]): void {
+  const { ledOn } = t.state.discovery;
+  if (ports.some((id) => !ledOn.has(id))) change(t, { ledOn: new Set([...ledOn, ...ports]) });
 }
 
 /** A sender was learned at a port. */
@@ -197,15 +204,17 @@ export function faultOf(state: ControllerState, claim: ProbeClaim, nowMs: number
 /**
  * Whether hosts are attached at `port`, so that it is no end of a link to `far`: a guest, which its agent reports, or a
  * sender that appeared when a link to `far` would long have been found. A sender seen sooner may have come through it, and so
- * may one that was seen while one of the two switches was away, and no probe could tell.
+ * may one that was seen while one of the two switches was away, and no probe could tell. Neither do senders count
+ * where both ports led to another switch in an earlier life: what a link carries before it is found again is seen at both its ends.
  */
 function isEdge(state: ControllerState, port: PortRef, far: PortRef): boolean {
   const id = linkId(port);
   if (state.topology.isGuestPort(port)) return true;
-  const { hostSinceMs, switchSinceMs, portSinceMs, absences } = state.discovery;
+  const { hostSinceMs, switchSinceMs, portSinceMs, absences, ledOn } = state.discovery;
   const { silenceMs } = state.policy.doc.discovery;
   const seenMs = hostSinceMs.get(id);
   if (seenMs === undefined || state.topology.isTrunk(port)) return false;
+  if (ledOn.has(id) && ledOn.has(linkId(far))) return false;
   const wasAway = (dpid: string) => {
     const absence = absences.get(dpid);
     return absence !== undefined && seenMs >= absence.fromMs && seenMs <= absence.untilMs + silenceMs;

@@ -20,7 +20,7 @@ import { acrossIp, leadsTo } from './ipNetwork.ts';
 import type { Settled } from './jobs.ts';
 import { workloadBps } from './rates.ts';
 import { pace, runningNow, sliceFor } from './reserve.ts';
-import { type ControllerState, isActive, type Job, pullsNow } from './state.ts';
+import { attachedAt, type ControllerState, isActive, type Job, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /** Ways that are compared: the shortest and at most this many that share no link with one another. */
@@ -44,8 +44,8 @@ export interface ChosenPath {
 
 /** The ends of a stream: the source's datapath and port, the destination's port. A text where they are not known. */
 function endsOf(state: ControllerState, job: Job): { source: PortRef; to: PortRef } | string {
-  const a = state.agents.get(job.from);
-  const b = state.agents.get(job.to);
+  const a = attachedAt(state, job, 'from');
+  const b = attachedAt(state, job, 'to');
   if (!a?.dpid || !a.migrationPort)
     return `agent ${job.from} does not say which switch port carries its migration address`;
   if (!b?.dpid || !b.migrationPort)
@@ -180,7 +180,7 @@ function isStillWhole(state: ControllerState, job: Job): boolean {
  * links are still being found, unless both its switches have long been there.
  */
 function breakOf(t: Turn, job: Job, before: Topology): { link: string | null; text: string } | undefined {
-  const { topology, agents, discovery, policy } = t.state;
+  const { topology, discovery, policy } = t.state;
   const isOld = (dpid: string) => {
     const since = discovery.switchSinceMs.get(dpid);
     return (
@@ -198,7 +198,9 @@ function breakOf(t: Turn, job: Job, before: Topology): { link: string | null; te
   const ends = endsOf(t.state, job);
   if (typeof ends === 'string') {
     // A host whose switch is not there yet after a start is not lost.
-    const known = [job.from, job.to].every((h) => topology.switches.has(agents.get(h)?.dpid ?? ''));
+    const known = (['from', 'to'] as const).every((end) =>
+      topology.switches.has(attachedAt(t.state, job, end)?.dpid ?? ''),
+    );
     return known ? { link: null, text: ends } : undefined;
   }
   if (job.dpids[0] !== ends.source.dpid) return { link: null, text: `${job.from} is attached elsewhere now` };

@@ -33,7 +33,16 @@ import { mustHold, turnsOf } from './planning.ts';
 import { guestTraffic, hostTraffic, workloadBps } from './rates.ts';
 import { harmedLinks, payloadBps, policyOf, sliceFor, supportedBy, switchoverPayloadBps, tell } from './reserve.ts';
 import { isSettling } from './settle.ts';
-import { type ControllerState, isActive, type Job, needsSlice, pullsNow, withEntry } from './state.ts';
+import {
+  attachedAt,
+  attachmentOf,
+  type ControllerState,
+  isActive,
+  type Job,
+  needsSlice,
+  pullsNow,
+  withEntry,
+} from './state.ts';
 import { type ClockOffset, instantOf } from './telemetry.ts';
 import { chooseDetour, isDetourReady } from './tunnels.ts';
 import type { Turn } from './turn.ts';
@@ -463,12 +472,15 @@ export function onCommandDone(t: Turn, e: Extract<Event, { kind: 'commandDone' }
       end(t, job, 'failed', `${job.to} prepared, but did not say where it listens`);
       return;
     }
-    const source = t.state.agents.get(job.from)?.migrationIp;
+    const [source, there] = [t.state.agents.get(job.from), t.state.agents.get(job.to)];
     const { address, port } = value.data;
     t.setJob(job.id, {
       awaiting: null,
-      destination: { ...value.data, dpid: t.state.agents.get(job.to)?.dpid ?? null },
-      stream: source ? { sourceIp: source, destinationIp: address, sourcePort: 0, destinationPort: port } : null,
+      destination: value.data,
+      attached: { from: attachmentOf(source), to: attachmentOf(there) },
+      stream: source?.migrationIp
+        ? { sourceIp: source.migrationIp, destinationIp: address, sourcePort: 0, destinationPort: port }
+        : null,
     });
   } else if (e.step === 'start' && job.awaiting === 'start') t.setJob(job.id, { awaiting: null });
   else if (e.step === 'continueSwitchover' && job.awaiting === e.step) t.setJob(job.id, { awaiting: null });
@@ -579,7 +591,7 @@ function drain(t: Turn, job: Job): void {
   const since = job.endedAtMs ?? t.nowMs;
   const { lastMs, readMs = since } = job.stragglers;
   // Silence is what counters have shown; of a switch that is away nothing is known, nor can anything be changed.
-  const oldEdge = t.state.agents.get(job.from)?.dpid ?? '';
+  const oldEdge = attachedAt(t.state, job, 'from')?.dpid ?? '';
   const knownMs = t.state.switches.get(oldEdge)?.connected ? readMs : t.nowMs;
   const silentMs = knownMs - Math.max(since, lastMs);
   if (silentMs < silenceMs && t.nowMs - since < maxDrainMs) return;
@@ -656,7 +668,8 @@ export function onAgentMessage(t: Turn, host: string, m: AgentMessage, clock?: C
       if (m.stream && job.stream) t.setJob(job.id, { stream: { ...job.stream, sourcePort: m.stream.sourcePort } });
       break;
     case 'preSwitchover': {
-      if (host !== job.from || job.state === 'draining') break;
+      // Told again by an agent that came back: the guest has gone since.
+      if (host !== job.from || job.resumed || job.state === 'recovering' || job.state === 'draining') break;
       t.setJob(job.id, { state: 'switching', phase: 'switchover', paused: true, awaiting: null });
       t.reserveNow = true;
       flip(t, t.job(job.id) as Job, `${job.guest} is stopped at ${job.from}`);

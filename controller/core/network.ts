@@ -24,7 +24,16 @@ import { mayMove } from './hostMoves.ts';
 import { isLldp, parseSender } from './packets.ts';
 import { addReading } from './rates.ts';
 import { learnFromFlows } from './settle.ts';
-import { isActive, type Job, NEW_SWITCH, pullsNow, type QosState, withEntry, withoutEntry } from './state.ts';
+import {
+  attachedAt,
+  isActive,
+  type Job,
+  NEW_SWITCH,
+  pullsNow,
+  type QosState,
+  withEntry,
+  withoutEntry,
+} from './state.ts';
 import { onTunnelFrame, onTunnelPort, tunnelsStale, withoutTunnels } from './tunnelWatch.ts';
 import type { Turn } from './turn.ts';
 
@@ -304,7 +313,7 @@ export function onCounters(t: Turn, e: On<'counters'>): void {
   }
   for (const s of streams) if (s.isCounted) onStreamCounted(t, s.job.id, e.dpid, s.bytes);
   for (const job of t.state.jobs.values()) {
-    if (job.state !== 'draining' || t.state.agents.get(job.from)?.dpid !== e.dpid) continue;
+    if (job.state !== 'draining' || attachedAt(t.state, job, 'from')?.dpid !== e.dpid) continue;
     const packets = e.flows
       .filter((f) => f.cookie === cookieFor(FEATURE.moved, job.number))
       .reduce((a, f) => a + f.packets, 0);

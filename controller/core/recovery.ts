@@ -93,11 +93,10 @@ function listening(t: Turn, job: Job, value: unknown): void {
     return;
   }
   const { address, port } = parsed.data;
-  const dpid = t.state.agents.get(job.to)?.dpid ?? null;
   t.setJob(job.id, {
     // The guest waits for pages: what the path can give is given until the copy goes on.
     phase: 'switchover',
-    destination: { ...(job.destination ?? { ...parsed.data, dpid }), address, port },
+    destination: { ...(job.destination ?? parsed.data), address, port },
     stream: job.stream ? { ...job.stream, destinationIp: address, destinationPort: port, sourcePort: 0 } : null,
   });
   set(t, t.job(job.id) as Job, { step: 'flows', atMs: t.nowMs + ATTEMPT_MS });

@@ -227,11 +227,8 @@ export interface Pull {
   reason: Reason | null;
 }
 
-/** What a destination said when it was ready, and the switch that it said it is at. */
-export interface Destination extends PrepareResult {
-  /** Null where its agent had not said; absent in journals of earlier versions. */
-  dpid?: string | null;
-}
+/** The switch that a host is attached to, and the port there that carries its migration address; null where its agent does not say. */
+export type Attachment = Pick<AgentState, 'dpid' | 'migrationPort'>;
 
 export interface Job {
   id: string;
@@ -272,7 +269,9 @@ export interface Job {
   workingSetBytes?: number | null;
   /** Of its memory, what was not zero then; null or absent when not known. */
   nonZeroBytes?: number | null;
-  destination: Destination | null;
+  destination: PrepareResult | null;
+  /** Where both hosts were attached when the destination was ready; absent before, and in journals of earlier versions. */
+  attached?: { from: Attachment | null; to: Attachment | null };
   /** Storage on-demand: where the source lets its disks be read. */
   disksFrom?: DiskOffer | null;
   /** Storage on-demand: the destination has all of the disks. */
@@ -361,6 +360,8 @@ export interface Discovery {
   portSinceMs: ReadonlyMap<string, number>;
   /** When a sender was first seen at a port, since that came up. */
   hostSinceMs: ReadonlyMap<string, number>;
+  /** Ports that led to another switch in an earlier life of the controller, and have been up all the time since this one began. */
+  ledOn: ReadonlySet<string>;
   /** Sightings of senders that were not learned because their port has too many, by port. */
   crowded: ReadonlyMap<string, number>;
   /** Probes not believed, by the port they came in at. */
@@ -384,6 +385,7 @@ const NO_DISCOVERY: Discovery = {
   absences: new Map(),
   portSinceMs: new Map(),
   hostSinceMs: new Map(),
+  ledOn: new Set(),
   refused: NONE_REFUSED,
   hostMoves: NO_MOVES,
   reportedMoves: NO_MOVES,
@@ -506,6 +508,19 @@ export const pullsNow = (j: Job): boolean =>
   (j.pull?.state === 'waiting' ||
     j.pull?.state === 'running' ||
     (j.pull?.state === 'stopping' && (j.pull.takenBps ?? 0) > 0));
+export const attachmentOf = (agent: AgentState | undefined): Attachment | null =>
+  agent ? { dpid: agent.dpid, migrationPort: agent.migrationPort } : null;
+
+/**
+ * Where a job's source or destination is attached: as its agent said, or, where that has not been heard of since this controller
+ * was started, as the journal has it from when the job was prepared.
+ */
+export const attachedAt = (
+  { agents }: Pick<ControllerState, 'agents'>,
+  job: Pick<Job, 'from' | 'to' | 'attached'>,
+  end: 'from' | 'to',
+): Attachment | undefined => agents.get(job[end]) ?? job.attached?.[end] ?? undefined;
+
 /** Whether a guest runs at its destination only when all of its memory is there. */
 export const isSentWhole = (j: Job): boolean => j.technique === 'pre-copy' || j.technique === 'stop-and-copy';
 /** Whether all of a guest's memory is known to be at its destination, whether or not the source has said so. */

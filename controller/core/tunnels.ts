@@ -13,7 +13,15 @@ import { findPath, type PortRef } from '../../topology/index.ts';
 import type { Event, TunnelKind, TunnelPort } from './events.ts';
 import type { Overlay } from './overlays.ts';
 import { NO_TRIES, nextTry } from './retry.ts';
-import { type ControllerState, isActive, type Job, type TunnelState, withEntry, withoutEntry } from './state.ts';
+import {
+  attachedAt,
+  type ControllerState,
+  isActive,
+  type Job,
+  type TunnelState,
+  withEntry,
+  withoutEntry,
+} from './state.ts';
 import type { Turn } from './turn.ts';
 
 /**
@@ -100,7 +108,7 @@ export function pairsOfGuests(state: ControllerState): { from: string; to: strin
     if (job.overlay) pairs.push({ from: job.overlay.anchor, to: job.overlay.to });
     // What is under way in the tunnel to the place that it leaves must not be lost with it.
     const anchor = state.overlays.get(job.guest)?.anchor;
-    const left = state.agents.get(job.from)?.dpid;
+    const left = attachedAt(state, job, 'from')?.dpid;
     if (anchor !== undefined && left && left !== anchor) pairs.push({ from: anchor, to: left });
   }
   return pairs;

@@ -366,7 +366,7 @@ export function leftovers(w: World): string[] {
 const isUntold = (w: World, guest: string, at: Host | undefined): boolean =>
   at?.isGone === true &&
   [...w.state.jobs.values()].some(
-    (j) => j.guest === guest && j.state === 'lost' && j.to === at.o.host && w.hosts.get(j.from)?.isGone,
+    (j) => j.guest === guest && j.state === 'lost' && !j.resumed && j.to === at.o.host && w.hosts.get(j.from)?.isGone,
   );
 
 /**

@@ -176,6 +176,25 @@ test('a link that fell silent and whose hosts were seen since comes back with it
   expect(linkIds(f)).toEqual(FOUR);
 });
 
+test('a link of an earlier life is found again late, though hosts were seen through it; not once its port was down', () => {
+  const f = twoHypervisors();
+  const cables = new Map(f.cables);
+  f.cables.clear();
+  f.state = { ...new Fabric().state, startedAtMs: f.nowMs };
+  for (const dpid of [HV1, HV2, CORE]) f.connect(dpid);
+  // What probes cross is held up; what hosts send is not.
+  for (let i = 0; i < 12; i++) f.pass(1000);
+  expect(linkIds(f)).toEqual([]);
+  for (const portNo of [1, 2]) hostAt(f, CORE, portNo, `52540000007${portNo}`);
+  f.setCable(CORE, 2, false);
+  f.setCable(CORE, 2, true);
+  for (let i = 0; i < 12; i++) f.pass(1000);
+  hostAt(f, CORE, 2, '525400000072');
+  for (const [from, to] of cables) f.cables.set(from, to);
+  f.pass(2500);
+  expect(linkIds(f)).toEqual([`${HV1}:1`, `${CORE}:1`].sort());
+});
+
 test('a link that came up while one of its switches was away is found when that is back, whoever was seen through it', () => {
   const f = twoHypervisors();
   const cables = new Map(f.cables);

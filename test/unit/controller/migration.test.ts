@@ -252,6 +252,9 @@ describe('a migration that goes well', () => {
     say(f, 'hv2', 'resumed');
     expect(job(f)).toMatchObject({ state: 'copying', resumed: true, phase: 'running' });
     expect(f.qos.get(LINKS[0] as string)).not.toBeNull();
+    // An agent that was away tells all over again.
+    for (const event of ['preSwitchover', 'postcopyStarted'] as const) say(f, 'hv1', event);
+    expect(job(f)).toMatchObject({ state: 'copying', paused: false, phase: 'running' });
     say(f, 'hv1', 'completed');
     expect(job(f).state).toBe('draining');
   });

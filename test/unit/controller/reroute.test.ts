@@ -187,6 +187,22 @@ test('after a restart a path is not lost only because its links are still being 
   expect(job(g).links).toEqual(OVER_2);
 });
 
+test('after a restart another way is found also while the agents have not come back', () => {
+  const f = running();
+  const entry = JSON.parse(JSON.stringify({ type: 'job', job: job(f) }));
+  const g = twoCores();
+  g.answer = () => ({ value: {} });
+  g.state = restoreJobs({ ...g.state, agents: new Map() }, [entry]);
+  g.pass(250);
+  g.setCable(CORE_1, 2, false);
+  expect(job(g)).toMatchObject({ state: 'copying', links: OVER_2 });
+  g.setCable(CORE_2, 2, false);
+  expect(job(g)).toMatchObject({ state: 'copying', links: [] });
+  g.setCable(CORE_1, 2, true);
+  for (let i = 0; i < 3; i++) g.pass(1000);
+  expect(job(g).links).toEqual(OVER_1);
+});
+
 test('a link whose probes are lost closes no loop for broadcasts: its ports stay trunks', () => {
   const f = twoCores();
   f.state = { ...f.state, topology: f.state.topology.withoutLink(`${HV1}:${UPLINK_2}`).withoutLink(`${CORE_2}:1`) };
