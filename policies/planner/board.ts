@@ -85,6 +85,11 @@ export class Board {
     return (this.memory[job.toHost] as Profile).earliestForEver(limit);
   }
 
+  /** By host, how full it is once all on the board has ended. */
+  unitsInTheEnd(): number[] {
+    return this.memory.map((p) => p.values[p.values.length - 1] as number);
+  }
+
   put(p: Placement): void {
     const { resources, linkCount } = p.option;
     for (let i = 0; i < resources.length; i++) {

@@ -16,6 +16,7 @@ import { remainingBoundMs } from './bound.ts';
 import { layOut } from './layOut.ts';
 import type { Job, Model } from './model.ts';
 import { earliestFirst, greedyOrders, inOrderOfStart, isShortOfMemory } from './orders.ts';
+import { orderWithRoom } from './room.ts';
 
 export interface SearchResult {
   readonly placements: readonly Placement[];
@@ -96,6 +97,18 @@ export function search(
       const first = attempt(0);
       if (isLessTrouble(first.best, best, rank)) ({ best, promoted } = first);
     }
+    if (best.stuck.some((j) => j.rank === rank)) {
+      // Orders by load or deadline may spend the room too early, and who is asked to leave may not be who should.
+      board.reset();
+      const order = orderWithRoom(model, board.unitsInTheEnd(), own, [...waiting], work);
+      const helpers = order.filter((j) => j.rank !== rank);
+      const phase = new Phase(model, board, own, helpers, random, order);
+      const told = phase.run(0);
+      if (isLessTrouble(told, best, rank)) {
+        best = phase.run(work);
+        promoted = helpers;
+      }
+    }
     for (const j of promoted) waiting.delete(j);
     board.reset();
     for (const p of best.placements) board.put(p);
@@ -146,9 +159,19 @@ class Phase {
   private readonly leastDurationMs: number;
   /** Only where a host is short of memory. */
   private readonly backwards: Backwards | undefined;
+  /** Where given, it begins with this order, and those that make room go where an order has them. */
+  private readonly first: readonly Job[] | undefined;
 
-  constructor(model: Model, board: Board, own: readonly Job[], promoted: readonly Job[], random: () => number) {
+  constructor(
+    model: Model,
+    board: Board,
+    own: readonly Job[],
+    promoted: readonly Job[],
+    random: () => number,
+    first?: readonly Job[],
+  ) {
     this.model = model;
+    this.first = first;
     this.board = board;
     this.promoted = new Set(promoted);
     this.all = [...own, ...promoted];
@@ -163,6 +186,10 @@ class Phase {
     const until = this.board.work + work;
     const isOver = () => this.board.work >= until;
     const starts = greedyOrders(this.model, this.all);
+    if (this.first !== undefined) {
+      const told = new Set(this.first);
+      starts.unshift([...told, ...this.all.filter((j) => !told.has(j))]);
+    }
     // Looks at everybody for each of them: only where that is a small part of the work.
     const isShort = this.backwards !== undefined;
     if (isShort && this.all.length ** 2 * LOOKS <= work / 4) {
@@ -211,10 +238,7 @@ class Phase {
     fills: ReadonlySet<number>,
     most = Number.POSITIVE_INFINITY,
   ): Candidate | undefined {
-    // Whoever only makes room stays behind.
-    const isPromoted = (j: Job) => this.promoted.has(j);
-    const order =
-      this.promoted.size === 0 ? wanted : [...wanted.filter((j) => !isPromoted(j)), ...wanted.filter(isPromoted)];
+    const order = this.first === undefined ? this.withPromotedLast(wanted) : wanted;
     // Of those not placed yet the least is known: they take no less than alone.
     const sum = this.nothingYet();
     const isHopeful = (p: Placement) => {
@@ -226,6 +250,13 @@ class Phase {
     sum.stuck = laid.stuck.length;
     sum.steps = Math.max(0, Math.ceil((sum.makespanMs - this.boundMs) / this.stepMs));
     return this.energy(sum) > most ? undefined : { order, fills, ...laid, score: sum };
+  }
+
+  /** Whoever only makes room stays behind. */
+  private withPromotedLast(order: readonly Job[]): readonly Job[] {
+    if (this.promoted.size === 0) return order;
+    const isPromoted = (j: Job) => this.promoted.has(j);
+    return [...order.filter((j) => !isPromoted(j)), ...order.filter(isPromoted)];
   }
 
   private nothingYet(): Writable<Score> {

@@ -4,6 +4,7 @@ import { type Plan, type PlanningInstance, parsePlan, parsePlanningInstance } fr
 import { checkPlan } from '../../policies/planCheck/index.ts';
 import { planMigrations } from '../../policies/planner/index.ts';
 import { anyInstance } from '../bench/planner/anyInstance.ts';
+import { mostMoved, withoutRoom } from '../bench/planner/room.ts';
 
 const seeds = fc.integer({ min: 0, max: 2 ** 31 - 1 });
 const limits = fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined });
@@ -118,5 +119,19 @@ test('more work never makes a plan worse for its most urgent priority', () => {
     }),
     // In the example another guest is asked to make room, with more work, than with none, and an urgent one was stuck for it.
     { numRuns: 100, examples: [[2016041060]] },
+  );
+});
+
+test('no urgent guest is refused where any order of moves has room for more of them', () => {
+  fc.assert(
+    fc.property(seeds, (seed) => {
+      const instance = withoutRoom(seed);
+      const plan = planMigrations(instance, { work: 200 });
+      expect(checkPlan(instance, plan)).toEqual([]);
+      const high = new Set(instance.vms.filter((v) => v.priority === 'high').map((v) => v.id));
+      expect(plan.migrations.filter((m) => high.has(m.vm)).length).toBe(mostMoved(instance, high));
+    }),
+    // In the examples the right ones have to make room first, and some that find room must not take it yet.
+    { numRuns: 150, examples: [[395], [796], [884], [2960]] },
   );
 });
