@@ -142,14 +142,20 @@ export class Board {
     let best: Option | undefined;
     let bestStart = 0;
     let bestEnd = Number.POSITIVE_INFINITY;
+    let bestIdle = 0;
     for (const o of job.options) {
-      if (fromMs + o.durationMs >= bestEnd) continue;
-      const start = this.earliestSteady(job, o, fromMs, bestEnd);
-      if (start >= 0 && start + o.durationMs < bestEnd) {
-        best = o;
-        bestStart = start;
-        bestEnd = start + o.durationMs;
-      }
+      const least = fromMs + o.durationMs;
+      // Of several that end at once the one that leaves least idle.
+      if (least > bestEnd || (least === bestEnd && bestIdle === 0)) continue;
+      const start = this.earliestSteady(job, o, fromMs, bestEnd + 1);
+      if (start < 0) continue;
+      const end = start + o.durationMs;
+      const idle = job.options.length === 1 ? 0 : this.idleBefore(job, o, start);
+      if (end === bestEnd && idle >= bestIdle) continue;
+      best = o;
+      bestStart = start;
+      bestEnd = end;
+      bestIdle = idle;
     }
     if (best === undefined) return undefined;
     const segments = [{ fromMs: bestStart, toMs: bestEnd, bps: best.rateBps }];
@@ -170,6 +176,21 @@ export class Board {
       start = t;
     }
     return start;
+  }
+
+  /**
+   * How long the links of a path could have carried this one just before `startMs`, up to once, each weighed by its load: holes
+   * are left where there is least to fill them, and the same hosts keep to the same links out of a rack that is busy.
+   */
+  private idleBefore(job: Job, o: Option, startMs: number): number {
+    let idle = 0;
+    for (let i = 0; i < o.linkCount && startMs > 0; i++) {
+      const r = o.resources[i] as number;
+      this.work++;
+      const since = (this.resources[r] as Profile).freeSince(startMs, this.limitOf(job, r) - o.rateBps);
+      idle += (this.model.loadMs[r] as number) * Math.min(startMs - since, o.durationMs);
+    }
+    return idle;
   }
 
   /** The filling placement on one path; undefined when it would not end before `beforeMs` or would take too long. */

@@ -63,6 +63,8 @@ export interface Model {
   readonly jobs: readonly Job[];
   /** What a migration of each rank may use of each link, whole bit/s. */
   readonly usableBps: readonly (readonly number[])[];
+  /** By link, ms for which it would be busy if every migration spread evenly over its paths; whole, so that sums are exact. */
+  readonly loadMs: readonly number[];
   /** Links, then per host two slots (out, in) where migrations per host are limited. */
   readonly resourceCount: number;
   /** Migrations at a time out of, and into, a host; Infinity when not limited. */
@@ -143,6 +145,12 @@ export function buildModel(p: PlanningInstance, limitPerHost: number): Model {
       runningBps: Math.floor((m.running_mbps ?? 0) * 1e6),
     };
   });
+  const loadMs = new Array<number>(linkCount).fill(0);
+  for (const { options } of jobs) {
+    for (const o of options) {
+      for (const l of o.route.links) loadMs[l] = (loadMs[l] as number) + Math.round(o.durationMs / options.length);
+    }
+  }
   return {
     graph,
     hosts: p.hosts.map((h) => h.id),
@@ -151,6 +159,7 @@ export function buildModel(p: PlanningInstance, limitPerHost: number): Model {
     memoryUnit: memoryUnitOf(p),
     jobs,
     usableBps,
+    loadMs,
     resourceCount: linkCount + (isLimited ? 2 * p.hosts.length : 0),
     limitPerHost,
   };

@@ -72,6 +72,15 @@ export class Profile {
     return start;
   }
 
+  /** Since when, until `t`, the value has been at or below `limit`; `t` when it was above just before. */
+  freeSince(t: number, limit: number): number {
+    const { times, values } = this;
+    let i = this.indexAt(t);
+    if (times[i] === t) i--;
+    for (; i >= 0; i--) if ((values[i] as number) > limit) return Math.min(t, times[i + 1] ?? t);
+    return 0;
+  }
+
   /** The earliest time from which the value stays at or below `limit` for ever; -1 when never. */
   earliestForEver(limit: number): number {
     const { times, values } = this;

@@ -12,7 +12,7 @@ import { checkPlan } from '../../policies/planCheck/index.ts';
 import { planMigrations } from '../../policies/planner/index.ts';
 import type { Bench } from './bench.ts';
 import { BASELINES, mean, type Outcome, outcomeOf, runBaseline } from './planner/baselines.ts';
-import { fatTree, measuredKind, mixed, nearlyFull, withTightMemory } from './planner/generate.ts';
+import { fatTree, measuredKind, mixed, nearlyFull, outOfOneRack, withTightMemory } from './planner/generate.ts';
 import { bestMakespanS, smallInstance } from './planner/oracle.ts';
 import { replanRows } from './planner/replan.ts';
 
@@ -202,14 +202,21 @@ function fatTrees(seed: number, work: number | undefined, progress: Progress): B
       row(`${kind}: refused`, plan.refused?.length ?? 0, 'migrations'),
     );
   }
-  const tight = planOne(withTightMemory(fatTree(8, 1500, seed), 8), work);
-  const kind = 'fat-tree, 128 hosts, 1,500 migrations, 8 spare memory units a host';
-  rows.push(
-    row(`${kind}: time to plan`, tight.ms, 'ms'),
-    row(`${kind}: makespan / lower bound`, tight.plan.makespan_s / tight.plan.lower_bound_s, 'ratio'),
-    row(`${kind}: violations`, tight.violations, 'violations'),
-    row(`${kind}: refused`, tight.plan.refused?.length ?? 0, 'migrations'),
-  );
+  const others: [string, PlanningInstance][] = [
+    ['1,024 hosts, 10,000 migrations out of one rack', outOfOneRack(16, 10_000, seed)],
+    ['128 hosts, 1,500 migrations, 8 spare memory units a host', withTightMemory(fatTree(8, 1500, seed), 8)],
+  ];
+  for (const [name, instance] of others) {
+    progress(`fat-tree: ${name}`);
+    const { plan, ms, violations } = planOne(instance, work);
+    const kind = `fat-tree, ${name}`;
+    rows.push(
+      row(`${kind}: time to plan`, ms, 'ms'),
+      row(`${kind}: makespan / lower bound`, plan.makespan_s / plan.lower_bound_s, 'ratio'),
+      row(`${kind}: violations`, violations, 'violations'),
+      row(`${kind}: refused`, plan.refused?.length ?? 0, 'migrations'),
+    );
+  }
   const [first, last] = [points[0], points[points.length - 1]];
   if (first !== undefined && last !== undefined) {
     const exponent = Math.log(last.ms / first.ms) / Math.log(last.n / first.n);

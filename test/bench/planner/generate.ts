@@ -136,6 +136,27 @@ export function fatTree(k: number, count: number, seed: number): PlanningInstanc
   return { format: 'planning-instance/1', name, hosts, fabric: 'links', switches, links, vms, migrations };
 }
 
+/** A fat-tree whose first rack is emptied: all guests are there, in turn on its hosts, and go to the other racks. */
+export function outOfOneRack(k: number, count: number, seed: number): PlanningInstance {
+  const random = randomFrom(seed);
+  const p = fatTree(k, count, seed);
+  const ids = p.hosts.map((h) => h.id);
+  const rack = ids.slice(0, k / 2);
+  const hostOf = (i: number) => rack[i % rack.length] as string;
+  return {
+    ...p,
+    name: `${p.name}-out-of-one-rack`,
+    // A rack of so many guests has room for them.
+    hosts: p.hosts.map((h) => ({ ...h, memory_units: 16 * count })),
+    vms: p.vms.map((v, i) => ({ ...v, host: hostOf(i) })),
+    migrations: p.migrations.map((m, i) => ({
+      ...m,
+      from: hostOf(i),
+      to: ids[between(random, rack.length, ids.length - 1)] as string,
+    })),
+  };
+}
+
 /**
  * Four racks of four hosts under two spines; 1 Gbit/s to the hosts, 2 Gbit/s between switches; a workload with floor and
  * ceiling on most links; 24 to 40 guests of all priorities, two thirds of them with a deadline.

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Plan, type PlanningInstance, parsePlanningInstance } from '../../../contracts/plan.ts';
 import { checkPlan } from '../../../policies/planCheck/index.ts';
 import { type PlanOptions, planMigrations } from '../../../policies/planner/index.ts';
-import { fatTree, measuredKind, mixed, nearlyFull } from '../../bench/planner/generate.ts';
+import { fatTree, measuredKind, mixed, nearlyFull, outOfOneRack } from '../../bench/planner/generate.ts';
 import { bestMakespanS, smallInstance } from '../../bench/planner/oracle.ts';
 import { flat, guest } from './samples.ts';
 
@@ -262,6 +262,12 @@ describe('links', () => {
 
   test('a fat-tree of 128 hosts with 300 migrations comes within a thousandth of its lower bound', () => {
     const p = plan(fatTree(8, 300, 1), { work: 400_000 });
+    expect(p.refused).toBeUndefined();
+    expect(p.makespan_s / p.lower_bound_s).toBeLessThan(1.001);
+  });
+
+  test('hosts of a rack that is emptied keep to different links out of it, so that none waits for another', () => {
+    const p = plan(outOfOneRack(10, 1000, 1), { work: 0 });
     expect(p.refused).toBeUndefined();
     expect(p.makespan_s / p.lower_bound_s).toBeLessThan(1.001);
   });
