@@ -210,7 +210,8 @@ export function reserveAll(t: Turn): void {
 /**
  * Divides the links among the claims. What one has to give up is another's only when its source has answered that it sends
  * less: until then it counts as taken, and who shall have more waits. Who would have to give something up only because of
- * that keeps what it has.
+ * that keeps what it has. Nobody gets more meanwhile than it shall have then: two between which a third one waits would take
+ * turns for ever, each rising while the other gives way.
  */
 function shrinkFirst(t: Turn, claims: readonly SliceClaim[]): Reservation {
   const links = loads(t.state, claims, t.nowMs);
@@ -235,7 +236,9 @@ function shrinkFirst(t: Turn, claims: readonly SliceClaim[]): Reservation {
   do {
     const now = claims.map((c) => {
       const bps = taken.get(c.migration);
-      return bps === undefined ? c : { ...c, heldBps: bps };
+      if (bps !== undefined) return { ...c, heldBps: bps };
+      const thenBps = wanted.slices.get(c.migration)?.rateBps ?? 0;
+      return { ...c, mostBps: Math.min(c.mostBps ?? Number.POSITIVE_INFINITY, thenBps) };
     });
     meanwhile = reserve({ links, claims: now }, t.state.policy);
   } while (addTakers(meanwhile));
@@ -243,7 +246,7 @@ function shrinkFirst(t: Turn, claims: readonly SliceClaim[]): Reservation {
   for (const [id, first] of meanwhile.slices) {
     const then = wanted.slices.get(id) ?? first;
     if (shrinking.has(id) || first.rateBps === then.rateBps) slices.set(id, then);
-    else slices.set(id, first.rateBps < then.rateBps ? waiting(id, first, then, claims, shrinking) : first);
+    else slices.set(id, waiting(id, first, then, claims, shrinking));
   }
   return { slices, links: meanwhile.links };
 }

@@ -3,6 +3,7 @@ import { cookieFor, FEATURE } from '../../../controller/core/cookies.ts';
 import { PAYLOAD_SHARE } from '../../../controller/core/reserve.ts';
 import { journalOf, restoreJobs } from '../../../controller/core/restore.ts';
 import { CORE, type Fabric, GUEST_MAC, guest, HV1, HV2, LOCAL, twoHypervisors } from './fabric.ts';
+import { Star } from './group.ts';
 
 const LINK = `${HV1}:1`;
 const MBIT = 1e6;
@@ -195,6 +196,46 @@ test('who shall have more waits until those that shall have less have answered',
   while (f.state.shrinking.size > 0)
     f.send({ kind: 'commandDone', host: 'hv1', migration: 'm-1', step: 'setBandwidth', ok: true, value: {} });
   expect(job(f, 'm-2').sliceBps).toBeCloseTo(50 * MBIT, -1);
+});
+
+test('two that make room for a third between them do not rise in turns while it waits for the other', () => {
+  const s = new Star(
+    4,
+    ['a', 'b', 'c'].map((name, i) => ({ name, host: [3, 1, 1][i] as number, memoryMiB: 4096 })),
+    { capacityMbps: 200 },
+  );
+  const { fabric: f } = s;
+  const move = (guest: string, destination: string) =>
+    s.ask({ moves: [{ guest, destination }], technique: 'pre-copy', strategy: 'parallel' });
+  move('a', 'hv2');
+  move('c', 'hv4');
+  for (let i = 0; i < 12; i++) s.pass();
+  const full = s.job('m-a').sliceBps;
+  expect([full, s.job('m-c').sliceBps]).toEqual([full, full]);
+  const obeys = f.answer;
+  f.answer = (host, c) => (c.do === 'setBandwidth' ? undefined : obeys(host, c));
+  const told = (id: string) =>
+    f.commands.flatMap(({ migration, command: c }) =>
+      migration === id && c.do === 'setBandwidth' ? [c.bandwidthBps] : [],
+    );
+  const answer = (id: string) =>
+    f.send({ kind: 'commandDone', host: s.job(id).from, migration: id, step: 'setBandwidth', ok: true, value: {} });
+  f.commands.length = 0;
+  move('b', 'hv2');
+  for (let i = 0; i < 4 && s.job('m-b').state !== 'copying'; i++) s.pass();
+  // Both have been told to send less. Each answers while the other has not, and slices are worked out anew in between.
+  for (let i = 0; i < 8; i++) {
+    s.pass();
+    answer(i % 2 === 0 ? 'm-a' : 'm-c');
+  }
+  for (const id of ['m-a', 'm-c']) {
+    expect(told(id).length).toBeGreaterThan(0);
+    expect(told(id)).toEqual(told(id).toSorted((x, y) => y - x));
+  }
+  f.answer = obeys;
+  for (const id of ['m-a', 'm-c', 'm-b']) answer(id);
+  for (let i = 0; i < 6; i++) s.pass();
+  expect(['m-a', 'm-b', 'm-c'].map((id) => s.job(id).sliceBps)).toEqual([full / 2, full / 2, full / 2]);
 });
 
 test('a slice let go in a hold of which nothing is known any more is given again when its source is here', () => {
