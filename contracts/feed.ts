@@ -270,6 +270,11 @@ export const explanationSchema = z.object({
   summary: z.string(),
   /** Why it waits, and the ids of the migrations it waits for; null when it does not. */
   waits: z.object({ reason: reasonSchema, behind: z.array(z.string()) }).nullable(),
+  /**
+   * What it is at where it does not wait in the queue: what it waits for from agents or switches, or whose agent is away. Null where its
+   * state says all; absent from a controller of before.
+   */
+  now: reasonSchema.nullable().optional(),
   /** The link that limits it. */
   binding: z
     .object({

@@ -87,7 +87,7 @@ export function admit(
         const link = sharesLink(first) as string;
         hold(
           'serial',
-          `serial: ${names(ahead)} runs on ${link}`,
+          `serial: ${names(ahead)} ${ahead.length === 1 ? 'runs' : 'run'} on ${link}`,
           ahead,
           { strategy: 'serial', running: ahead.length },
           link,
@@ -99,7 +99,13 @@ export function admit(
       const next = earlier[0];
       if (next !== undefined) {
         const link = sharesLink(next) as string;
-        hold('order', `serial: ${names(earlier)} comes first on ${link}`, earlier, { strategy: 'serial' }, link);
+        hold(
+          'order',
+          `serial: ${names(earlier)} ${earlier.length === 1 ? 'comes' : 'come'} first on ${link}`,
+          earlier,
+          { strategy: 'serial' },
+          link,
+        );
         heldBack.add(item);
         continue;
       }

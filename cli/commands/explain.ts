@@ -53,6 +53,7 @@ export function explanationText(m: MigrationView, e: Explanation): string {
     say('waits', `${e.waits.reason.text} [${e.waits.reason.rule}]`);
     for (const id of e.waits.behind) say('', `behind ${id}`);
   }
+  if (e.now) say('now', `${e.now.text} [${e.now.rule}]`);
   const { binding } = e;
   if (binding !== null) {
     const parts = [
@@ -69,7 +70,8 @@ export function explanationText(m: MigrationView, e: Explanation): string {
     reasons(e.technique.reasons);
   }
   if (e.strategy !== null) {
-    say('strategy', e.strategy.value);
+    // Who has its place in a plan waits for that alone.
+    say('strategy', `${e.strategy.value}${m.plan && !isFinal(m.state) ? ' (but the plan says when it starts)' : ''}`);
     reasons(e.strategy.reasons);
   }
   if (e.rate !== null) {
@@ -84,7 +86,9 @@ export function explanationText(m: MigrationView, e: Explanation): string {
   }
   if (m.plan && !isFinal(m.state)) {
     const late = m.plan.lateMs > 0 ? `, ${formatMs(m.plan.lateMs)} after its deadline` : '';
-    say('plan', `starts ${when(m.plan.startAtMs, e.atMs)}, ends ${when(m.plan.endAtMs, e.atMs)}${late}`);
+    // What is past was planned, and may have come otherwise.
+    const at = (what: string, atMs: number) => `${atMs < e.atMs ? `was to ${what}` : `${what}s`} ${when(atMs, e.atMs)}`;
+    say('plan', `${at('start', m.plan.startAtMs)}, ${at('end', m.plan.endAtMs)}${late}`);
   }
   if (e.end !== null) {
     const basis = {

@@ -8,10 +8,12 @@ import type { Explanation } from '../../contracts/feed.ts';
 import { formatMs, formatRate } from '../../contracts/units.ts';
 import { type Forecast, forecastCopy, predictCopy } from '../../policies/index.ts';
 import { modelOf } from './guestModel.ts';
+import { isPaced } from './hold.ts';
 import { awayText } from './overlays.ts';
 import { rateOf } from './planning.ts';
 import { workloadBps } from './rates.ts';
 import { payloadBps, policyOf, policyOn, sliceFor, usableBps } from './reserve.ts';
+import { agentsAway, standingOf } from './standing.ts';
 import { type ControllerState, isActive, type Job } from './state.ts';
 
 /** Rates older than this tell nothing. */
@@ -129,7 +131,7 @@ export function explainJob(state: ControllerState, job: Job, nowMs: number): Exp
   const isWaiting = job.state === 'requested' || job.state === 'queued' || job.isHeld;
   const narrow = isOpen ? narrowest(state, job, nowMs) : undefined;
   const end = isOpen ? forecast(state, job, nowMs) : undefined;
-  const rate = isOpen && job.sliceBps <= 0 ? null : lastSlice(job);
+  const rate = isOpen && job.sliceBps <= 0 ? null : lastSlice(state, job);
   const link = rate?.reason.bindingLink ?? narrow?.link;
   const binding = isOpen && link !== undefined ? bindingOf(state, job, link, nowMs) : null;
   const technique = job.technique === null ? null : { value: job.technique, reasons: ofKind(job, 'technique') };
@@ -137,6 +139,7 @@ export function explainJob(state: ControllerState, job: Job, nowMs: number): Exp
   const record: Omit<Explanation, 'summary'> = {
     atMs: nowMs,
     waits,
+    now: standingOf(state, job, nowMs),
     binding,
     technique,
     strategy: job.strategy === null ? null : { value: job.strategy, reasons: ofKind(job, 'contention', 'strategy') },
@@ -158,10 +161,15 @@ export function explainJob(state: ControllerState, job: Job, nowMs: number): Exp
   return { summary: `${summaryOf(job, record, nowMs)}${away === '' ? '' : `; ${away}`}`, ...record };
 }
 
-/** The slice it has, or had last, and why. */
-function lastSlice(job: Job): Explanation['rate'] {
+/** The slice it has, or had last, and why: while nobody can tell its source another pace, that is why. */
+function lastSlice(state: ControllerState, job: Job): Explanation['rate'] {
   const last = job.sliceSteps.findLast((s) => s.rateBps > 0);
-  return last === undefined ? null : { bps: last.rateBps, reason: last.reason };
+  if (last === undefined) return null;
+  const hold = state.holds.get(job.id);
+  if (hold === undefined || last.rateBps !== job.sliceBps) return { bps: last.rateBps, reason: last.reason };
+  const text = `its last pace, as nobody can tell ${job.from} another one while its agent is away; before that ${last.reason.text}`;
+  const inputs = { ...last.reason.inputs, heldBps: job.sliceBps, heldSinceMs: hold.sinceMs };
+  return { bps: last.rateBps, reason: { ...last.reason, rule: 'reservation.held', text, inputs } };
 }
 
 /** The last thing that was said of why it waits; a job that is held says it of its plan. */
@@ -214,6 +222,15 @@ function changesOf(
   const changes: Explanation['changes'] = [];
   const has = job.sliceBps > 0 ? job.sliceBps : (narrow?.bps ?? 0);
   const isWaiting = !isActive(job) || job.isHeld;
+  const away = agentsAway(state, job);
+  if (away.length > 0) {
+    const agents = `the agent${away.length === 1 ? '' : 's'} of ${away.join(' and ')}`;
+    const is = away.length === 1 ? 'is' : 'are';
+    const text = isPaced(job)
+      ? `when ${agents} ${is} back it can be told another pace, or be cancelled; if that will not be: fairway cancel ${job.id} --forget`
+      : `${agents} ${is} away: its copy cannot begin before ${away.length === 1 ? 'that is' : 'they are'} started again`;
+    changes.push({ rule: 'change.agent', text, rateBps: null });
+  }
   if (isWaiting) {
     const open = (job.isHeld ? (job.planned?.after ?? []) : job.behind).filter((id) => {
       const other = state.jobs.get(id);
@@ -300,17 +317,28 @@ function disksText(job: Job): string {
 }
 
 function summaryOf(job: Job, e: Omit<Explanation, 'summary'>, nowMs: number): string {
-  if (isFinal(job.state))
-    return job.note === null
-      ? `it is ${job.state}${disksText(job)}`
-      : `it ${job.state === 'done' ? 'is' : 'was'} ${job.state}: ${job.note}`;
+  if (isFinal(job.state)) return endedText(job);
   if (job.copyEnded) return `the guest runs at its destination; stragglers are still sent on${disksText(job)}`;
-  const done = e.end === null ? '' : `; done in about ${formatMs(Math.max(0, e.end.expectedAtMs - nowMs))}`;
+  const isAway = e.now?.rule === 'now.agentAway';
+  const basis = isAway ? ' by what was heard last' : '';
+  const done = e.end === null ? '' : `; done in about ${formatMs(Math.max(0, e.end.expectedAtMs - nowMs))}${basis}`;
   if (e.waits !== null) {
-    const behind = e.waits.behind.length > 0 ? ` (behind ${names(e.waits.behind)})` : '';
-    return `it ${job.isHeld ? 'is ready and waits' : 'waits'}: ${e.waits.reason.text}${behind}${done}`;
+    const { reason, behind } = e.waits;
+    // Most reasons name them.
+    const unnamed = behind.some((id) => !reason.text.includes(id)) && behind.length > 0;
+    const ready = isAway || !job.isHeld ? 'waits' : 'is ready and waits';
+    return `it ${ready}: ${reason.text}${unnamed ? ` (behind ${names(behind)})` : ''}${isAway ? `; ${e.now?.text}` : ''}${done}`;
   }
   const rate = e.rate === null ? '' : ` at ${formatRate(e.rate.bps)}`;
   const bound = e.rate?.reason.bindingLink === undefined ? '' : `, as much as ${e.rate.reason.bindingLink} allows`;
-  return `it is ${job.state}${job.technique === null ? '' : ` by ${job.technique}`}${rate}${bound}${done}`;
+  return `it is ${job.state}${job.technique === null ? '' : ` by ${job.technique}`}${rate}${bound}${e.now ? `; ${e.now.text}` : ''}${done}`;
+}
+
+/** How it ended; notes say it in their own words. */
+function endedText(job: Job): string {
+  const { state, note } = job;
+  if (note === null) return `it is ${state}${disksText(job)}`;
+  if (state === 'done') return `it is done: ${note}`;
+  if (state === 'cancelled') return note.startsWith('cancelled') ? `it was ${note}` : `it was cancelled: ${note}`;
+  return state === 'failed' ? `it failed: ${note}` : `it is lost: ${note}`;
 }

@@ -31,7 +31,7 @@ function missing(state: ControllerState, job: Job): string[] {
 }
 
 /** "the agent of hv1 has been away for 35 s", of one host or two. */
-function awayText(state: ControllerState, hosts: readonly string[], nowMs: number): string {
+export function awaySinceText(state: ControllerState, hosts: readonly string[], nowMs: number): string {
   return hosts
     .map((host) => {
       const sinceMs = state.agents.get(host)?.awaySinceMs ?? state.startedAtMs;
@@ -46,7 +46,7 @@ export function cancelNote(state: ControllerState, id: string, nowMs: number): s
   const away = job === undefined ? [] : missing(state, job);
   if (job === undefined || away.length === 0) return null;
   return (
-    `${awayText(state, away, nowMs)}, so that nobody can stop the copy now: it may go on, it may have ended, or ${job.from} may be ` +
+    `${awaySinceText(state, away, nowMs)}, so that nobody can stop the copy now: it may go on, it may have ended, or ${job.from} may be ` +
     `down. It is cancelled when the agent is back. If it will not be back: fairway cancel ${id} --forget`
   );
 }
@@ -85,7 +85,7 @@ export function onForget(t: Turn, id: string): void {
   const away = missing(t.state, job);
   // An agent came back since it was checked: it will tell.
   if (away.length === 0) return;
-  end(t, job, 'lost', `given up on request: ${awayText(t.state, away, t.nowMs)}. ${knownText(t.state, job)}`);
+  end(t, job, 'lost', `given up on request: ${awaySinceText(t.state, away, t.nowMs)}. ${knownText(t.state, job)}`);
   t.log('warn', 'job.lost', { migration: id, guest: job.guest, from: job.from, to: job.to, away });
   if (!job.resumed) return;
   isNotAt(t, job.from, job.guest);

@@ -65,7 +65,7 @@ export function askAgain(t: Turn, host: string): void {
 }
 
 /** An agent that a migration waits for before its copy has begun may be away for this long. */
-const PATIENCE_MS = 60_000;
+export const PATIENCE_MS = 60_000;
 
 /** Ends migrations that have not begun and whose agents do not come back. Copies that run are their agents' business. */
 export function giveUp(t: Turn): void {

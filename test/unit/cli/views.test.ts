@@ -51,6 +51,26 @@ test('one that has ended is explained with its time, its standstill and its last
   expect(text).toMatch(/^ended +8\.0 s ago, after 8\.0 s of copying; it stood still for 120 ms; 100\.0 MB in 1 pass$/m);
 });
 
+test('one of a plan is explained with what it is at, and with the plan before the strategy', () => {
+  const none = { waits: null, binding: null, technique: null, rate: null, end: null, changes: [] };
+  const reason = { rule: 'strategy.table', text: 'low priority with high contention: serial', inputs: {} };
+  const now = { rule: 'now.agentAway', text: 'the agent of h1 has been away for 5.0 s: …', inputs: {} };
+  const e = {
+    atMs: 20_000,
+    summary: 'it is copying',
+    ...none,
+    now,
+    strategy: { value: 'serial' as const, reasons: [reason] },
+  };
+  const times = { startAtMs: 12_000, endAtMs: 21_000, rateBps: 1e8, after: [], reason, lateMs: 0 };
+  const text = explanationText(view({ plan: times }), e);
+  expect(text).toMatch(/^now +the agent of h1 has been away for 5\.0 s: … \[now\.agentAway\]$/m);
+  expect(text).toMatch(/^strategy +serial \(but the plan says when it starts\)$/m);
+  expect(text).toMatch(/^plan +was to start 8\.0 s ago, ends in 1\.0 s$/m);
+  const { now: _, ...before } = e;
+  expect(explanationText(done, before)).toMatch(/^strategy +serial$/m);
+});
+
 test('on a screen the bars are redrawn in place, notes above them', () => {
   const s = screen(80);
   const display = createDisplay(s.terminal);
