@@ -16,6 +16,17 @@ export function withLinkNames(text: string, topology: Pick<TopologyView, 'switch
   });
 }
 
+/** The id of a link that somebody calls by its id, or as it is shown: `hv1:1->leaf`, or `hv1:1`. Undefined when there is no such link. */
+export function linkCalled(
+  text: string,
+  topology: Pick<TopologyView, 'switches' | 'links'>,
+): TopologyView['links'][number] | undefined {
+  return topology.links.find((l) => {
+    const name = withLinkNames(l.id, topology);
+    return text === l.id || text === name || text === name.split('->')[0];
+  });
+}
+
 /** Names for who reads the feed: by what it last said of the topology, of which nothing is known at first. */
 export class LinkNames {
   #topology: Pick<TopologyView, 'switches' | 'links'> = { switches: [], links: [] };

@@ -292,6 +292,7 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
   connected(
     command(policy, 'explain', 'Which rule gives a value, which others it goes before, and what it comes to.', [
       'fairway policy explain web1',
+      'fairway policy explain reservation.low --guest web1 --link "hv1:1->leaf"',
       'fairway policy explain reservation.low --guest web1 --capacity "200 Mbit/s" --rate "120 Mbit/s"',
       'fairway policy explain sla.floor --label tier=gold --label tenant=acme --file policy.yaml',
     ]),
@@ -301,9 +302,9 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     .option('--label <key=value>', 'for a guest with this label (repeatable)', collect, [])
     .option('--tenant <name>', "for a guest of this tenant (default: the guest's label tenant)")
     .option('--host <name>', 'for migrations from this host')
-    .option('--link <id>', 'on this link, <datapath id>:<port>')
-    .option('--capacity <rate>', 'of a link with this capacity', '1 Gbit/s')
-    .option('--rate <rate>', 'whose workload is taken to want this', '0 bit/s')
+    .option('--link <link>', 'on this link: as it is shown (hv1:1->leaf, hv1:1), or <datapath id>:<port>')
+    .option('--capacity <rate>', 'of a link with this capacity (default: that of the link, else "1 Gbit/s")')
+    .option('--rate <rate>', 'whose workload is taken to want this (default: as on the link now, else "0 bit/s")')
     .option('--file <file>', 'of a policy file, - for standard input or `defaults`, instead of the one in force')
     .option('--json', 'print the explanations as one JSON object')
     .action(does(async () => (await import('./commands/policy.ts')).explain));

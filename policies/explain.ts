@@ -5,7 +5,7 @@
 import { FairwayError } from '../contracts/common.ts';
 import { DEFAULT_POLICY, POLICY_FIELDS, type PolicyDocument } from '../contracts/policy.ts';
 import { type CompiledPolicy, RESERVATIONS, type ReservationName } from './document.ts';
-import { splitPath, valueAt } from './documentPaths.ts';
+import { isTree, noSuchField, splitPath, valueAt } from './documentPaths.ts';
 import { effectivePolicy, type OverrideLevel, overrideRules, type PolicySubject } from './effective.ts';
 import type { Variables } from './expressions.ts';
 
@@ -62,6 +62,38 @@ export function isSetting(doc: PolicyDocument, path: string): boolean {
   if (OVERRIDABLE.includes(setting)) return true;
   const value = valueAt(doc, splitPath(setting));
   return value !== undefined && (typeof value !== 'object' || Array.isArray(value));
+}
+
+/** What is wrong with a path that is no setting, and what there is instead; undefined for what does not look like a path of the policy. */
+export function notASetting(doc: PolicyDocument, path: string): string | undefined {
+  const first = path.split('.')[0] as string;
+  if (isSetting(doc, path) || !Object.hasOwn(doc, first)) return undefined;
+  const value = valueAt(doc, splitPath(path));
+  if (!isTree(value)) return noSuchField(path);
+  const below = Object.keys(value).map((key) => `${path}.${key}`);
+  return below.length === 0 ? 'nothing is written there' : `is no single setting; there are ${below.join(', ')}`;
+}
+
+/** An override that holds for a guest. */
+export interface SubjectRule {
+  level: OverrideLevel;
+  name: string;
+  path: string;
+  /** Of a label; 0 where it has none. */
+  rank?: number;
+  /** The guest does not carry this label: one of its labels extends it. */
+  isExtended?: true;
+}
+
+/** The overrides that hold for a guest, the strongest first. */
+export function rulesOfSubject(doc: PolicyDocument, subject: PolicySubject): SubjectRule[] {
+  return overrideRules(doc, subject).map(({ level, name, path, settings }) => {
+    if (level !== 'label') return { level, name, path };
+    const [key, value] = name.split('.') as [string, string];
+    const isCarried = subject.labels?.[key] === value;
+    const rank = 'rank' in settings && typeof settings.rank === 'number' ? settings.rank : 0;
+    return { level, name, path, ...(isCarried ? { rank } : { isExtended: true as const }) };
+  });
 }
 
 /**

@@ -44,7 +44,10 @@ export {
   explainSetting,
   explainSubject,
   isSetting,
+  notASetting,
   type PolicyExplanation,
+  rulesOfSubject,
+  type SubjectRule,
   type ValueRule,
 } from './explain.ts';
 export {

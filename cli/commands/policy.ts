@@ -7,11 +7,12 @@ import { hostname } from 'node:os';
 import { stringify } from 'yaml';
 import { FairwayError } from '../../contracts/common.ts';
 import { DEFAULT_POLICY, type PolicyDocument } from '../../contracts/policy.ts';
-import type { PolicyPatch } from '../../contracts/rest.ts';
+import type { PolicyPatch, StatusView } from '../../contracts/rest.ts';
 import { formatRate, parseRateBps } from '../../contracts/units.ts';
-import type { ExplainInputs, PolicyExplanation, ValueRule } from '../../policies/index.ts';
+import type { ExplainInputs, PolicyExplanation, SubjectRule, ValueRule } from '../../policies/index.ts';
 import { splitAssignment } from '../config.ts';
 import { type ConnectOptions, connect } from '../connect.ts';
+import { linkCalled, withLinkNames } from '../linkNames.ts';
 import { EXIT, type Terminal, table } from '../terminal.ts';
 
 type Options = ConnectOptions & { json?: true };
@@ -60,8 +61,22 @@ export async function set(
   }
   const user = terminal.env.USER ?? terminal.env.LOGNAME;
   const author = o.author ?? (user === undefined ? hostname() : `${user}@${hostname()}`);
-  const view = await connect(terminal, o).patchPolicy(patch, author);
+  const client = connect(terminal, o);
+  const view = await client.patchPolicy(patch, author);
   terminal.out(o.json ? `${JSON.stringify(view)}\n` : `accepted: policy revision ${view.status.revision}\n`);
+  const links = Object.entries(patch).flatMap(([path, value]) => {
+    const id = value === null ? undefined : /^sla\.links\.([^.]+)/.exec(path)?.[1];
+    return id === undefined ? [] : [id];
+  });
+  if (links.length === 0) return;
+  // Any name is taken, since links come and go; one that is mistaken would do nothing, without a word.
+  const { topology } = await client.status();
+  for (const id of new Set(links)) {
+    const link = linkCalled(id, topology);
+    if (link?.id === id) continue;
+    const cure = link === undefined ? 'links are named <datapath id>:<port>' : `${id} is sla.links.${link.id}`;
+    terminal.err(`fairway: sla.links.${id} holds for no link that is known now: ${cure}\n`);
+  }
 }
 
 // --- Policies from files --------------------------------------------------------------------------------------------
@@ -154,28 +169,35 @@ type ExplainOptions = Options & {
   tenant?: string;
   host?: string;
   link?: string;
-  capacity: string;
-  rate: string;
+  capacity?: string;
+  rate?: string;
   file?: string;
 };
 
 export async function explain(terminal: Terminal, o: ExplainOptions, what: string): Promise<undefined> {
-  const { compilePolicy, explainSetting, explainSubject, isSetting } = await import('../../policies/index.ts');
+  const { compilePolicy, explainSetting, explainSubject, isSetting, notASetting, rulesOfSubject } = await import(
+    '../../policies/index.ts'
+  );
   const doc = await policyFrom(terminal, o, o.file ?? 'running');
   const isPath = isSetting(doc, what);
+  const mistake = isPath ? undefined : notASetting(doc, what);
+  if (mistake !== undefined) throw bad('POLICY_PATH', `${what}: ${mistake}`);
   const guest = isPath ? o.guest : what;
   const inputs = await subjectOf(terminal, o, doc, guest);
   const policy = compilePolicy(doc);
   const explanations = isPath ? [explainSetting(policy, what, inputs)] : explainSubject(policy, inputs);
   if (o.json) {
     const { capacityBps, rateBps, ...subject } = inputs;
-    terminal.out(`${JSON.stringify({ subject, capacityBps, rateBps, settings: explanations })}\n`);
+    const rules = rulesOfSubject(doc, inputs);
+    terminal.out(`${JSON.stringify({ subject, capacityBps, rateBps, rules, settings: explanations })}\n`);
     return;
   }
   if (isPath) terminal.out(explained(explanations[0] as PolicyExplanation));
   else {
     const rows = explanations.map((e) => [e.path, textOf(e.rule.value), whereOf(e.rule)]);
-    terminal.out(`${subjectText(inputs)}\n${table([['SETTING', 'VALUE', 'FROM'], ...rows])}`);
+    terminal.out(
+      `${subjectText(inputs)}\n${rulesText(rulesOfSubject(doc, inputs))}${table([['SETTING', 'VALUE', 'FROM'], ...rows])}`,
+    );
   }
 }
 
@@ -192,17 +214,20 @@ async function subjectOf(
     return bps;
   };
   const labels = Object.fromEntries(o.label.map(splitAssignment));
+  const asksController = o.file === undefined && (guest !== undefined || o.link !== undefined);
+  const status = asksController ? await connect(terminal, o).status() : undefined;
+  const link = o.link === undefined ? undefined : linkOf(o.link, doc, status);
   const inputs: ExplainInputs = {
     labels,
-    capacityBps: rate('capacity', o.capacity),
-    rateBps: rate('rate', o.rate),
+    capacityBps: o.capacity === undefined ? (link?.capacityBps ?? 1e9) : rate('capacity', o.capacity),
+    rateBps: o.rate === undefined ? (link?.rateBps ?? 0) : rate('rate', o.rate),
     ...(guest === undefined ? {} : { guest }),
     ...(o.tenant === undefined ? {} : { tenant: o.tenant }),
     ...(o.host === undefined ? {} : { host: o.host }),
-    ...(o.link === undefined ? {} : { link: o.link }),
+    ...(link === undefined ? {} : { link: link.id }),
   };
-  if (guest === undefined || o.file !== undefined) return inputs;
-  const { guests = [] } = (await connect(terminal, o).status()).topology;
+  if (guest === undefined || status === undefined) return inputs;
+  const { guests = [] } = status.topology;
   const known = guests.find((g) => g.name === guest);
   if (known !== undefined) return { host: known.host, ...inputs, labels: { ...known.labels, ...labels } };
   if (Object.hasOwn(doc.overrides.guests, guest)) return inputs;
@@ -212,6 +237,36 @@ async function subjectOf(
     `${guest}: is no setting, and no agent reports such a guest; guests: ${names.join(', ') || 'none'}`,
     ['notFound'],
   );
+}
+
+/** The link that is meant, with what it carries now where the controller was asked: `rateBps` as reservations take it to be wanted. */
+function linkOf(
+  text: string,
+  doc: PolicyDocument,
+  status: StatusView | undefined,
+): { id: string; capacityBps?: number; rateBps?: number } {
+  if (status === undefined) return { id: text };
+  const { topology, rates } = status;
+  const link = linkCalled(text, topology);
+  // A link that is away has its limits all the same.
+  if (link === undefined && Object.hasOwn(doc.sla.links, text)) return { id: text };
+  if (link === undefined) {
+    const known = topology.links.map((l) => withLinkNames(l.id, topology)).sort();
+    const some = known.length > 12 ? [...known.slice(0, 12), `${known.length - 12} more`] : known;
+    throw new FairwayError('cli.noSuchLink', `--link ${text}: no such link; links: ${some.join(', ') || 'none'}`, [
+      'notFound',
+    ]);
+  }
+  const workloadBps = rates.links.find((l) => l.id === link.id)?.workloadBps ?? 0;
+  const rateBps = Math.min(workloadBps * (1 + doc.workload.headroom), link.capacityBps);
+  return { id: link.id, capacityBps: link.capacityBps, rateBps };
+}
+
+/** In which order overrides are looked at for a guest. */
+function rulesText(rules: readonly SubjectRule[]): string {
+  if (rules.length === 0) return 'no override holds for it: every setting is that of the document\n';
+  const more = ({ rank, isExtended }: SubjectRule) => (isExtended ? ' (extended)' : rank ? ` (rank ${rank})` : '');
+  return `overrides, the strongest first: ${rules.map((r) => `${r.path}${more(r)}`).join(', ')}\n`;
 }
 
 function subjectText({ guest, labels = {}, tenant, host }: ExplainInputs): string {
@@ -236,7 +291,7 @@ function whereOf({ level, name, path }: ValueRule): string {
 /** One setting, for a person. */
 function explained({ path, rule, weaker, result }: PolicyExplanation): string {
   const lines = [`${path} = ${textOf(rule.value)}`, `  from ${whereOf(rule)}`];
-  for (const w of weaker) lines.push(`  before ${textOf(w.value)} from ${whereOf(w)}`);
+  for (const w of weaker) lines.push(`  goes before ${textOf(w.value)} from ${whereOf(w)}`);
   if (result !== undefined) {
     const { capacity, floor, ceiling, rate } = result.inputs;
     const of = [

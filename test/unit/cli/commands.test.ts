@@ -7,7 +7,7 @@ import { run } from '../../../cli/program.ts';
 import { EXIT } from '../../../cli/terminal.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import { type FakeController, fakeController, POLICY_VIEW, TOKEN } from './fakeController.ts';
-import { change, screen, topologyOf, view, waiting } from './samples.ts';
+import { change, screen, statusOf, topologyOf, view, waiting } from './samples.ts';
 
 let fake: FakeController;
 beforeEach(async () => {
@@ -348,7 +348,7 @@ describe('policy', () => {
         file,
       );
       expect(why.out).toBe(
-        'sla.floor = 20 %\n  from label tier.gold (overrides.labels.tier.gold.sla.floor)\n  before 50 % from default\n' +
+        'sla.floor = 20 %\n  from label tier.gold (overrides.labels.tier.gold.sla.floor)\n  goes before 50 % from default\n' +
           '  comes to 40.0 Mbit/s for capacity 200.0 Mbit/s, floor 40.0 Mbit/s, ceiling 140.0 Mbit/s, rate 0 bit/s\n',
       );
       const all = JSON.parse((await local('explain', 'web1', '--label', 'tier=gold', '--json', '--file', file)).out);
@@ -363,6 +363,74 @@ describe('policy', () => {
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+
+  describe('beside a controller', () => {
+    /** It answers by what it is asked. */
+    const answeringWith = (policy: object, guests: Parameters<typeof statusOf>[1] = []) => {
+      fake.answer = {
+        status: 200,
+        get body() {
+          const isStatus = fake.requests.at(-1)?.line === 'GET /v1/status';
+          return JSON.stringify(isStatus ? statusOf(600e6, guests) : { ...POLICY_VIEW, policy });
+        },
+      };
+    };
+    const gold = structuredClone(DEFAULT_POLICY);
+    gold.overrides.labels.tier = {
+      gold: { rank: 7, extends: 'tier.silver', sla: { floor: '30 %' } },
+      silver: { reservation: { low: 'capacity - rate - 10 %' } },
+    };
+
+    test('explain takes a link by its name, with what it carries now', async () => {
+      answeringWith(gold);
+      const { out } = await call('policy', 'explain', 'reservation.low', '--link', 'hv1:52->leaf');
+      // 5 % of headroom above the 600 Mbit/s that are measured.
+      expect(out).toContain('comes to 370.0 Mbit/s for capacity 1.00 Gbit/s, floor 500.0 Mbit/s');
+      expect(out).toContain('rate 630.0 Mbit/s');
+      expect((await call('policy', 'explain', 'reservation.low', '--link', 'hv1:52')).out).toBe(out);
+      const given = await call('policy', 'explain', 'reservation.low', '--link', 'hv1:52', '--rate', '100 Mbit/s');
+      expect(given.out).toContain('comes to 500.0 Mbit/s');
+      expect(await call('policy', 'explain', 'reservation.low', '--link', 'hv9:1')).toMatchObject({
+        status: EXIT.usage,
+        err: 'fairway: --link hv9:1: no such link; links: hv1:52->leaf\n',
+      });
+    });
+
+    test('explain of a guest begins with the overrides that hold for it, in their order', async () => {
+      answeringWith(gold, [{ name: 'db1', host: 'hv1', labels: { tier: 'gold' } }]);
+      expect((await call('policy', 'explain', 'db1')).out.split('\n')[1]).toBe(
+        'overrides, the strongest first: overrides.labels.tier.gold (rank 7), overrides.labels.tier.silver (extended)',
+      );
+      expect(JSON.parse((await call('policy', 'explain', 'db1', '--json')).out).rules).toEqual([
+        { level: 'label', name: 'tier.gold', path: 'overrides.labels.tier.gold', rank: 7 },
+        { level: 'label', name: 'tier.silver', path: 'overrides.labels.tier.silver', isExtended: true },
+      ]);
+      answeringWith(gold, [{ name: 'web1', host: 'hv1', labels: {} }]);
+      expect((await call('policy', 'explain', 'web1')).out).toContain('\nno override holds for it: every setting is');
+    });
+
+    test.each([
+      ['reservation.lo', 'reservation.lo: there is no such field; there are reservation.high, '],
+      ['technique.cost', 'technique.cost: is no single setting; there are technique.cost.degraded, '],
+      ['nobody', 'nobody: is no setting, and no agent reports such a guest; guests: db1'],
+    ])('explain of %s says what there is instead', async (what, text) => {
+      answeringWith(gold, [{ name: 'db1', host: 'hv1', labels: {} }]);
+      expect(await call('policy', 'explain', what)).toMatchObject({
+        status: EXIT.usage,
+        err: expect.stringContaining(text),
+      });
+    });
+
+    test('set says when limits are written for a link that there is not', async () => {
+      answeringWith(gold);
+      const { status, out, err } = await call('policy', 'set', 'sla.links.hv1:52.floor=30 %');
+      expect({ status, out }).toEqual({ status: EXIT.ok, out: 'accepted: policy revision 1\n' });
+      expect(err).toBe(
+        'fairway: sla.links.hv1:52 holds for no link that is known now: hv1:52 is sla.links.0000000000000001:52\n',
+      );
+      expect((await call('policy', 'set', 'sla.links.0000000000000001:52.floor=30 %')).err).toBe('');
+    });
   });
 
   test('history prints who changed what, and why it was refused', async () => {

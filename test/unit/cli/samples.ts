@@ -1,6 +1,8 @@
 /** What tests of the command line share: a migration as the feed shows it, and a terminal that keeps what is written. */
 import type { Terminal } from '../../../cli/terminal.ts';
 import type { FeedEnvelope, MigrationView, TopologyView } from '../../../contracts/feed.ts';
+import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
+import type { StatusView } from '../../../contracts/rest.ts';
 
 export const view = (o: Partial<MigrationView> = {}): MigrationView => ({
   id: 'm1',
@@ -60,6 +62,21 @@ const LINK_52 = {
   from: { dpid: DPID(1), portNo: 52 },
   to: { dpid: DPID(2), portNo: 1 },
   capacityBps: 1e9,
+};
+/** Of a controller with that topology and nothing else. */
+export const statusOf = (workloadBps: number, guests: NonNullable<TopologyView['guests']> = []): StatusView => {
+  const e = topologyOf();
+  if (!('topic' in e) || e.topic !== 'topology') throw new Error('no topology');
+  const link = { id: LINK_52.id, capacityBps: 1e9, workloadBps, migrationBps: 0, floorBps: 0, ceilingBps: 0 };
+  return {
+    ...{ version: '0.1.0', upSinceMs: 0, topology: { ...e.data, guests }, slices: { links: [] }, migrations: [] },
+    rates: { links: [link], guests: [], hosts: [] },
+    policy: {
+      policy: DEFAULT_POLICY,
+      status: { state: 'accepted', revision: 1, reason: '', atMs: 0 },
+      store: 'memory',
+    },
+  };
 };
 /** One that waits, with the link in its note as the controller names it. */
 export const waiting = (o: Partial<MigrationView> = {}): MigrationView =>
