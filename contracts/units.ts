@@ -41,7 +41,9 @@ export function formatBytes(bytes: number): string {
   return `${Math.round(bytes)} B`;
 }
 
-/** 10800 → "10.8 s". */
+/** 10800 → "10.8 s"; what is longer than ten minutes in minutes, than two hours in hours. */
 export function formatMs(ms: number): string {
+  if (ms >= 7_200_000) return `${(ms / 3_600_000).toFixed(1)} h`;
+  if (ms >= 600_000) return `${(ms / 60_000).toFixed(1)} min`;
   return ms >= 1000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms)} ms`;
 }
