@@ -80,7 +80,9 @@ function stateText(m: MigrationView): string {
     return `done in ${formatMs(m.totalMs ?? 0)}${downtime}, ${formatBytes(m.transferredBytes)}`;
   }
   if (isFinal(m.state) || m.state === 'queued') return m.note === null ? m.state : `${m.state}: ${m.note}`;
-  return m.sliceBps > 0 ? `${m.state} at ${formatRate(m.sliceBps)}` : m.state;
+  const now = m.explanation?.now;
+  const away = now?.rule === 'now.agentAway' ? `; agent away: ${String(now.inputs.hosts)}` : '';
+  return `${m.sliceBps > 0 ? `${m.state} at ${formatRate(m.sliceBps)}` : m.state}${away}`;
 }
 
 /** Whether there is still something to come of a pull. */

@@ -510,7 +510,7 @@ function settingsOf(
   const onLink = givenBy(policy, [
     ...(c.rule === 'switchover'
       ? []
-      : [{ name: c.rule, input: 'expressionBy', setting: `reservation.${c.rule}`, decided: !isAll }]),
+      : [{ name: `reservation.${c.rule}`, input: 'expressionBy', setting: `reservation.${c.rule}`, decided: !isAll }]),
     { name: 'floor', input: 'floorBy', setting: 'sla.floor', decided: isFloor },
     { name: 'ceiling', input: 'ceilingBy', setting: 'sla.ceiling', decided: isCeiling },
   ]);

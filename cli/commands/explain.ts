@@ -36,9 +36,16 @@ export async function findMigration(client: FairwayClient, name: string): Promis
     return await client.migration(name);
   } catch (error) {
     if (!(error instanceof FairwayError) || !error.has('notFound')) throw error;
-    const last = (await client.status()).migrations.findLast((m) => m.guest === name);
-    if (last === undefined) throw error;
-    return client.migration(last.id);
+    const { migrations, topology } = await client.status();
+    const last = migrations.findLast((m) => m.guest === name);
+    if (last !== undefined) return client.migration(last.id);
+    const isGuest = topology.guests?.some((g) => g.name === name) === true;
+    const why = isGuest
+      ? `guest ${name} has not been migrated`
+      : `there is no migration ${name}, and no guest of that name`;
+    const ids = migrations.slice(-5).map((m) => m.id);
+    const known = ids.length === 0 ? 'there are no migrations' : `the last migrations: ${ids.join(', ')}`;
+    throw new FairwayError(error.code, `${why}; ${known}`, error.labels, error);
   }
 }
 

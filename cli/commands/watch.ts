@@ -28,19 +28,24 @@ export async function watch(
 }
 
 /**
- * What an operator must see of the network: who is refused as a switch, and guests away from home whose tunnel does not carry. The
+ * What an operator must see of the network: whose agent is away, who is refused as a switch, and guests away from home whose tunnel does not carry. The
  * returned function takes the feed's envelopes and answers what is new since the last one of the topology.
  */
 export function networkNews(): (e: FeedEnvelope) => string[] {
   let told = new Map<string, string>();
   return (e) => {
     if (!('topic' in e) || e.topic !== 'topology') return [];
-    const { switches, away = [], refusedSwitches = [] } = e.data;
+    const { switches, agents, away = [], refusedSwitches = [] } = e.data;
     const nameOf = (dpid: string) => switches.find((s) => s.dpid === dpid)?.name ?? dpid;
     const now = new Map<string, string>();
     for (const { from, dpid, why } of refusedSwitches) {
       const who = dpid === null ? from : `${dpid} at ${from}`;
       now.set(`refused ${from} ${dpid} ${why}`, `${who} is refused as a switch: ${why}`);
+    }
+    for (const { host, connected } of agents) {
+      const key = `agent ${host}`;
+      if (!connected) now.set(key, `the agent of ${host} is away`);
+      else if (told.has(key)) now.set(key, `the agent of ${host} is back`);
     }
     for (const g of away) {
       const wasTold = told.get(`away ${g.guest}`) !== undefined;

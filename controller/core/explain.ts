@@ -227,7 +227,7 @@ function changesOf(
     const agents = `the agent${away.length === 1 ? '' : 's'} of ${away.join(' and ')}`;
     const is = away.length === 1 ? 'is' : 'are';
     const text = isPaced(job)
-      ? `when ${agents} ${is} back it can be told another pace, or be cancelled; if that will not be: fairway cancel ${job.id} --forget`
+      ? `when ${agents} ${is} back it can be told another pace${job.flipped ? '' : ', or be cancelled'}; if that will not be: fairway cancel ${job.id} --forget`
       : `${agents} ${is} away: its copy cannot begin before ${away.length === 1 ? 'that is' : 'they are'} started again`;
     changes.push({ rule: 'change.agent', text, rateBps: null });
   }

@@ -68,7 +68,9 @@ export function checkRequest(state: ControllerState, request: MigrateRequest): v
     seen.add(guest);
     const host = hostOf(state, guest);
     if (!host) {
-      const known = [...state.agents.values()].flatMap((a) => a.guests.map((g) => g.spec.name)).sort();
+      const names = [...state.agents.values()].flatMap((a) => a.guests.map((g) => g.spec.name));
+      // One that moves is reported by both.
+      const known = [...new Set(names)].sort();
       throw new FairwayError(
         'GUEST_UNKNOWN',
         `no agent reports a guest named ${guest}; known guests: ${known.join(', ') || 'none'}`,

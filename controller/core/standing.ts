@@ -48,12 +48,17 @@ export function standingOf(state: ControllerState, job: Job, nowMs: number): Rea
       if (job.awaiting === 'offerDisks') return say('disks', `${from} is asked to let its disks be read`);
       if (job.awaiting === 'prepare') return say('preparing', `${to} makes the machine ready that ${guest} moves to`);
       if (job.isHeld) return null;
-      if (job.dpids.length === 0) return say('noPath', `no path is known from ${from} to ${to} at the moment`);
+      if (job.dpids.length === 0)
+        return say('noPath', `no path is known from ${from} to ${to}: it begins when there is one`);
       return say('switches', 'its switches set up the flows, queues and tunnels that it needs');
     case 'copying':
       if (job.cancelling) return say('cancelling', `${from} is told to stop the copy; ${guest} goes on there`);
       if (job.awaiting === 'start') return say('starting', `${from} is told to start the copy`);
-      if (job.dpids.length === 0) return say('noPath', `no path is known from ${from} to ${to} at the moment`);
+      if (job.dpids.length === 0)
+        return say(
+          'noPath',
+          `no path is known from ${from} to ${to} now: it goes on when there is one, if its stream lives until then`,
+        );
       if (job.reroutedAtMs !== null) {
         const reroutedMs = Math.round(Math.max(0, nowMs - job.reroutedAtMs));
         const text = `a link of its path was lost ${formatMs(reroutedMs)} ago, and switches set up another way`;
@@ -84,7 +89,8 @@ function awayReason(state: ControllerState, job: Job, away: readonly string[], n
   const held = job.isReleased
     ? 'nothing is reserved for the copy any more, as it is not seen to run'
     : `the copy goes on at its last pace, and ${formatRate(job.sliceBps)} stay reserved for it`;
-  const text = `${who}: ${held}; how far it is was last heard before that${wanted}`;
+  const there = job.resumed ? `${job.guest} runs at ${job.to} already, and ` : '';
+  const text = `${who}: ${there}${held}; how far it is was last heard before that${wanted}`;
   return say('agentAway', text, { hosts, heldBps: job.isReleased ? 0 : job.sliceBps });
 }
 

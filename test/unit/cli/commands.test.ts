@@ -193,6 +193,25 @@ describe('migrate', () => {
   });
 });
 
+describe('explain', () => {
+  test.each([
+    ['db1', 'guest db1 has not been migrated; the last migrations: m1'],
+    ['nobody', 'there is no migration nobody, and no guest of that name; the last migrations: m1'],
+  ])('of %s says why there is nothing', async (name, message) => {
+    fake.answer = {
+      get status() {
+        return fake.requests.at(-1)?.line === 'GET /v1/status' ? 200 : 404;
+      },
+      body: JSON.stringify({
+        ...statusOf(0, [{ name: 'db1', host: 'hv1', labels: {} }]),
+        migrations: [view()],
+        error: { code: 'MIGRATION_UNKNOWN', message: `there is no migration ${name}` },
+      }),
+    };
+    expect(await call('explain', name)).toEqual({ status: EXIT.usage, out: '', err: `fairway: ${message}\n` });
+  });
+});
+
 describe('cancel', () => {
   test('asks for each', async () => {
     expect((await call('cancel', 'm1,m2')).out).toBe('m1: asked to stop\nm2: asked to stop\n');

@@ -22,6 +22,11 @@ describe('a bar', () => {
     expect(barLine(done, 200)).toContain('done in 8.0 s, stood still 120 ms, 100.0 MB');
     expect(barLine(view({ state: 'queued', note: 'behind m0' }), 200)).toContain('queued: behind m0');
     expect(barLine(view({ state: 'failed', note: 'no memory' }), 200)).toContain('failed: no memory');
+    const none = { waits: null, binding: null, technique: null, strategy: null, rate: null, end: null, changes: [] };
+    const now = { rule: 'now.agentAway', text: 'the agent of h1 has been away for 5.0 s', inputs: { hosts: 'h1' } };
+    expect(barLine(view({ explanation: { atMs: 0, summary: '', ...none, now } }), 200)).toMatch(
+      /copying at 83\.0 Mbit\/s; agent away: h1$/,
+    );
   });
 });
 
@@ -283,6 +288,12 @@ describe('a guest away from home', () => {
     const again = { ...refused, times: 2 };
     expect(tell({ refusedSwitches: [again], away: [tunnel({ state: 'broken', why: 'gone' })] })).toEqual([]);
     expect(tell({ away: [tunnel({})] })).toEqual([expect.stringContaining('a tunnel joins it with d1')]);
+    const agent = (connected: boolean) => ({ agents: [{ host: 'h1', connected, dpid: null, driver: 'qmp' as const }] });
+    expect(tell(agent(true))).toEqual([]);
+    expect(tell(agent(false))).toEqual(['the agent of h1 is away']);
+    expect(tell(agent(false))).toEqual([]);
+    expect(tell(agent(true))).toEqual(['the agent of h1 is back']);
+    expect(tell(agent(true))).toEqual([]);
     expect(tell({ refusedSwitches: [{ ...refused, dpid: 'd9' }] })).toEqual([
       'd9 at 192.0.2.9 is refused as a switch: set protocols=OpenFlow13',
     ]);

@@ -489,6 +489,14 @@ describe('what can go wrong', () => {
     expect(() => checkRequest(f.state, { moves: [move], priority: 'low' })).toThrow(message);
   });
 
+  test('a guest that two hosts report, as it moves, is named once', () => {
+    const f = twoHypervisors();
+    const guests = [{ ...guest(), state: 'incoming' as const }];
+    f.send({ kind: 'agentMessage', host: 'hv2', message: { type: 'guests', guests } });
+    const moves = [{ guest: 'nobody', destination: 'hv2' }];
+    expect(() => checkRequest(f.state, { moves, priority: 'low' })).toThrow(/known guests: g1$/);
+  });
+
   test('a guest is not moved twice at a time', () => {
     const f = running();
     expect(() => checkRequest(f.state, { moves: [{ guest: 'g1', destination: 'hv2' }], priority: 'low' })).toThrow(

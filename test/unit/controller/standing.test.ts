@@ -116,6 +116,16 @@ describe('the agent of the source is away', () => {
     });
   });
 
+  test('of a copy in post-copy: its guest runs elsewhere, and cannot be brought back by cancelling', () => {
+    const f = upTo(null, 'post-copy');
+    say(f, 'hv1', 'preSwitchover');
+    say(f, 'hv2', 'resumed');
+    away(f);
+    f.pass(1000);
+    expect(now(f)?.text).toMatch(/: g1 runs at hv2 already, and the copy goes on at its last pace, /);
+    expect(explained(f).changes[0]?.text).not.toContain('or be cancelled');
+  });
+
   test('of one that is to be cancelled', () => {
     const f = upTo(null);
     away(f);

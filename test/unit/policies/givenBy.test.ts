@@ -38,7 +38,7 @@ describe('why this rate', () => {
       'overrides.guests.db1.sla.floor': '20 %',
       'overrides.guests.db1.sla.ceiling': '60 %',
     });
-    expect(text).toMatch(/; low by overrides\.labels\.tier\.gold; floor by overrides\.guests\.db1$/);
+    expect(text).toMatch(/; reservation\.low by overrides\.labels\.tier\.gold; floor by overrides\.guests\.db1$/);
     expect(inputs).toMatchObject({
       ...{ expressionBy: 'overrides.labels.tier.gold', floorBy: 'overrides.guests.db1', floorBps: 40e6 },
       // It decided nothing here, but it holds: with the value that holds.
