@@ -75,7 +75,11 @@ export async function runDemo(o: DemoOptions): Promise<DemoResult> {
 
     o.ready?.(dc);
     const startMs = clock.now();
-    const progress = new ProgressReport({ out, ...(o.columns === undefined ? {} : { columns: o.columns }) });
+    const progress = new ProgressReport({
+      out,
+      name: (text) => withLinkNames(text, dc),
+      ...(o.columns === undefined ? {} : { columns: o.columns }),
+    });
     const views = await migrateAll(client, scenario, signal, (m) => {
       o.progress?.(m);
       progress.show(m, (clock.now() - startMs) / 1000);

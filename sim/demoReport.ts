@@ -40,13 +40,16 @@ export function describeScenario(s: DemoScenario): string {
 export class ProgressReport {
   readonly #out: (text: string) => void;
   readonly #columns: number | undefined;
+  readonly #name: (text: string) => string;
   readonly #latest = new Map<string, MigrationView>();
   #linesDrawn = 0;
   #toldMs = -Infinity;
   #told = '';
 
-  constructor(o: { out: (text: string) => void; columns?: number }) {
+  /** `name`: what the links in a text are called. */
+  constructor(o: { out: (text: string) => void; columns?: number; name: (text: string) => string }) {
     this.#out = o.out;
+    this.#name = o.name;
     this.#columns = o.columns;
   }
 
@@ -75,7 +78,7 @@ export class ProgressReport {
 
   #draw(columns: number): void {
     const wipe = this.#linesDrawn > 0 ? `\x1b[${this.#linesDrawn}A\x1b[J` : '';
-    const lines = [...this.#latest.values()].map((m) => `${barLine(m, columns)}\n`);
+    const lines = [...this.#latest.values()].map((m) => `${barLine(m, columns, this.#name)}\n`);
     this.#out(`${wipe}${lines.join('')}`);
     this.#linesDrawn = lines.length;
   }

@@ -7,6 +7,7 @@ import { barLine, createDisplay } from '../../../cli/progress.ts';
 import type { FeedEnvelope, TopologyView } from '../../../contracts/feed.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import type { StatusView } from '../../../contracts/rest.ts';
+import { ProgressReport } from '../../../sim/demoReport.ts';
 import { change, screen, topologyOf, view, waiting } from './samples.ts';
 
 const done = view({ state: 'done', progressShare: 1, totalMs: 8000, downtimeMs: 120 });
@@ -117,6 +118,13 @@ test.each([undefined, 120])('who follows migrations reads the names of links (sc
   display.show(topologyOf([]));
   display.show(change(waiting({ note: 'now 0000000000000001:52 and 0000000000000007:1' })));
   expect(s.out()).toMatch(/queued: now hv1:52 and 0000000000000007:1\n$/);
+});
+
+test('the demo names links in its bars', () => {
+  const s = screen();
+  const name = (text: string) => text.replace(/[0-9a-f]{16}:52/, 'hv1->leaf');
+  new ProgressReport({ out: s.terminal.out, columns: 120, name }).show(waiting(), 0);
+  expect(s.out()).toMatch(/queued: serial: m0 runs on hv1->leaf\n$/);
 });
 
 test('the status page', () => {
