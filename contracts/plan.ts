@@ -8,13 +8,18 @@
 import { z } from 'zod';
 import { describeIssues, FairwayError, prioritySchema, techniqueSchema } from './common.ts';
 
-const id = z.string('must be a text').min(1, 'must not be empty').max(200, 'must have at most 200 characters');
+const id = z
+  .string('must be a text')
+  .min(1, 'must not be empty')
+  .max(200, 'must have at most 200 characters')
+  .regex(/^\P{Cc}*$/u, 'must not contain control characters');
 const number = z.number('must be a number');
 const labels = z.record(z.string(), z.string());
 const positive = number.positive('must be above 0');
 const notNegative = number.min(0, 'must not be negative');
 /** Beyond these somebody has mistaken the unit, and times could not be told exactly any more. */
 const rate = positive.max(1e9, 'must be at most 1,000,000,000 (Mbit/s)');
+const units = notNegative.max(1e12, 'must be at most 1,000,000,000,000');
 const megabytes = 'must be at most 1,000,000,000,000 (MB)';
 const object = 'must be an object';
 
@@ -23,7 +28,7 @@ const host = z.looseObject({
   /** Full duplex: so much out and so much in. May be left out in a `links` fabric, where the links say it. */
   nic_mbps: rate.optional(),
   /** Room for guests' `size_units`; unlimited when left out. */
-  memory_units: notNegative.optional(),
+  memory_units: units.optional(),
   /** For rules of evacuation. */
   labels: labels.optional(),
 });
@@ -32,10 +37,10 @@ const vm = z.looseObject({
   id,
   host: id,
   memory_mb: positive.max(1e12, megabytes),
-  size_units: notNegative.optional(),
+  size_units: units.optional(),
   /** Writable working set: `hot_dirty_mb` MB are written again within `hot_dirty_s` seconds … */
   hot_dirty_mb: notNegative.max(1e12, megabytes).optional(),
-  hot_dirty_s: notNegative.optional(),
+  hot_dirty_s: notNegative.max(1e9, 'must be at most 1,000,000,000 (s)').optional(),
   /** … and the rest of the memory at this rate. */
   cold_dirty_mb_per_s: notNegative.max(1e9, 'must be at most 1,000,000,000 (MB/s)').optional(),
   /** `medium` when left out. */
@@ -58,7 +63,7 @@ const migration = z.looseObject({
    * It runs already: from 0 on, at this rate, until what is left of it (`memory_mb` of its guest, without what is written
    * again) has been carried. Its size is taken to be held at the destination besides.
    */
-  running_mbps: positive.optional(),
+  running_mbps: rate.optional(),
 });
 const workload = z.looseObject({
   a: id,
@@ -110,7 +115,7 @@ const plannedMigration = z.looseObject({
   /** For people. */
   reason: z.string(),
   priority: prioritySchema.optional(),
-  deadline_s: positive.optional(),
+  deadline_s: notNegative.optional(),
   /** By how much it misses its deadline; absent when it does not. */
   late_s: positive.optional(),
   why: z

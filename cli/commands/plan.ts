@@ -1,11 +1,12 @@
 /** `fairway plan`: reads a `planning-instance/1` document, plans it, or checks a plan of it. Speaks to no controller. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { FairwayError } from '../../contracts/common.ts';
-import { type Plan, parsePlan, parsePlanningInstance } from '../../contracts/plan.ts';
+import { type Plan, type PlanningInstance, parsePlan, parsePlanningInstance } from '../../contracts/plan.ts';
 import { checkPlan } from '../../policies/planCheck/index.ts';
-import { planMigrations } from '../../policies/planner/index.ts';
+import { type PlanOptions, planMigrations } from '../../policies/planner/index.ts';
 import { chart } from '../chart.ts';
 import { jsonErrorAt, lineAndColumn } from '../json.ts';
+import { createMeter, type Meter } from '../progress.ts';
 import { EXIT, type Terminal } from '../terminal.ts';
 
 interface Options {
@@ -24,7 +25,7 @@ export async function plan(terminal: Terminal, o: Options, file: string): Promis
   const instance = readDocument(file, parsePlanningInstance);
   if (o.check !== undefined) return check(terminal, o, instance, o.check);
 
-  const result = planMigrations(instance, {
+  const result = planShown(terminal, instance, {
     ...(o.limitPerHost === undefined ? {} : { limitPerHost: o.limitPerHost }),
     ...(o.work === undefined ? {} : { work: o.work }),
     ...(o.seed === undefined ? {} : { seed: o.seed }),
@@ -40,6 +41,32 @@ export async function plan(terminal: Terminal, o: Options, file: string): Promis
   if (o.json) terminal.out(text);
   else terminal.out(timeLine(result, new Map(instance.migrations.map((m) => [m.vm, m])), terminal.columns() ?? 120));
   return (result.refused ?? []).length === 0 ? EXIT.ok : EXIT.failed;
+}
+
+function planShown(terminal: Terminal, instance: PlanningInstance, options: PlanOptions): Plan {
+  const meter = createMeter(terminal);
+  try {
+    const onProgress = progressTo(meter, terminal.columns() !== undefined, Date.now);
+    return planMigrations(instance, { ...options, onProgress });
+  } finally {
+    meter.end();
+  }
+}
+
+/** What takes fewer look-ups takes hardly longer than a second: nothing is shown of it. */
+const LEAST_SHOWN = 4_000_000;
+const FIRST_SHOWN_AFTER_MS = 1000;
+
+/** How far the search is, in look-ups of those it may do at most, from a second on: often on a screen, elsewhere now and then. */
+export function progressTo(meter: Meter, isScreen: boolean, now: () => number): (done: number, total: number) => void {
+  const beginMs = now();
+  let nextMs = beginMs + FIRST_SHOWN_AFTER_MS;
+  return (done, total) => {
+    if (total < LEAST_SHOWN || now() < nextMs) return;
+    nextMs = now() + (isScreen ? 200 : 5000);
+    const etaMs = ((now() - beginMs) * (total - done)) / Math.max(1, done);
+    meter.show(done, total, etaMs);
+  };
 }
 
 function check(

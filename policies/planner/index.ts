@@ -18,6 +18,8 @@ export interface PlanOptions {
   limitPerHost?: number;
   /** How much the search may do for each priority, in look-ups of a link's or host's timeline; else `defaultWork`. */
   work?: number;
+  /** Told again and again how much of that has been done, of how much in all; it may end long before all. */
+  onProgress?: (done: number, total: number) => void;
   /** Seed of the search's random choices; 1 when left out. */
   seed?: number;
 }
@@ -26,7 +28,11 @@ export interface PlanOptions {
 export function planMigrations(instance: PlanningInstance, options: PlanOptions = {}): Plan {
   const model = buildModel(instance, options.limitPerHost ?? Number.POSITIVE_INFINITY);
   const able = model.jobs.filter((j) => j.options.length > 0);
-  const { placements, stuck } = search(model, able, { work: options.work, seed: options.seed ?? 1 });
+  const { placements, stuck } = search(model, able, {
+    work: options.work,
+    seed: options.seed ?? 1,
+    onProgress: options.onProgress,
+  });
 
   const explainer = new Explainer(model, placements);
   const migrations = placements.map((p, i) => planned(p, explainer.whyOf(i)));
@@ -54,11 +60,13 @@ export function planMigrations(instance: PlanningInstance, options: PlanOptions 
 
 function planned(p: Placement, why: NonNullable<PlannedMigration['why']>): PlannedMigration {
   const { job } = p;
+  // One that runs is not asked whether it gets on fast enough to end: it goes on as post-copy where it does not.
+  const isTooSlow = job.runningBps > 0 && p.segments.some((s) => s.bps < job.leastFinalBps);
   const m: PlannedMigration = {
     vm: job.vm,
     start_s: p.startMs / 1000,
     end_s: p.endMs / 1000,
-    technique: job.technique,
+    technique: isTooSlow ? 'hybrid' : job.technique,
     segments: p.segments.map((s) => ({ from_s: s.fromMs / 1000, to_s: s.toMs / 1000, mbps: s.bps / 1e6 })),
     path: [...p.option.route.nodes],
     reason: sentence(p, why),

@@ -142,7 +142,7 @@ export function buildModel(p: PlanningInstance, limitPerHost: number): Model {
       options: converges ? options.filter((o) => o.rateBps >= final) : options,
       leastMs,
       leastMb: best === undefined ? 0 : volumeMb(transfer, durationS(transfer, best.rateBps)),
-      runningBps: Math.floor((m.running_mbps ?? 0) * 1e6),
+      runningBps: m.running_mbps === undefined ? 0 : Math.max(1, Math.floor(m.running_mbps * 1e6)),
     };
   });
   const loadMs = new Array<number>(linkCount).fill(0);

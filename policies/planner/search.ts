@@ -56,7 +56,7 @@ export const defaultWork = (migrations: number): number => Math.max(2_000_000, 5
 export function search(
   model: Model,
   jobs: readonly Job[],
-  options: { work: number | undefined; seed: number },
+  options: { work: number | undefined; seed: number; onProgress?: ((done: number, total: number) => void) | undefined },
 ): SearchResult {
   const board = new Board(model);
   const random = randomFrom(options.seed);
@@ -72,22 +72,28 @@ export function search(
     board.put(p);
     placements.push(p);
   }
+  const workFor = (count: number) => (count === 0 ? 0 : (options.work ?? defaultWork(count)));
+  const total = [0, 1, 2].reduce((sum, rank) => sum + workFor([...waiting].filter((j) => j.rank === rank).length), 0);
+  let before = 0;
   for (let rank = 0; rank < 3; rank++) {
     const own = [...waiting].filter((j) => j.rank === rank);
     if (own.length === 0) continue;
     for (const j of own) waiting.delete(j);
     board.keep();
-    const work = options.work ?? defaultWork(own.length);
+    const work = workFor(own.length);
+    const begin = board.work;
+    // Where somebody is stuck it may take several attempts: the first is what is known before.
+    const report = () => options.onProgress?.(before + Math.min(work, board.work - begin), total);
     const attempt = (spent: number): { best: Candidate; promoted: Job[] } => {
       const left = new Set(waiting);
       const promoted: Job[] = [];
-      let best = new Phase(model, board, own, promoted, random).run(spent);
+      let best = new Phase(model, board, own, promoted, random).run(spent, report);
       while (best.stuck.length > 0) {
         const more = makesRoom(model, best.stuck, left);
         if (more.length === 0) break;
         for (const j of more) left.delete(j);
         promoted.push(...more);
-        best = new Phase(model, board, own, promoted, random).run(spent);
+        best = new Phase(model, board, own, promoted, random).run(spent, report);
       }
       return { best, promoted };
     };
@@ -103,9 +109,9 @@ export function search(
       const order = orderWithRoom(model, board.unitsInTheEnd(), own, [...waiting], work);
       const helpers = order.filter((j) => j.rank !== rank);
       const phase = new Phase(model, board, own, helpers, random, order);
-      const told = phase.run(0);
+      const told = phase.run(0, report);
       if (isLessTrouble(told, best, rank)) {
-        best = phase.run(work);
+        best = phase.run(work, report);
         promoted = helpers;
       }
     }
@@ -118,6 +124,7 @@ export function search(
       if (j.rank === rank) stuck.push(j);
       else waiting.add(j);
     }
+    before = Math.min(total, before + work);
   }
   return { placements, stuck, board };
 }
@@ -182,7 +189,8 @@ class Phase {
     this.backwards = isShortOfMemory(model, this.all) ? new Backwards(model, this.all) : undefined;
   }
 
-  run(work: number): Candidate {
+  /** `report` is called after each try. */
+  run(work: number, report: () => void): Candidate {
     const until = this.board.work + work;
     const isOver = () => this.board.work >= until;
     const starts = greedyOrders(this.model, this.all);
@@ -197,6 +205,7 @@ class Phase {
     }
     let best = this.decode(starts[0] as Job[], new Set());
     const keepBetter = (c: Candidate) => {
+      report();
       if (isBetter(c.score, best.score)) best = c;
       return c;
     };
@@ -225,6 +234,7 @@ class Phase {
       // Metropolis' rule, drawn first: a plan that is known to be refused need not be finished.
       const most = this.energy(current.score) - temperature * Math.log(1 - this.random());
       const next = this.neighbour(current, most);
+      report();
       if (next !== undefined) current = keepBetter(next);
     }
     return best;

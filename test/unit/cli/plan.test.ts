@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { progressTo } from '../../../cli/commands/plan.ts';
 import { run } from '../../../cli/program.ts';
 import { EXIT } from '../../../cli/terminal.ts';
 import { type Plan, parsePlan, parsePlanningInstance } from '../../../contracts/plan.ts';
@@ -111,6 +112,37 @@ test.each<[string, string | object, RegExp]>([
   const { status, out, err } = await plan(write('bad.json', content), '--json');
   expect({ status, out }).toEqual({ status: EXIT.usage, out: '' });
   expect(err).toMatch(message);
+});
+
+test('long work shows how far it is, from a second on and not at every step; short work shows nothing', () => {
+  const shown: (number | null)[][] = [];
+  const meter = { show: (...args: (number | null)[]) => shown.push(args), note: () => {}, end: () => {} };
+  let nowMs = 5000;
+  const after = (show: (done: number, total: number) => void, ms: number, done: number, total: number) => {
+    nowMs = 5000 + ms;
+    show(done, total);
+  };
+  const onScreen = progressTo(meter, true, () => nowMs);
+  for (const ms of [10, 999, 1000, 1100, 1300]) after(onScreen, ms, ms * 10_000, 50_000_000);
+  expect(shown).toEqual([
+    [10_000_000, 50_000_000, 4000],
+    [13_000_000, 50_000_000, expect.closeTo(3700, 0)],
+  ]);
+  nowMs = 5000;
+  const elsewhere = progressTo(meter, false, () => nowMs);
+  for (const ms of [1000, 5999, 6000]) after(elsewhere, ms, ms * 1000, 50_000_000);
+  expect(shown.slice(2)).toEqual([
+    [1_000_000, 50_000_000, 49_000],
+    [6_000_000, 50_000_000, 44_000],
+  ]);
+  nowMs = 5000;
+  after(
+    progressTo(meter, true, () => nowMs),
+    60_000,
+    1000,
+    20_000,
+  );
+  expect(shown).toHaveLength(4);
 });
 
 test('an --out that cannot be written is said', async () => {

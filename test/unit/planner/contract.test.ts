@@ -128,6 +128,26 @@ test.each<[string, unknown, RegExp]>([
     set((d) => Object.assign(d.vms[0] ?? {}, { memory_mb: 1e300 })),
     /^vms\.0\.memory_mb: must be at most 1,000,000,000,000 \(MB\)/,
   ],
+  [
+    'a guest of more units than can be',
+    set((d) => Object.assign(d.vms[0] ?? {}, { size_units: 1e308 })),
+    /^vms\.0\.size_units: must be at most 1,000,000,000,000/,
+  ],
+  [
+    'dirtied once in an age',
+    set((d) => Object.assign(d.vms[0] ?? {}, { hot_dirty_mb: 1, hot_dirty_s: 1e300 })),
+    /^vms\.0\.hot_dirty_s: must be at most 1,000,000,000 \(s\)/,
+  ],
+  [
+    'a rate that runs in the wrong unit',
+    set((d) => Object.assign(d.migrations[0] ?? {}, { running_mbps: 1e300 })),
+    /^migrations\.0\.running_mbps: must be at most 1,000,000,000 \(Mbit\/s\)/,
+  ],
+  [
+    'a name that would steer a screen',
+    set((d) => d.switches?.push('\u001b[31mred')),
+    /^switches\.1: must not contain control characters/,
+  ],
 ])('%s is refused', (_name, value, message) => {
   expect(() => parsePlanningInstance(value)).toThrow(
     expect.objectContaining({

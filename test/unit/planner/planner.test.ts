@@ -1,7 +1,7 @@
 /** The planner's objectives and constraints, one readable case each; every plan is checked by the independent checker. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Plan, type PlanningInstance, parsePlanningInstance } from '../../../contracts/plan.ts';
+import { type Plan, type PlanningInstance, parsePlan, parsePlanningInstance } from '../../../contracts/plan.ts';
 import { checkPlan } from '../../../policies/planCheck/index.ts';
 import { type PlanOptions, planMigrations } from '../../../policies/planner/index.ts';
 import { fatTree, measuredKind, mixed, nearlyFull, outOfOneRack } from '../../bench/planner/generate.ts';
@@ -280,6 +280,19 @@ test('a NIC that carries nothing, or a copy that would take for ever, is refused
   };
   expect(reason(1e-7, 500)).toBe('a out carries less than a bit/s; check its rate');
   expect(reason(1e-3, 1e12)).toMatch(/^the copy would take more than three thousand years; check/);
+});
+
+test('one that runs, however slowly, begins at once; where it does not get on fast enough it goes on as post-copy', () => {
+  const vms = [guest('u', 'a', { hot_dirty_mb: 96, hot_dirty_s: 2 })];
+  const running = (running_mbps: number) => of(plan(flat('ab', vms, { u: { to: 'b', running_mbps } })), 'u');
+  expect(running(500)).toMatchObject({ start_s: 0, technique: 'pre-copy' });
+  expect(running(100)).toMatchObject({ start_s: 0, technique: 'hybrid' });
+  expect(running(1e-9)).toMatchObject({ start_s: 0, technique: 'hybrid' });
+});
+
+test('a deadline that is over before anything can end is missed, in a document that can be read again', () => {
+  const p = plan(flat('ab', [guest('u', 'a')], { u: { to: 'b', deadline_s: 1e-9 } }));
+  expect(parsePlan(p)).toMatchObject({ missed_deadlines: 1, migrations: [{ deadline_s: 0, late_s: 9.001 }] });
 });
 
 test('nothing to move: an empty plan', () => {
