@@ -57,7 +57,15 @@ export {
   VARIABLES,
   type Variables,
 } from './expressions.ts';
-export { copyLeftMs, type Forecast, forecastCopy, OVERHEAD_MS } from './forecast.ts';
+export {
+  copyLeftMs,
+  type Forecast,
+  forecastCopy,
+  OVERHEAD_MS,
+  REPORTED_MS,
+  SUPPOSED,
+  type Supposed,
+} from './forecast.ts';
 export { policyReference } from './reference.ts';
 export {
   estimateDemand,

@@ -9,6 +9,7 @@ import { formatMs, formatRate } from '../../contracts/units.ts';
 import { type Forecast, forecastCopy, predictCopy } from '../../policies/index.ts';
 import { modelOf } from './guestModel.ts';
 import { isPaced } from './hold.ts';
+import { outlookOf } from './outlook.ts';
 import { awayText } from './overlays.ts';
 import { rateOf } from './planning.ts';
 import { workloadBps } from './rates.ts';
@@ -59,6 +60,12 @@ function forecast(
   depth = 0,
 ): (Forecast & { basis: Basis }) | undefined {
   const isCopying = job.state === 'copying' || job.state === 'switching';
+  const played = depth === 0 ? outlookOf(state, job, nowMs) : undefined;
+  if (played !== undefined) {
+    const isWaiting = !isActive(job) || job.isHeld;
+    const waitingFor = job.planned !== null ? 'plan' : job.behind.length > 0 ? 'behind' : 'model';
+    return { ...played, basis: isWaiting ? waitingFor : isCopying ? 'progress' : 'model' };
+  }
   if (isActive(job) && !job.isHeld) return copyForecast(state, job, nowMs, isCopying ? 'progress' : 'model');
   if (job.planned !== null) {
     const { startAtMs, endAtMs } = job.planned;

@@ -72,7 +72,7 @@ export function rateOf(job: Job): number {
 }
 
 /** The technique it would be given now, at the rate that the path leaves it; as a guess for the volume it has to carry. */
-function likelyTechnique(
+export function likelyTechnique(
   state: ControllerState,
   job: Job,
   model: GuestModel,

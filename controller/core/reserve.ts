@@ -76,6 +76,58 @@ export function usableBps(state: ControllerState, link: string, nowMs: number): 
   return bps;
 }
 
+/** What was found for migrations that run together, by the last readings of all links; and what else it followed from. */
+const together = new WeakMap<
+  ControllerState['ports'],
+  {
+    state: ControllerState;
+    atS: number;
+    rates: Map<string, { jobs: readonly Job[]; bps: ReadonlyMap<string, number> }>;
+  }
+>();
+
+/**
+ * What these migrations would have, bit/s by id, if they and nobody else ran, for forecasts: the reservation of their
+ * priorities under the loads to reckon with later, beside the pulls of disks that go on. Nobody keeps a small step, nor
+ * is anybody held at what it has. `workload`: every workload sends so many times what it is taken to send.
+ */
+export function ratesTogether(
+  state: ControllerState,
+  jobs: readonly Job[],
+  nowMs: number,
+  workload = 1,
+): ReadonlyMap<string, number> {
+  const atS = Math.floor(nowMs / 1000);
+  let known = together.get(state.ports);
+  const { policy, topology, unhindered } = known?.state ?? state;
+  const isSame = policy === state.policy && topology === state.topology && unhindered === state.unhindered;
+  if (known === undefined || known.atS !== atS || !isSame) {
+    known = { state, atS, rates: new Map() };
+    together.set(state.ports, known);
+  }
+  const key = `${workload} ${jobs.map((j) => j.id).join(' ')}`;
+  const found = known.rates.get(key);
+  if (found?.jobs.every((j, i) => j.links === jobs[i]?.links)) return found.bps;
+  const pulls = [...state.jobs.values()].filter((j) => pullsNow(j) && j.dpids.length > 0);
+  const claims = [...jobs.filter((j) => j.links.length > 0), ...pulls].map((j): SliceClaim => {
+    const { heldBps: _, ...claim } = claimOf(state, j, 'running');
+    return { ...claim, previousBps: null };
+  });
+  const links = linksOf(claims).map((id) => scaled(foreseen(state, loadOf(state, id, nowMs)), workload));
+  const { slices } = reserve({ links, claims }, state.policy);
+  const bps = new Map(jobs.map((j) => [j.id, slices.get(j.id)?.rateBps ?? 0]));
+  known.rates.set(key, { jobs, bps });
+  return bps;
+}
+
+/** A load of so much more or less workload; one that is not more is not taken to want more than can be seen. */
+function scaled(load: LinkLoad, factor: number): LinkLoad {
+  if (factor === 1) return load;
+  const { measuredBps, peakBps = measuredBps, shareBps } = load;
+  const times = { measuredBps: measuredBps * factor, peakBps: peakBps * factor };
+  return { ...load, ...times, shareBps: factor < 1 ? null : shareBps };
+}
+
 const isSameLoad = (a: LinkLoad, b: LinkLoad): boolean =>
   a.id === b.id &&
   a.capacityBps === b.capacityBps &&
