@@ -4,8 +4,7 @@
  * `policies/reservation`, the plan's order). Played three times: as everything is known, and with all of it a little better and
  * worse (`policies/forecast.ts` says how much), which gives the interval. For `explain.ts`; nothing is decided here. Pure.
  *
- * What one play needs is shared by all that are asked about at the same moment, and what migrations would have beside each
- * other is remembered until the next reading, so that a row of explanations costs little more than one.
+ * What was played is remembered for the state it was played for, so that a row of explanations costs little more than one.
  */
 import { isFinal, PRIORITIES, type Technique } from '../../contracts/common.ts';
 import {
@@ -62,20 +61,20 @@ interface Part extends Facts {
   whole: { bps: number; ms: number };
 }
 
+/** What migrations have that run beside each other, as plays of one moment found it. */
+type KnownRates = Map<string, ReadonlyMap<string, number>>;
+
 /** Those that have to do with each other, and when they end; undefined where they are too many. */
 type Played = ReadonlyMap<string, Forecast> | undefined;
 
-const known = new WeakMap<
-  ControllerState['jobs'],
-  { state: ControllerState; nowMs: number; open: readonly Job[]; ends: Map<string, Played> }
->();
+const known = new WeakMap<ControllerState, { nowMs: number; open: readonly Job[]; ends: Map<string, Played> }>();
 
 /** When the copy of a job ends, ms from now; undefined where it cannot be played. */
 export function outlookOf(state: ControllerState, job: Job, nowMs: number): Forecast | undefined {
-  let at = known.get(state.jobs);
-  if (at === undefined || at.nowMs !== nowMs || at.state.ports !== state.ports || at.state.policy !== state.policy) {
-    at = { state, nowMs, open: [...state.jobs.values()].filter(isOpen), ends: new Map() };
-    known.set(state.jobs, at);
+  let at = known.get(state);
+  if (at?.nowMs !== nowMs) {
+    at = { nowMs, open: [...state.jobs.values()].filter(isOpen), ends: new Map() };
+    known.set(state, at);
   }
   if (!at.ends.has(job.id)) {
     const jobs = relatedTo(at.open, job);
@@ -108,7 +107,8 @@ function relatedTo(open: readonly Job[], job: Job): Job[] | undefined {
 
 function playAll(state: ControllerState, jobs: readonly Job[], nowMs: number): ReadonlyMap<string, Forecast> {
   const facts = jobs.map((job) => factsOf(state, job, nowMs));
-  const play = (supposed: Supposed) => new Play(state, facts, nowMs, supposed).run();
+  const rates: KnownRates = new Map();
+  const play = (supposed: Supposed) => new Play(state, facts, nowMs, supposed, rates).run();
   const expected = play(SUPPOSED.expected);
   const early = play(SUPPOSED.early);
   const late = play(SUPPOSED.late);
@@ -135,9 +135,11 @@ class Play {
   readonly #parts: readonly Part[];
   readonly #byId: ReadonlyMap<string, Part>;
   readonly #limits: ReadonlyMap<string, { outgoing?: number | undefined; incoming?: number | undefined }>;
+  readonly #known: KnownRates;
   #ms = 0;
 
-  constructor(state: ControllerState, facts: readonly Facts[], nowMs: number, supposed: Supposed) {
+  constructor(state: ControllerState, facts: readonly Facts[], nowMs: number, supposed: Supposed, rates: KnownRates) {
+    this.#known = rates;
     this.#state = state;
     this.#nowMs = nowMs;
     this.#supposed = supposed;
@@ -192,11 +194,18 @@ class Play {
   /** Whoever has a slice then, or is about to, and what it has. */
   #rates(): ReadonlyMap<string, number> {
     const jobs = this.#parts.filter(runs).map((p) => p.job);
-    const now = ratesTogether(this.#state, jobs, this.#nowMs);
+    const now = this.#together(jobs, 1);
     const { workload, leastRate } = this.#supposed;
     if (workload === 1) return now;
-    const then = ratesTogether(this.#state, jobs, this.#nowMs, workload);
+    const then = this.#together(jobs, workload);
     return new Map([...now].map(([id, bps]) => [id, Math.max(then.get(id) ?? bps, leastRate * bps)]));
+  }
+
+  #together(jobs: readonly Job[], workload: number): ReadonlyMap<string, number> {
+    const key = `${workload} ${jobs.map((j) => j.id).join(' ')}`;
+    const rates = this.#known.get(key) ?? ratesTogether(this.#state, jobs, this.#nowMs, workload);
+    this.#known.set(key, rates);
+    return rates;
   }
 
   /** How long all that is left now would take at the rate it has. */

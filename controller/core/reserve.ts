@@ -76,16 +76,6 @@ export function usableBps(state: ControllerState, link: string, nowMs: number): 
   return bps;
 }
 
-/** What was found for migrations that run together, by the last readings of all links; and what else it followed from. */
-const together = new WeakMap<
-  ControllerState['ports'],
-  {
-    state: ControllerState;
-    atS: number;
-    rates: Map<string, { jobs: readonly Job[]; bps: ReadonlyMap<string, number> }>;
-  }
->();
-
 /**
  * What these migrations would have, bit/s by id, if they and nobody else ran, for forecasts: the reservation of their
  * priorities under the loads to reckon with later, beside the pulls of disks that go on. Nobody keeps a small step, nor
@@ -97,17 +87,6 @@ export function ratesTogether(
   nowMs: number,
   workload = 1,
 ): ReadonlyMap<string, number> {
-  const atS = Math.floor(nowMs / 1000);
-  let known = together.get(state.ports);
-  const { policy, topology, unhindered } = known?.state ?? state;
-  const isSame = policy === state.policy && topology === state.topology && unhindered === state.unhindered;
-  if (known === undefined || known.atS !== atS || !isSame) {
-    known = { state, atS, rates: new Map() };
-    together.set(state.ports, known);
-  }
-  const key = `${workload} ${jobs.map((j) => j.id).join(' ')}`;
-  const found = known.rates.get(key);
-  if (found?.jobs.every((j, i) => j.links === jobs[i]?.links)) return found.bps;
   const pulls = [...state.jobs.values()].filter((j) => pullsNow(j) && j.dpids.length > 0);
   const claims = [...jobs.filter((j) => j.links.length > 0), ...pulls].map((j): SliceClaim => {
     const { heldBps: _, ...claim } = claimOf(state, j, 'running');
@@ -115,9 +94,7 @@ export function ratesTogether(
   });
   const links = linksOf(claims).map((id) => scaled(foreseen(state, loadOf(state, id, nowMs)), workload));
   const { slices } = reserve({ links, claims }, state.policy);
-  const bps = new Map(jobs.map((j) => [j.id, slices.get(j.id)?.rateBps ?? 0]));
-  known.rates.set(key, { jobs, bps });
-  return bps;
+  return new Map(jobs.map((j) => [j.id, slices.get(j.id)?.rateBps ?? 0]));
 }
 
 /** A load of so much more or less workload; one that is not more is not taken to want more than can be seen. */
