@@ -1,7 +1,7 @@
 /**
  * What explanations say of the end, compared with the end, over random small data centres (`forecast/`): the end comes within
  * the interval nearly always, intervals are not much wider than the time that is left, and the expected end is near. The table
- * of many more is printed by `FAIRWAY_FORECAST_RUNS=150 npx jest --selectProjects unit --testPathPatterns property/forecast`;
+ * of many more is printed by `FAIRWAY_FORECAST_RUNS=60 npx jest --selectProjects unit --testPathPatterns property/forecast`;
  * `FAIRWAY_FORECAST_SEED` is the number of the first.
  */
 import { figuresOf, tableOf } from './forecast/measure.ts';
