@@ -3,7 +3,8 @@ import { isFinal, jobStateSchema } from '../../contracts/common.ts';
 import { restoredPaces } from './hold.ts';
 import { overlayEntry, restoredOverlays } from './overlays.ts';
 import { newPull } from './pull.ts';
-import { type ControllerState, isActive, type Job } from './state.ts';
+import { goesOn } from './settle.ts';
+import type { ControllerState, Job } from './state.ts';
 import { tunnelsLeft } from './tunnels.ts';
 
 /** Ended jobs kept for readers after a restart. */
@@ -73,7 +74,7 @@ export function restoreJobs(state: ControllerState, entries: readonly Record<str
   // A tunnel's key is the number of the job that it began with.
   const used = [...all.map((j) => j.number), ...[...overlays.values()].map((o) => o.key)];
   const nextNumber = used.reduce((n, number) => Math.max(n, number + 1), state.nextNumber);
-  const hasJobs = open.some((j) => isActive(j) && j.dpids.length > 0);
+  const hasJobs = open.some(goesOn);
   const restored = {
     ...{ ...state, jobs, overlays, nextNumber },
     paces: restoredPaces(known),

@@ -9,7 +9,7 @@ import { meterOf } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
 import { remember } from './discovery.ts';
 import type { Flow } from './flows.ts';
-import { type ControllerState, isActive, pullsNow } from './state.ts';
+import { type ControllerState, isActive, type Job, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
 
 /** Switches that lost their controller come back within this long: Open vSwitch tries every 8 s at the least. */
@@ -39,11 +39,12 @@ export const newSettling = (nowMs: number): Settling => ({
 /** Whether the network is not known again yet as it was. */
 export const isSettling = ({ settling }: ControllerState): boolean => settling.ports.size > 0 || settling.hasJobs;
 
+/** Whether a migration has a copy or a pull that goes on over a way that is known. */
+export const goesOn = (j: Job): boolean => ((isActive(j) && !j.copyEnded) || pullsNow(j)) && j.dpids.length > 0;
+
 /** Datapaths that running migrations pass and that have not connected in this life. */
 const missingSwitches = ({ jobs, topology }: ControllerState): string[] =>
-  [...jobs.values()].flatMap((j) =>
-    isActive(j) && !j.copyEnded ? j.dpids.filter((dpid) => !topology.switches.has(dpid)) : [],
-  );
+  [...jobs.values()].filter(goesOn).flatMap((j) => j.dpids.filter((dpid) => !topology.switches.has(dpid)));
 
 /** A match on nothing but these fields. */
 function fieldsOf(f: Flow, ...names: string[]): Record<string, unknown> | undefined {

@@ -3,8 +3,9 @@ import type { AgentCommand } from '../../../contracts/agent.ts';
 import { DEFAULT_POLICY } from '../../../contracts/policy.ts';
 import { checkPull } from '../../../controller/core/pull.ts';
 import { PAYLOAD_SHARE } from '../../../controller/core/reserve.ts';
+import { journalOf, restoreJobs } from '../../../controller/core/restore.ts';
 import { explainedView, slicesView } from '../../../controller/core/views.ts';
-import { CORE, type Fabric, HV1, HV2, LOCAL, UPLINK } from './fabric.ts';
+import { CORE, Fabric, HV1, HV2, LOCAL, UPLINK } from './fabric.ts';
 import {
   asked,
   down,
@@ -340,6 +341,33 @@ test('a controller that was away goes on with it: the same rate, slice and flows
   expect(pullOf(later)).toMatchObject({ state: 'running', pacedBps: PULL, sliceBps: slice(PULL) });
   expect(told(later).at(-1)).toBe(PULL);
   expect(marks(later)).toEqual(new Set([DEFAULT_POLICY.marks.low]));
+});
+
+test('a controller that was away leaves its pace alone until the switches on its way have come', () => {
+  const f = moved();
+  for (let i = 0; i < 6; i++) f.pass(1000);
+  const before = told(f).at(-1);
+  expect(before).toBeGreaterThan(1 * MBIT);
+  const entries = journalOf(f.state, f.nowMs).map((e) => JSON.parse(JSON.stringify(e)));
+  const later = new Fabric();
+  for (const [dpid, s] of f.switches) later.switches.set(dpid, s);
+  for (const [from, to] of f.cables) later.cables.set(from, to);
+  Object.assign(later, { nowMs: f.nowMs, answer: f.answer });
+  const fresh = {
+    ...later.state,
+    startedAtMs: f.nowMs,
+    settling: { ...later.state.settling, untilMs: f.nowMs + 15_000 },
+  };
+  later.state = restoreJobs(fresh, entries);
+  up(later, 'hv2', [withDisk()], PULLING);
+  for (let i = 0; i < 3; i++) later.send({ kind: 'tick' });
+  // It is told again what it was told before, and no less for want of knowledge.
+  expect(told(later).filter((bps) => bps !== before)).toEqual([]);
+  for (const dpid of [HV1, HV2, CORE]) later.connect(dpid);
+  up(later, 'hv1', [withDisk('stopped')]);
+  for (let i = 0; i < 6; i++) later.pass(1000);
+  expect(reserved(later)).toContain(slice(PULL));
+  expect(told(later).at(-1)).toBe(before);
 });
 
 test('a destination that refuses ends it with what it said, and its slice is given back', () => {
