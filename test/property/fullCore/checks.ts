@@ -96,6 +96,19 @@ const isUnderSame = (state: ControllerState, a: Job, b: Job): boolean =>
     a.to === b.to &&
     [...a.links, 'elsewhere'].every((l) => policyFor(state, a, l) === policyFor(state, b, l)));
 
+/** Whether a policy that holds for both asks for no less for the more urgent one, whatever the workload sends. */
+function keepsOrder(state: ControllerState, a: Job, b: Job): boolean {
+  return a.links.every((link) => {
+    const policy = policyFor(state, a, link);
+    const { weights } = policy.doc.reservation;
+    const capacity = state.topology.capacityBps(link);
+    const { floorBps: floor, ceilingBps: ceiling } = policy.slaFor(link, capacity);
+    const asked = (j: Job, rate: number) => policy.evaluate(j.priority, { capacity, floor, ceiling, rate });
+    const rates = [0, floor, (floor + ceiling) / 2, ceiling, capacity];
+    return weights[a.priority] >= weights[b.priority] && rates.every((rate) => asked(a, rate) >= asked(b, rate));
+  });
+}
+
 /**
  * On every link and direction: the slices of those that copy or pull, or are about to, and the workload's floor, fit. What somebody whose
  * agent is away goes on taking is taken from the others, who can be told.
@@ -198,6 +211,7 @@ function checkUrgency(state: ControllerState): void {
     for (const b of running) {
       if (rank(a.priority) >= rank(b.priority) || a.phase !== b.phase || state.shrinking.has(b.id)) continue;
       if (!a.links.every((l) => b.links.includes(l)) || !isUnderSame(state, a, b)) continue;
+      if (!keepsOrder(state, a, b)) continue;
       const step = 2 * minStepShare * Math.max(...b.links.map((l) => state.topology.capacityBps(l)), 0);
       if (a.sliceBps + step + ROUNDING_BPS < b.sliceBps)
         throw new Error(`inversion: ${a.priority} ${a.id} has ${a.sliceBps}, ${b.priority} ${b.id} has ${b.sliceBps}`);
