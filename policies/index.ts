@@ -66,6 +66,7 @@ export {
   SUPPOSED,
   type Supposed,
 } from './forecast.ts';
+export { turnedRound } from './priorityOrder.ts';
 export { policyReference } from './reference.ts';
 export {
   estimateDemand,

@@ -64,6 +64,8 @@ export async function set(
   const client = connect(terminal, o);
   const view = await client.patchPolicy(patch, author);
   terminal.out(o.json ? `${JSON.stringify(view)}\n` : `accepted: policy revision ${view.status.revision}\n`);
+  if (Object.keys(patch).some((path) => /(^|\.)(reservation|sla)\./.test(path)))
+    await tellTurned(terminal, view.policy);
   const links = Object.entries(patch).flatMap(([path, value]) => {
     const id = value === null ? undefined : /^sla\.links\.([^.]+)/.exec(path)?.[1];
     return id === undefined ? [] : [id];
@@ -123,13 +125,22 @@ async function readPolicy(file: string): Promise<{ doc: PolicyDocument } | { pro
 const placed = (file: string, { line, column, text }: Problem): string =>
   line === null ? `${file}: ${text}` : `${file}:${line}:${column}: ${text}`;
 
+/** Says where a policy that is valid gives the less urgent more. Answers the same. */
+async function tellTurned(terminal: Terminal, doc: PolicyDocument): Promise<string[]> {
+  const { compilePolicy, turnedRound } = await import('../../policies/index.ts');
+  const notes = turnedRound(compilePolicy(doc));
+  for (const text of notes) terminal.err(`fairway: note: ${text}\n`);
+  return notes;
+}
+
 export async function check(terminal: Terminal, o: { json?: true }, file: string): Promise<number> {
   const read = await readPolicy(file);
   const problems = 'problems' in read ? read.problems : [];
+  const notes = 'doc' in read ? await tellTurned(terminal, read.doc) : [];
   if (o.json) {
     const first = problems[0];
     const problem = first === undefined ? null : placed(file, first);
-    terminal.out(`${JSON.stringify({ ok: first === undefined, problem, problems })}\n`);
+    terminal.out(`${JSON.stringify({ ok: first === undefined, problem, problems, notes })}\n`);
   } else if (problems.length === 0) terminal.out(`${file}: a valid policy\n`);
   else for (const p of problems) terminal.err(`fairway: ${placed(file, p)}\n`);
   return problems.length === 0 ? EXIT.ok : EXIT.usage;

@@ -331,6 +331,13 @@ describe('policy', () => {
         ok: true,
         problem: null,
         problems: [],
+        notes: [],
+      });
+      const { reservation } = DEFAULT_POLICY;
+      const turned = stringify({ ...DEFAULT_POLICY, reservation: { ...reservation, high: '0.1 * capacity' } });
+      expect(await check(turned)).toMatchObject({
+        status: EXIT.ok,
+        err: expect.stringMatching(/^fairway: note: reservation\.medium entitles to more than reservation\.high, to /),
       });
     } finally {
       rmSync(folder, { recursive: true });
