@@ -32,14 +32,14 @@ export function switchKnown(t: Turn, dpid: string): void {
   change(t, { switchSinceMs: switchSinceMs.set(dpid, t.nowMs) });
 }
 
-/** A switch went away: its links cannot be found until it is back. */
-export function switchAway(t: Turn, dpid: string): void {
+/** A switch went away, or fell silent: its links cannot be found until it is back. */
+export function switchAway(t: Turn, dpid: string, sinceMs = t.nowMs): void {
   const { absences } = t.state.discovery;
   const last = absences.get(dpid);
   const { silenceMs } = t.state.policy.doc.discovery;
   // One that came by for a moment only was away all the time.
   const isSame = last !== undefined && t.nowMs - last.untilMs < silenceMs;
-  const absence = { fromMs: isSame ? last.fromMs : t.nowMs, untilMs: Number.POSITIVE_INFINITY };
+  const absence = { fromMs: isSame ? last.fromMs : sinceMs, untilMs: Number.POSITIVE_INFINITY };
   change(t, { absences: new Map(absences).set(dpid, absence) });
 }
 
@@ -131,6 +131,7 @@ export function discover(t: Turn): void {
   // Where we were late ourselves, the silence was ours: from here it is counted anew.
   const isLate = sinceLastMs > LATE_PERIODS * probeMs;
   change(t, { lastProbeMs: t.nowMs, ...(isLate ? { silentSinceMs: t.nowMs } : {}) });
+  for (const [dpid, s] of t.state.switches) if (s.connected) noteSilence(t, dpid);
   for (const dpid of t.state.switches.keys()) probe(t, dpid);
   const { topology } = t.state;
   const lost = new Set<string>();
@@ -159,6 +160,22 @@ function isHeard(t: Turn, end: PortRef): boolean {
   const { discovery, reservation } = t.state.policy.doc;
   const readMs = t.state.ports.get(linkId(end))?.last.atMs;
   return readMs === undefined || t.nowMs - readMs < Math.max(discovery.silenceMs / 2, 3 * reservation.periodMs);
+}
+
+/** A switch that is connected and does not tell its counters may not hear of probes, nor send them. */
+function noteSilence(t: Turn, dpid: string): void {
+  const ports = t.state.topology.switches.get(dpid)?.ports.keys() ?? [];
+  for (const portNo of ports) {
+    const end = { dpid, portNo };
+    const readMs = t.state.ports.get(linkId(end))?.last.atMs;
+    if (readMs === undefined) continue;
+    const isSilent = t.state.discovery.absences.get(dpid)?.untilMs === Number.POSITIVE_INFINITY;
+    const isHeardOf = isHeard(t, end);
+    if (isHeardOf && isSilent) switchBack(t, dpid);
+    else if (!isHeardOf && !isSilent) switchAway(t, dpid, readMs);
+    // All of a switch are read together.
+    return;
+  }
 }
 
 /** An LLDP frame that a switch reported. Links that are found enter the topology together, when the burst is worked on. */
@@ -204,7 +221,7 @@ export function faultOf(state: ControllerState, claim: ProbeClaim, nowMs: number
 /**
  * Whether hosts are attached at `port`, so that it is no end of a link to `far`: a guest, which its agent reports, or a
  * sender that appeared when a link to `far` would long have been found. A sender seen sooner may have come through it, and so
- * may one that was seen while one of the two switches was away, and no probe could tell. Neither do senders count
+ * may one that was seen while one of the two switches was away or silent, and no probe could tell. Neither do senders count
  * where both ports led to another switch in an earlier life: what a link carries before it is found again is seen at both its ends.
  */
 function isEdge(state: ControllerState, port: PortRef, far: PortRef): boolean {

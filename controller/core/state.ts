@@ -354,7 +354,7 @@ export interface Discovery {
   nextSerial: number;
   /** By datapath: when it connected first. */
   switchSinceMs: ReadonlyMap<string, number>;
-  /** By datapath: when it was away last; `untilMs` is infinite while it is. */
+  /** By datapath: when it was away last, or told nothing; `untilMs` is infinite while it is. */
   absences: ReadonlyMap<string, { fromMs: number; untilMs: number }>;
   /** Ports that changed since: when they came up last. */
   portSinceMs: ReadonlyMap<string, number>;

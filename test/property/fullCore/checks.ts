@@ -376,12 +376,18 @@ export function leftovers(w: World): string[] {
   return left;
 }
 
-/** It went to where it is while nobody was left who would ever say so: both agents of its migration never come back. */
+/** Where it is nobody is left who would ever say so: both agents of its migration never come back. */
 const isUntold = (w: World, guest: string, at: Host | undefined): boolean =>
-  at?.isGone === true &&
-  [...w.state.jobs.values()].some(
-    (j) => j.guest === guest && j.state === 'lost' && !j.resumed && j.to === at.o.host && w.hosts.get(j.from)?.isGone,
-  );
+  [...w.state.jobs.values()].some((j) => {
+    const ends = [j.from, j.to].map((h) => w.hosts.get(h));
+    return (
+      j.guest === guest &&
+      j.state === 'lost' &&
+      !j.resumed &&
+      ends.includes(at) &&
+      ends.every((h) => h?.isGone === true)
+    );
+  });
 
 /**
  * Guests in another fabric than the one they were launched in, and the tunnels that lead to them from there; what is known of
@@ -393,12 +399,13 @@ function guestsAway(w: World, left: string[]): { guests: Set<string>; tunnels: S
   for (const guest of w.guests) {
     const at = [...w.hosts.values()].find((h) => h.guests.get(guest)?.state === 'running');
     const o = w.state.overlays.get(guest);
-    if (isUntold(w, guest, at)) continue;
+    const isKnown = !isUntold(w, guest, at);
     const isAway = at !== undefined && w.fabricOf(at) !== w.homeOf(guest);
-    if (isAway !== (o?.isAway === true)) left.push(`${guest} is ${isAway ? 'away from home' : 'at home'}`);
-    if (!isAway || !o) continue;
+    if (isKnown && isAway !== (o?.isAway === true)) left.push(`${guest} is ${isAway ? 'away from home' : 'at home'}`);
+    if (!o?.isAway) continue;
     guests.add(guest);
-    if (o.at.dpid !== at.o.dpid) left.push(`${guest} is at ${at.o.dpid}, and its tunnel leads to ${o.at.dpid}`);
+    if (isKnown && isAway && o.at.dpid !== at.o.dpid)
+      left.push(`${guest} is at ${at.o.dpid}, and its tunnel leads to ${o.at.dpid}`);
     tunnels.add(`${o.anchor}/fwt${o.at.dpid.slice(-12)}`).add(`${o.at.dpid}/fwt${o.anchor.slice(-12)}`);
   }
   return { guests, tunnels };

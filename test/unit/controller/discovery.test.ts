@@ -195,6 +195,26 @@ test('a link of an earlier life is found again late, though hosts were seen thro
   expect(linkIds(f)).toEqual([`${HV1}:1`, `${CORE}:1`].sort());
 });
 
+test('a link that came up while a switch told nothing is found when it does, whoever was seen through it', () => {
+  const f = twoHypervisors();
+  for (let i = 0; i < 4; i++) f.pass(1000);
+  const cables = new Map(f.cables);
+  f.setCable(CORE, 1, false);
+  f.cables.clear();
+  f.setCable(CORE, 1, true);
+  f.setCable(HV1, 1, true);
+  // Connected all the time, but neither counters nor probes come.
+  for (let i = 0; i < 12; i++) {
+    f.nowMs += 1000;
+    f.send({ kind: 'tick' });
+  }
+  hostAt(f, CORE, 1);
+  hostAt(f, HV1, 1, '525400000071');
+  for (const [from, to] of cables) f.cables.set(from, to);
+  for (let i = 0; i < 3; i++) f.pass(1000);
+  expect(linkIds(f)).toEqual(FOUR);
+});
+
 test('a link that came up while one of its switches was away is found when that is back, whoever was seen through it', () => {
   const f = twoHypervisors();
   const cables = new Map(f.cables);
