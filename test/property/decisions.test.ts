@@ -19,7 +19,7 @@ import {
   type SliceClaim,
 } from '../../policies/index.ts';
 
-const RUNS = 2_000;
+const RUNS = 4_000;
 const STEPS_PER_RUN = 500;
 const STEPS = RUNS * STEPS_PER_RUN;
 /** Rates are whole bits per second. */

@@ -2,7 +2,7 @@
  * The whole core (`controller/core/step.ts`) over random networks and random orders of events, with agents and switches that
  * come, go, refuse and are late, policies that change, and controllers that die and return: what `fullCore/checks.ts` says
  * holds at every step, everybody ends once faults cease, nothing is left, and the same events give the same decisions.
- * `decisions.test.ts` has the million steps of admission and reservation alone.
+ * `decisions.test.ts` has the millions of steps of admission and reservation alone.
  *
  * Every case has a number, and the ordinary test plays the same ones each time. To search wider, in other cases:
  *
