@@ -111,7 +111,9 @@ export function isOverlayReady(t: Turn, job: Job): boolean | string {
 /** Brings what is known of guests away from home up to date with jobs, places and the network. */
 export function followOverlays(t: Turn): void {
   const jobs = [...t.state.jobs.values()].filter(isActive);
-  for (const job of jobs) if (job.overlay && job.flipped && !t.state.overlays.has(job.guest)) begin(t, job);
+  for (const job of jobs) if (job.overlay && job.flipped && !t.state.overlays.has(job.guest)) begin(t, job, 'works');
+  for (const job of t.state.jobs.values())
+    if (isFoundAway(t, job)) begin(t, t.setJob(job.id, { overlay: null }), 'unknown', job.overlay);
   if (t.state.overlays.size === 0) return;
   const moving = new Set(jobs.map((j) => j.guest));
   for (const overlay of t.state.overlays.values()) {
@@ -130,15 +132,25 @@ export function followOverlays(t: Turn): void {
   }
 }
 
-function begin(t: Turn, job: Job): void {
+/**
+ * Whether a guest whose migration was given up came to another network all the same. That is seen to once: its tunnel was
+ * taken down with the migration.
+ */
+function isFoundAway(t: Turn, job: Job): boolean {
+  if (job.state !== 'lost' || !job.resumed || !job.overlay || t.state.overlays.has(job.guest)) return false;
   const place = t.state.topology.locations.get(job.spec.mac);
-  if (!job.overlay || place?.kind !== 'guest') return;
-  const { anchor, key } = job.overlay;
+  return place?.kind === 'guest' && place.at.dpid === job.overlay.to;
+}
+
+/** A guest is away from home; `state`: of its tunnel. A migration is not begun before probes have come through that. */
+function begin(t: Turn, job: Job, state: OverlayTunnel['state'], chosen = job.overlay): void {
+  const place = t.state.topology.locations.get(job.spec.mac);
+  if (!chosen || place?.kind !== 'guest') return;
+  const { anchor, key } = chosen;
   const { guest, to: host } = job;
   const overlay: Overlay = {
     ...{ guest, mac: job.spec.mac, anchor, key, host, at: place.at, isAway: true, sinceMs: t.nowMs, goneSinceMs: null },
-    // The migration was not begun before probes had come through it.
-    tunnel: { state: 'works', why: null, sinceMs: t.nowMs, isTold: false },
+    tunnel: { state, why: null, sinceMs: t.nowMs, isTold: false },
     ...{ reserves: reservesOf(t.state, anchor), former: [], search: null },
   };
   t.set({ overlays: withEntry(t.state.overlays, guest, overlay) });

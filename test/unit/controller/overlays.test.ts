@@ -174,6 +174,27 @@ describe('a guest away from home', () => {
     expect(outOf(f, CORE_1, 3, ip(CLIENT_MAC, GUEST_MAC))).toEqual([`${HV2}:2`]);
   });
 
+  test('it is found there after its migration was given up: it gets its tunnel, once', () => {
+    const f = islands();
+    ask(f, 'm-1', 'hv2');
+    expect(jobOf(f, 'm-1').state).toBe('copying');
+    f.send({ kind: 'agentDown', host: 'hv1' });
+    f.send({ kind: 'forget', id: 'm-1' });
+    for (let i = 0; i < 3; i++) f.pass(1000);
+    expect([jobOf(f, 'm-1').state, portsOfTunnels(f)]).toEqual(['lost', []]);
+    report(f, { hv2: [guest()] });
+    say(f, 'hv2', 'm-1', 'resumed');
+    for (let i = 0; i < 4; i++) f.pass(1000);
+    expect(f.state.overlays.get('g1')).toMatchObject({ anchor: HV1, isAway: true, tunnel: { state: 'works' } });
+    expect(portsOfTunnels(f)).toEqual(pair(HV1, HV2));
+    report(f, { hv2: [] });
+    for (let i = 0; i < 40; i++) f.pass(1000);
+    expect([f.state.overlays.size, portsOfTunnels(f)]).toEqual([0, []]);
+    report(f, { hv2: [guest()] });
+    for (let i = 0; i < 3; i++) f.pass(1000);
+    expect(f.state.overlays.size).toBe(0);
+  });
+
   test('a copy that fails after the guest was stopped leaves it at home', () => {
     const f = islands();
     ask(f, 'm-1', 'hv2');
