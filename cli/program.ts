@@ -277,7 +277,7 @@ function buildProgram(terminal: Terminal, finish: (status: number) => void): Com
     'fairway policy check --json policy.yaml',
   ])
     .argument('<file>', 'policy file; - for standard input')
-    .option('--json', 'print { "ok": …, "problem": …, "problems": […] } as one JSON object')
+    .option('--json', 'print { "ok": …, "problem": …, "problems": […], "notes": […] } as one JSON object')
     .action(does(async () => (await import('./commands/policy.ts')).check));
   connected(
     command(policy, 'diff', 'Compare two policies field by field. Exit status 0: the same, 1: they differ.', [

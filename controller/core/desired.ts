@@ -54,9 +54,7 @@ function labelOf(state: ControllerState, job: Job): number {
 
 export const meterOf = (job: Job): number => METER_BASE + (job.number % METER_COUNT);
 
-/**
- * Port where the guest of a job will be (or is) attached at the destination; undefined until known.
- */
+/** Port where the guest of a job will be (or is) attached at the destination; undefined until known. */
 export function destinationPort(state: ControllerState, job: Job): PortRef | undefined {
   if (!job.destination) return undefined;
   const dpid = attachedAt(state, job, 'to')?.dpid;

@@ -82,7 +82,7 @@ function endListening(t: Turn): void {
 }
 
 /** By what switches held, these ports led to other switches in an earlier life. */
-export function remember(t: Turn, ports: readonly string[]): void {
+export function noteLedOn(t: Turn, ports: readonly string[]): void {
   const { ledOn } = t.state.discovery;
   if (ports.some((id) => !ledOn.has(id))) change(t, { ledOn: new Set([...ledOn, ...ports]) });
 }

@@ -7,7 +7,7 @@ import { linkId, type PortRef } from '../../topology/index.ts';
 import { FEATURE, parseCookie } from './cookies.ts';
 import { meterOf } from './desired.ts';
 import type { SwitchTables } from './difference.ts';
-import { remember } from './discovery.ts';
+import { noteLedOn } from './discovery.ts';
 import type { Flow } from './flows.ts';
 import { type ControllerState, isActive, type Job, pullsNow } from './state.ts';
 import type { Turn } from './turn.ts';
@@ -75,7 +75,7 @@ export function learnFromFlows(t: Turn, dpid: string, found: SwitchTables): void
     }
   }
   if (topology !== t.state.topology) t.set({ topology });
-  remember(t, [...ports.keys()]);
+  noteLedOn(t, [...ports.keys()]);
   if (ports.size > settling.ports.size)
     t.set({ settling: { ...settling, ports, untilMs: Math.max(settling.untilMs, t.nowMs + LATE_SETTLE_MS) } });
 }
